@@ -1,0 +1,1 @@
+"""Alerts: who must know?"""

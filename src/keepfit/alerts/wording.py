@@ -1,0 +1,102 @@
+"""The words of alerts: what happened, why, with which numbers, and how to undo it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from keepfit.alerts.alerts import Alert, AlertKind
+from keepfit.data.records import Deployment
+from keepfit.decision import Decision, Outcome
+
+WHY = {
+    "harm": "The model in use makes more mistakes than it may.",
+    "routine": "No harm was seen; this is a routine retraining.",
+    "asked": "A person asked for it.",
+}
+
+
+def listed(because: tuple[str, ...]) -> str:
+    """Reasons as a list."""
+    return "\n".join(f"- {reason}" for reason in because) or "- no reason was given"
+
+
+def clock(at: datetime) -> str:
+    """A moment for people."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def trigger_fired(model: str, version: int, decision: Decision, at: datetime) -> Alert:
+    """A retraining begins."""
+    why = WHY.get(str(decision.evidence.get("reason")), "")
+    body = (
+        f"{why}\n\nThis is what was seen at {clock(at)}:\n{listed(decision.because)}\n\n"
+        f"A new version of {model} is being trained now. Version {version} goes on answering until the new one has"
+        " proven to be better; you will hear how that ends.\nNothing needs to be done."
+    )
+    return Alert(AlertKind.TRIGGER, model, f"{model}: retraining has begun", body.strip(), at)
+
+
+def gate_judged(model: str, version: int, decision: Decision, at: datetime) -> Alert:
+    """A candidate passed or failed its gate."""
+    passed = decision.outcome is Outcome.PASS
+    title = f"{model}: version {version} {'passed' if passed else 'did not pass'} its tests"
+    outcome = (
+        f"Version {version} may take over."
+        if passed
+        else f"Version {version} will not be used; the version that answers now stays."
+    )
+    body = f"{outcome} The reasons:\n{listed(decision.because)}"
+    return Alert(AlertKind.GATE, model, title, body, at)
+
+
+def shares(deployment: Deployment) -> str:
+    """The traffic in words.
+
+    >>> from datetime import UTC
+    >>> from keepfit.data.records import Traffic
+    >>> shares(Deployment(1, "m", datetime(2025, 1, 1, tzinfo=UTC), "a", "r", Traffic({1: 0.9, 2: 0.1})))
+    'version 1 (90 %), version 2 (10 %)'
+    """
+    parts = sorted(deployment.traffic.shares.items())
+    if len(parts) == 1:
+        return f"version {parts[0][0]}"
+    return ", ".join(f"version {version} ({share:.0%})".replace("%", " %") for version, share in parts)
+
+
+def deployed(deployment: Deployment, previous: int | None) -> Alert:
+    """A version answers from now on; `previous` is the one before, None for the first."""
+    before = "It is the first one." if previous is None else f"Before, it was version {previous}, which is kept ready."
+    body = (
+        f"Since {clock(deployment.at)} {shares(deployment)} of {deployment.model} answers. {before}\n\n"
+        f"Why: {deployment.reason}\nBy: {deployment.actor}"
+    )
+    undo = None if previous is None else f"keepfit rollback --model {deployment.model}"
+    title = f"{deployment.model}: {shares(deployment)} is in use"
+    return Alert(AlertKind.DEPLOYMENT, deployment.model, title, body, deployment.at, undo)
+
+
+def rolled_back(deployment: Deployment, previous: int | None) -> Alert:
+    """An earlier version answers again; `previous` is the one that was taken back."""
+    taken = "" if previous is None else f" Version {previous} was taken back."
+    body = (
+        f"Since {clock(deployment.at)} {shares(deployment)} of {deployment.model} answers again.{taken}\n\n"
+        f"Why: {deployment.reason}\nBy: {deployment.actor}"
+    )
+    undo = None if previous is None else f"keepfit rollback --to {previous} --model {deployment.model}"
+    title = f"{deployment.model}: back to {shares(deployment)}"
+    return Alert(AlertKind.ROLLBACK, deployment.model, title, body, deployment.at, undo)
+
+
+def failed(model: str, what: str, error: str, at: datetime) -> Alert:
+    """Something could not be done, for example `what` = "the retraining"."""
+    body = (
+        f"{what[:1].upper()}{what[1:]} of {model} failed at {clock(at)}:\n- {error}\n\n"
+        f"The version that answers goes on answering. `keepfit doctor --model {model}` says what is missing."
+    )
+    return Alert(AlertKind.FAILURE, model, f"{model}: {what} failed", body, at)
+
+
+def trial_message(model: str, at: datetime) -> Alert:
+    """What `keepfit doctor --send-test` sends."""
+    body = f"This is a test, sent at {clock(at)}. If you can read it, alerts of {model} will reach you."
+    return Alert(AlertKind.TEST, model, f"{model}: a test of your alerts", body, at)

@@ -1,0 +1,1 @@
+"""Doors: the only rooms that read settings and talk to the outside."""

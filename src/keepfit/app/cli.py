@@ -1,0 +1,375 @@
+"""The command line: each command translates to one verb of `Project`, and prints for people or as JSON."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keepfit import __version__
+from keepfit.app import processes, show
+from keepfit.app.progress import batch_progress, training_progress
+from keepfit.app.project import Project
+from keepfit.app.settings import duration
+from keepfit.app.wiring import LATE, named
+from keepfit.data.columns import parse_time
+from keepfit.decision import Outcome
+from keepfit.errors import InvalidInput, KeepfitError, NotFound, SettingsError
+
+RETRAINING_WANTED = 10
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="keepfit keeps a deployed classifier fit for today's data.",
+)
+
+ProjectOption = Annotated[Path, typer.Option("--project", help="The project folder.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Which of several models.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on; overrides the settings.")]
+PortOption = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; overrides the settings.")
+]
+HERE = Path()
+
+
+def version(wanted: bool) -> None:
+    """`keepfit --version`."""
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """keepfit keeps a deployed classifier fit for today's data."""
+
+
+@cli.command()
+def init(
+    folder: Annotated[Path | None, typer.Argument(help="Where; the project folder unless given.")] = None,
+    task: Annotated[str, typer.Option(help="The kind of problem: text.")] = "text",
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write a commented keepfit.toml."""
+    if task != "text":
+        raise SettingsError(f"the task {task!r} is not available in this release; use --task text")
+    file = Project.init(folder or project, task)
+    show.result({"settings": str(file)}, json, f"{file} is written. Next: keepfit train DATA.csv, then keepfit up.")
+
+
+@cli.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="A labelled CSV, TSV, JSONL or Parquet file.")],
+    tune: Annotated[int, typer.Option(help="Tuning trials; comes with a later release.")] = 0,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Train a version from a labelled file; the first that passes its own floors becomes champion."""
+    if tune:
+        raise SettingsError("--tune is not available in this release; leave it out")
+    home = Project(project, model)
+    snapshot, report = home.import_data(data)
+    if not json:
+        show.text(report.as_text())
+    with training_progress(json) as progress:
+        result = home.train(data, progress, snapshot)
+    show.result(dict(result), json, show.trained(result))
+
+
+@cli.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="A labelled file.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """The champion's numbers on a labelled file."""
+    result = Project(project, model).evaluate(data)
+    show.result(dict(result), json, show.evaluation(result))
+
+
+@cli.command()
+def gate(
+    data: Annotated[Path, typer.Argument(help="A labelled file that neither version has seen.")],
+    candidate: Annotated[
+        int | None, typer.Option(min=1, help="The candidate; the newest version unless given.")
+    ] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """The newest version against the champion; exit code 1 when it must not pass."""
+    decision = Project(project, model).gate(data, candidate)
+    show.decision(decision, json)
+    raise typer.Exit(0 if decision.outcome is Outcome.PASS else 1)
+
+
+def refuse_unused(command: str, model: str | None, json: bool) -> None:
+    """Processes are for every model and print no result. Raises SettingsError rather than pass over an option."""
+    if model is not None:
+        raise SettingsError(f"keepfit {command} is for every model of the project; leave --model out")
+    if json:
+        raise SettingsError(f"keepfit {command} prints no result; leave --json out (keepfit status --json has one)")
+
+
+@cli.command()
+def up(
+    host: HostOption = None, port: PortOption = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Start the server and the worker, and mind them until Ctrl-C."""
+    refuse_unused("up", model, json)
+    Project(project, model).close()
+    raise typer.Exit(processes.up(project, host, port))
+
+
+@cli.command()
+def serve(
+    host: HostOption = None, port: PortOption = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """The HTTP server alone."""
+    refuse_unused("serve", model, json)
+    named(LATE["serve"])(project, host, port)
+
+
+@cli.command()
+def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """The watcher and the job queue alone."""
+    refuse_unused("worker", model, json)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    show.text("keepfit worker: watching; Ctrl-C stops it")
+    Project(project, model).work(stop)
+
+
+@cli.command()
+def batch(
+    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet, plain or .gz.")],
+    target: Annotated[Path, typer.Argument(help="The output; its suffix names the kind.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Score a file; killed and started again it goes on."""
+    with batch_progress(json) as progress:
+        report = Project(project, model).batch(source, target, progress)
+    result = {"output": str(target), "rows": report.rows, "errors": report.errors}
+    show.result(result, json, f"{report.rows} rows written to {target}, {report.errors} of them with an error.")
+
+
+@cli.command()
+def label(
+    file: Annotated[Path, typer.Argument(help="Columns: label, and prediction_id, id or the text.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Store labels that came later."""
+    done = Project(project, model).label(file)
+    words = f"{done['new']} new labels of {done['read']} read; {done['unknown']} rows match no prediction."
+    show.result(dict(done), json, words)
+
+
+labels = typer.Typer(help="The label queue.", no_args_is_help=True)
+cli.add_typer(labels, name="labels")
+
+
+@labels.command("next")
+def labels_next(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """What to label next, drawn at random."""
+    show.queue(Project(project, model).labels_next(limit), json)
+
+
+@cli.command()
+def check(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Measure and ask the triggers once; exit 0: nothing to do, 10: retraining wanted."""
+    decision = Project(project, model).check()
+    show.decision(decision, json)
+    raise typer.Exit(RETRAINING_WANTED if decision.outcome is Outcome.FIRE else 0)
+
+
+@cli.command()
+def retrain(
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is done.")] = False,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Retrain now; without a running worker in this process."""
+    home = Project(project, model)
+    if not home.worker_runs() and not json:
+        show.text("No worker runs for this project, so the retraining runs here.")
+    with training_progress(json) as progress:
+        result = home.retrain(wait, progress)
+    show.result(dict(result), json, show.trained(result))
+
+
+@cli.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(help="A version that served before; the last one unless given.")] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Back to the last version that really served; again: further back."""
+    done = Project(project, model).rollback(to)
+    show.result(show.deployment_json(done), json, f"{done.reason[0].upper()}{done.reason[1:]}.")
+
+
+@cli.command()
+def promote(
+    number: Annotated[int, typer.Argument(help="The version.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Serve a registered version now, on your word."""
+    Project(project, model).promote(number)
+    show.result({"version": number}, json, f"Version {number} is deployed. To undo this: keepfit rollback")
+
+
+@cli.command()
+def approve(
+    number: Annotated[int, typer.Argument(help="The version that waits.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Serve a version that passed its gate and waits for a person."""
+    Project(project, model).approve(number)
+    show.result({"version": number}, json, f"Version {number} is deployed. To undo this: keepfit rollback")
+
+
+@cli.command()
+def status(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """What is live, how accurate it is, and what the last check said."""
+    show.status(Project(project, model), json)
+
+
+@cli.command()
+def history(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Every deployment, newest first."""
+    show.history(Project(project, model).history(), json)
+
+
+@cli.command()
+def live(
+    at: Annotated[str, typer.Option("--at", help="A moment such as 2026-03-01T12:00.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """What was live at a moment."""
+    moment = parse_time(at)
+    if moment is None:
+        raise InvalidInput(f"{at!r} is no time; write one like 2026-03-01T12:00 (UTC unless it names a zone)")
+    found = Project(project, model).live(moment)
+    if found is None:
+        raise NotFound(f"nothing was live at {moment.isoformat()}")
+    show.history([found], json)
+
+
+@cli.command()
+def decisions(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Every judgement with its reasons, newest first."""
+    show.decisions(Project(project, model).decisions(limit), json)
+
+
+@cli.command()
+def models(
+    reproduce: Annotated[int | None, typer.Option(help="Train this version again and compare.")] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Every version with its numbers and its verdict."""
+    home = Project(project, model)
+    if reproduce is None:
+        show.versions(home, json)
+        return
+    with training_progress(json) as progress:
+        result = home.reproduce(reproduce, progress)
+    words = "gives the same numbers" if result["same"] else "differs: " + "; ".join(result["differences"])
+    show.result(dict(result), json, f"Version {reproduce} trained again {words}.")
+    raise typer.Exit(0 if result["same"] else 1)
+
+
+tokens = typer.Typer(help="Tokens for the HTTP server.", no_args_is_help=True)
+cli.add_typer(tokens, name="token")
+
+
+@tokens.command("add")
+def token_add(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    role: Annotated[list[str], typer.Option(help="predict, label, approve or admin; may be repeated.")],
+    expires: Annotated[str | None, typer.Option(help="Valid for so long, such as 90d.")] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Make a token and print its secret, once; only its hash is kept."""
+    try:
+        until = None if expires is None else duration(expires)
+    except ValueError as problem:
+        raise InvalidInput(f"--expires {expires!r}: {problem}") from problem
+    secret = Project(project, model).add_token(name, role, until)
+    words = f"{secret}\nIt is shown only now. Send it as: Authorization: Bearer {secret}"
+    show.result({"name": name, "roles": role, "token": secret}, json, words)
+
+
+@tokens.command("list")
+def token_list(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Every token, without its secret."""
+    show.tokens(Project(project, model).store.tokens(), json)
+
+
+@tokens.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """From now on the token is refused."""
+    Project(project, model).store.revoke_token(name)
+    show.result({"revoked": name}, json, f"The token {name!r} is revoked.")
+
+
+@cli.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="A labelled file instead of the generated reviews.")] = None,
+    drift: Annotated[Path | None, typer.Option(help="A labelled file that the world changes to.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo"),
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """The whole loop in five minutes: train, serve, drift, alarm, retrain, gate, swap, recover."""
+    result = named("keepfit.app.demo.story:run")(out, data, drift, json)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+@cli.command()
+def doctor(
+    send_test: Annotated[bool, typer.Option("--send-test", help="Send a test alert.")] = False,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Say what is missing."""
+    findings = named("keepfit.app.doctor:examine")(project, send_test)
+    show.findings(findings, json)
+    raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+def main() -> None:
+    """The command: errors that keepfit raises on purpose become one sentence and exit code 2, never a stack trace."""
+    run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
+
+
+def run(command: Callable[[], Any], json: bool) -> None:
+    """Run a command and translate its errors."""
+    try:
+        command()
+    except KeepfitError as error:
+        show.error(error, json)
+        sys.exit(2)
+    except Exception as problem:
+        show.unexpected(problem)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        show.text("Stopped; what was finished is kept, and the same command goes on from there.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

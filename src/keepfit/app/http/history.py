@@ -1,0 +1,108 @@
+"""GET /status, /history and /decisions: where everything stands, and how it came to that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keepfit.app.http.routing import Call, Route
+from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
+from keepfit.data.records import Deployment, Job, StoredDecision
+
+
+def status(call: Call) -> Any:
+    """Where every model stands, or the one that the path names."""
+    names = [call.name] if call.named else sorted(call.service.models)
+    return {
+        "models": [model_status(call, name) for name in names],
+        "version": call.service.version,
+    }
+
+
+def history(call: Call, query: LimitQuery) -> Any:
+    """Who deployed what, when and why, and when it was really served; newest first."""
+    rows = call.service.store.deployments(call.name, limit=query.limit)
+    return {"deployments": [deployment_out(row) for row in rows]}
+
+
+def decisions(call: Call, query: DecisionsQuery) -> Any:
+    """Every judgement with its reasons and numbers, also those that changed nothing; newest first."""
+    rows = call.service.store.decisions(call.name, query.subject, query.limit)
+    return {"decisions": [decision_out(row) for row in rows]}
+
+
+ROUTES = (
+    Route("get", "/status", status, "any", StatusOut),
+    Route("get", "/history", history, "any", HistoryOut, query=LimitQuery),
+    Route("get", "/decisions", decisions, "any", DecisionsOut, query=DecisionsQuery),
+)
+
+
+def model_status(call: Call, name: str) -> dict[str, Any]:
+    """As documented in ModelStatusOut."""
+    store, served = call.service.store, call.service.models[name]
+    deployment = store.deployment(name)
+    shares = deployment.traffic.shares if deployment else {}
+    champion = max(shares, key=lambda version: shares[version]) if shares else None
+    others = sorted((set(shares) | set(deployment.traffic.shadow if deployment else ())) - {champion})
+    checks = store.decisions(name, "trigger", 1)
+    job = store.running_or_waiting(name, "retrain")
+    return {
+        "name": name,
+        "task": served.task,
+        "champion": champion,
+        "challenger": others[-1] if others else None,
+        "traffic": traffic_out(shares),
+        "awaiting_approval": (store.get(name, "awaiting_approval") or {}).get("version"),
+        "accuracy": store.get(name, "accuracy"),
+        "last_check": decision_out(checks[0]) if checks else None,
+        "retraining": job_out(job) if job else None,
+        "ready": served.predictor.ready(),
+    }
+
+
+def traffic_out(shares: Any) -> dict[str, float]:
+    """Shares by version; JSON wants strings for names."""
+    return {str(version): share for version, share in sorted(shares.items())}
+
+
+def deployment_out(row: Deployment) -> dict[str, Any]:
+    """As documented in DeploymentOut."""
+    return {
+        "id": row.id,
+        "model": row.model,
+        "at": row.at,
+        "actor": row.actor,
+        "reason": row.reason,
+        "kind": row.kind,
+        "traffic": traffic_out(row.traffic.shares),
+        "shadow": list(row.traffic.shadow),
+        "decision_id": row.decision_id,
+        "applied": [{"worker": worker, "at": at} for worker, at in row.applied],
+    }
+
+
+def decision_out(row: StoredDecision) -> dict[str, Any]:
+    """As documented in DecisionOut."""
+    return {
+        "id": row.id,
+        "model": row.model,
+        "at": row.at,
+        "subject": row.subject,
+        "outcome": str(row.decision.outcome),
+        "because": list(row.decision.because),
+        "evidence": dict(row.decision.evidence),
+    }
+
+
+def job_out(job: Job) -> dict[str, Any]:
+    """As documented in JobOut."""
+    return {
+        "id": job.id,
+        "model": job.model,
+        "kind": job.kind,
+        "state": str(job.state),
+        "step": job.step,
+        "at": job.at,
+        "finished_at": job.finished_at,
+        "result": dict(job.result),
+    }

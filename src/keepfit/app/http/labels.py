@@ -1,0 +1,142 @@
+"""POST /labels and GET /labels/queue: the truth that comes later, and what to ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keepfit.app.http.routing import Call, Route
+from keepfit.app.http.schemas import LabelBody, LabelsBody, LabelsOut, QueueOut, QueueQuery
+from keepfit.data.records import Example, Label, Prediction, QueueItem, Source
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, TooLarge
+
+
+def add_labels(call: Call, body: LabelsBody) -> Any:
+    """Store labels; they are durable when this answers.
+
+    All or none: the error names the first that cannot be taken. Sending them again changes nothing.
+    """
+    limit = call.service.limits.items
+    if len(body.labels) > limit:
+        raise TooLarge(f"{len(body.labels)} labels in one call are too many, the limit is {limit}", "labels")
+    labels = [read_label(call, place, label) for place, label in enumerate(body.labels)]
+    return {"accepted": len(labels), "new": call.service.store.add_labels(call.name, labels)}
+
+
+def queue(call: Call, query: QueueQuery) -> Any:
+    """What to label next: drawn by chance among the answers, each with that chance."""
+    return {"items": [queue_item(item) for item in call.service.store.queue(call.name, query.limit)]}
+
+
+ROUTES = (
+    Route("post", "/labels", add_labels, "label", LabelsOut, body=LabelsBody, errors=(409,)),
+    Route("get", "/labels/queue", queue, "label", QueueOut, query=QueueQuery),
+)
+
+
+def queue_item(item: QueueItem) -> dict[str, Any]:
+    """As documented in QueueItemOut."""
+    return {
+        "prediction_id": item.prediction_id,
+        "id": item.example.id,
+        "text": item.example.content,
+        "reason": item.reason,
+        "propensity": item.propensity,
+        "asked_at": item.asked_at,
+        "labels": list(item.label_set),
+    }
+
+
+def read_label(call: Call, place: int, body: LabelBody) -> Label:
+    """The label to be stored. Raises NotFound or InvalidInput, with the label's place."""
+    try:
+        example, prediction = find(call, body)
+        value = value_of(body, prediction)
+    except (InvalidInput, NotFound) as error:
+        raise at_place(error, f"labels.{place}") from error
+    source, propensity = source_of(call, example)
+    return Label(
+        example_id=example.id,
+        value=value,
+        time=body.time or call.service.clock.now(),
+        source=source,
+        actor=body.actor or call.caller.name,
+        propensity=propensity,
+        prediction_id=prediction.id,
+    )
+
+
+def at_place(error: KeepfitError, place: str) -> KeepfitError:
+    """The same error, saying which label it was."""
+    if isinstance(error, InvalidInput):
+        return type(error)(f"{place}: {error}", f"{place}.{error.field}" if error.field else place)
+    return type(error)(f"{place}: {error}")
+
+
+def find(call: Call, body: LabelBody) -> tuple[Example, Prediction]:
+    """The example that a label is about; one that was answered a moment ago may still wait to be stored."""
+    known = look_up(call, body) if body.prediction_id is not None else None
+    if known is None:
+        call.service.writer.flush()
+        known = look_up(call, body)
+    if known is None:
+        raise NotFound(unknown_example(body))
+    return known
+
+
+def look_up(call: Call, body: LabelBody) -> tuple[Example, Prediction] | None:
+    store = call.service.store
+    if body.prediction_id is not None:
+        try:
+            return store.prediction(call.name, body.prediction_id)
+        except NotFound:
+            return None
+    if body.id is not None:
+        return store.find_prediction(call.name, example_id=body.id)
+    return store.find_prediction(call.name, group=group_of(call, body.text))
+
+
+def group_of(call: Call, text: Any) -> str:
+    """The group under which this very text was recorded."""
+    live = call.served.predictor.live
+    if not live.models:
+        raise BackendError("no version is deployed, so no text can be read; name the example by an id")
+    reader = next(iter(live.models.values())).model
+    return Example(reader.read(text), call.service.clock.now()).group_or_default()
+
+
+def unknown_example(body: LabelBody) -> str:
+    """A sentence for a label that fits nothing we answered."""
+    if body.prediction_id is not None:
+        return f"no answer has the id {body.prediction_id!r}; give an id that POST /predict returned"
+    if body.id is not None:
+        return f"no example with your id {body.id!r} was ever answered; send it as `examples` to POST /predict first"
+    return "this text was never answered; send it to POST /predict first"
+
+
+def value_of(body: LabelBody, prediction: Prediction) -> str:
+    """The class. Raises InvalidInput for one that the model does not know, or when `wrong` does not say which."""
+    known = prediction.labels
+    if body.label is not None:
+        if body.label not in known:
+            raise InvalidInput(f"{body.label!r} is not one of the labels: {listed(known)}", "label")
+        return body.label
+    if len(known) != 2:
+        raise InvalidInput(
+            f"there are {len(known)} classes, so `wrong` does not say which is right; give the label: {listed(known)}",
+            "wrong",
+        )
+    return known[1] if prediction.label == known[0] else known[0]
+
+
+def listed(labels: tuple[str, ...], most: int = 30) -> str:
+    """The labels for a sentence."""
+    more = f", and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(repr(label) for label in labels[:most]) + more
+
+
+def source_of(call: Call, example: Example) -> tuple[Source, float | None]:
+    """Asked, when we asked for it; else what the model's settings say."""
+    item = call.service.store.queue_item(call.name, example_id=example.id)
+    if item is not None:
+        return Source.ASKED, item.propensity
+    return call.served.label_source, None

@@ -1,0 +1,86 @@
+"""POST /predict: texts in, answers out, in keepfit's own form or Hugging Face's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keepfit.app.http.routing import Call, Route
+from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
+from keepfit.errors import InvalidInput, TooLarge
+from keepfit.serving.predictor import Answer, Request
+
+DIGITS = 6
+"""Decimals of a probability in an answer; float32 holds no more."""
+
+
+def predict(call: Call, body: PredictBody) -> Any:
+    """Classify one text or many.
+
+    Each answer has an id; a label that comes later may name it.
+    """
+    requests = read_requests(body)
+    limit = call.service.limits.items
+    if len(requests) > limit:
+        raise TooLarge(
+            f"{len(requests)} texts in one call are too many, the limit is {limit}; use POST /batches", field_of(body)
+        )
+    answers = call.served.predictor.predict(requests)
+    if "inputs" in body.model_fields_set:
+        top = body.parameters.top_k if body.parameters else None
+        return [hugging_face(answer)[:top] for answer in answers]
+    versions = {answer.prediction.model_version for answer in answers}
+    return {
+        "predictions": [own_form(answer) for answer in answers],
+        "model_version": versions.pop() if len(versions) == 1 else None,
+    }
+
+
+ROUTES = (Route("post", "/predict", predict, "predict", PredictOut, body=PredictBody, errors=(409, 413, 415, 429)),)
+
+
+def field_of(body: PredictBody) -> str:
+    """Which of the three forms was used."""
+    return next(iter(body.model_fields_set & {"text", "examples", "inputs"}))
+
+
+def read_requests(body: PredictBody) -> list[Request]:
+    """The contents that are asked about. Raises InvalidInput when there are none, or they are no texts."""
+    form = field_of(body)
+    if body.examples is not None:
+        return [of_example(place, example) for place, example in enumerate(body.examples)]
+    given = getattr(body, form)
+    if not isinstance(given, list):
+        return [Request(given, field=form)]
+    if not given:
+        raise InvalidInput(f'"{form}" is an empty list; give at least one text', form)
+    return [Request(content, field=f"{form}.{place}") for place, content in enumerate(given)]
+
+
+def of_example(place: int, example: ExampleBody) -> Request:
+    """One entry of `examples`."""
+    return Request(example.text, example.id, example.key, example.time, example.context, field=f"examples.{place}.text")
+
+
+def own_form(answer: Answer) -> dict[str, Any]:
+    """One answer, as documented in PredictionOut."""
+    prediction = answer.prediction
+    probabilities = [round(p, DIGITS) for p in prediction.scores.tolist()]
+    best = int(np.argmax(prediction.scores))
+    return {
+        "id": prediction.id,
+        "example_id": prediction.example_id,
+        "label": None if answer.abstained else prediction.labels[best],
+        "score": probabilities[best],
+        "probabilities": dict(zip(prediction.labels, probabilities, strict=True)),
+        "model_version": prediction.model_version,
+        "abstained": answer.abstained,
+    }
+
+
+def hugging_face(answer: Answer) -> list[dict[str, Any]]:
+    """One answer as the text-classification task of Hugging Face gives it: labels by falling score."""
+    scores = answer.prediction.scores.tolist()
+    pairs = sorted(zip(answer.prediction.labels, scores, strict=True), key=lambda pair: -pair[1])
+    return [{"label": label, "score": round(score, DIGITS)} for label, score in pairs]

@@ -1,0 +1,76 @@
+"""Labels from a file: which answer each row means, and how its label came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from keepfit.data.columns import Columns
+from keepfit.data.files import guess_columns, read_rows
+from keepfit.data.records import Label, Prediction, Source, text_group
+from keepfit.data.store import RecordStore
+from keepfit.data.tables import column_names
+from keepfit.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Reads label files of one model."""
+
+    records: RecordStore
+    model: str
+    text: tuple[str, ...]
+    """The text columns that the model was trained on."""
+    unasked: Source
+    """What a label is that nobody asked for."""
+    actor: str
+    """Who labelled, where the file does not say."""
+    now: datetime
+
+    def store_all(self, file: Path) -> Mapping[str, int]:
+        """Store every label or none; rows that match no answer are counted in `unknown`.
+
+        Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
+        """
+        labels, unknown = [], 0
+        for row in read_rows(file, self.columns(file)):
+            found = self.find(row.values, row.content)
+            if row.label is None or found is None:
+                unknown += 1
+                continue
+            if row.label not in found.labels:
+                known = ", ".join(map(repr, found.labels))
+                raise InvalidInput(
+                    f"row {row.number} of {file}: {row.label!r} is not one of the labels: {known}", "label"
+                )
+            labels.append(self.label_of(found, row.label, row.values))
+        return {"new": self.records.add_labels(self.model, labels), "read": len(labels), "unknown": unknown}
+
+    def columns(self, file: Path) -> Columns:
+        """The columns of a label file; one that names predictions or ids needs no text."""
+        text, header = self.text, column_names(file)
+        name = next((column for column in ("prediction_id", "id") if column in header), None)
+        if name is not None and not (text and set(text) <= set(header)):
+            text = (name,)
+        return guess_columns(file, Columns(text=text))
+
+    def find(self, values: Mapping[str, str], content: Any) -> Prediction | None:
+        """The answer that a row means. Raises NotFound for an unknown prediction id."""
+        if values.get("prediction_id"):
+            return self.records.prediction(self.model, values["prediction_id"])[1]
+        if values.get("id"):
+            pair = self.records.find_prediction(self.model, example_id=values["id"])
+        else:
+            parts = content if isinstance(content, tuple) else (content,)
+            pair = self.records.find_prediction(self.model, group=text_group("\x1f".join(map(str, parts))))
+        return None if pair is None else pair[1]
+
+    def label_of(self, found: Prediction, value: str, values: Mapping[str, str]) -> Label:
+        """A label with its source: asked where we asked for it, else what the settings say of unasked ones."""
+        item = self.records.queue_item(self.model, example_id=found.example_id)
+        source, propensity = (self.unasked, None) if item is None else (Source.ASKED, item.propensity)
+        actor = values.get("actor") or self.actor
+        return Label(found.example_id, value, self.now, source, actor, propensity, found.id)

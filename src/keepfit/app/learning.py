@@ -1,0 +1,185 @@
+"""The learning half, put together: gate, triggers, alerts, retraining and watch of one model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepfit.alerts.alerts import Alerts, Channel
+from keepfit.alerts.apprise import AppriseChannel, email_url
+from keepfit.alerts.mailbox import MailboxChannel
+from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
+from keepfit.app.wiring import (
+    Home,
+    code_version,
+    learning_half,
+    own_metrics,
+    recipe,
+    unasked,
+    version_folder,
+)
+from keepfit.data.columns import Columns
+from keepfit.data.files import read_rows
+from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
+from keepfit.data.store import RecordStore
+from keepfit.errors import InvalidInput
+from keepfit.evaluation.behaviour import NAMES, BehaviourPlan, BehaviourResult, check_behaviour
+from keepfit.evaluation.evaluator import Judged, cost_matrix, read_reference
+from keepfit.evaluation.gate import Gate
+from keepfit.evaluation.rules import Behaviour as BehaviourRule
+from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
+from keepfit.metrics import METRICS, Metric, cost_metric
+from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
+from keepfit.pipelines.watch import Watch, WatchPlan
+from keepfit.registry.registry import Registry
+from keepfit.tasks.task import Model, Report
+from keepfit.triggers.policies import trigger_from
+from keepfit.triggers.trigger import Trigger
+
+log = logging.getLogger(__name__)
+BEHAVIOUR_SEED = 20250101
+
+
+def retraining(home: Home, name: str, store: RecordStore, registry: Registry, report: Report) -> Retraining:
+    """The steps of one model."""
+    _, model = home.settings.model(name)
+    plan = Plan(
+        recipe(model),
+        model.watch.holdout,
+        model.watch.recent_share,
+        model.approval,
+        partial(user_metrics, model),
+        code_version(),
+    )
+
+    def fresh_rows(path: str) -> list[LabelledExample]:
+        return labelled_file(Path(path), columns_of(store, name, model))
+
+    return Retraining(
+        name, learning_half(model.task), store, registry, gate(model.gate, own_metrics(model)), plan,
+        Folders(home.snapshots, home.work), home.clock, fresh_rows, behaviour(model.gate, home.folder), report,
+    )  # fmt: skip
+
+
+def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watch:
+    """The watch of one model."""
+    _, model = home.settings.model(name)
+    plan = WatchPlan(
+        model.watch.window, model.watch.label_window, model.watch.label_rate, model.watch.label_budget,
+        unasked(model), model.settle_after, home.settings.timezone,
+    )  # fmt: skip
+    return Watch(
+        name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
+        lambda number: read_reference(version_folder(home, name, number)), plan, home.clock,
+        lambda at, values: registry.log_window(name, at, values),
+    )  # fmt: skip
+
+
+def trigger(model: ModelSettings) -> Trigger:
+    """The triggers of the settings: any of them, after a warm-up and a rest."""
+    return trigger_from(model.triggers, model.warmup, model.cooldown)
+
+
+def announcer(home: Home, name: str, store: RecordStore) -> Announcer:
+    """Who tells people."""
+    return Announcer(
+        name, store, Alerts(channels(home, home.settings.alerts), home.settings.alerts.group_for), home.clock
+    )
+
+
+def channels(home: Home, settings: AlertSettings) -> list[Channel]:
+    """Every way to reach people that is set."""
+    found: list[Channel] = [AppriseChannel(url.get_secret_value()) for url in settings.urls]
+    if settings.email is not None:
+        mail = settings.email
+        password = mail.password.get_secret_value()
+        found.append(AppriseChannel(email_url(mail.host, mail.port, mail.user, password, mail.sender, mail.to)))
+    if settings.mailbox:
+        found.append(MailboxChannel(home.mailbox, home.clock))
+    return found
+
+
+def columns_of(store: RecordStore, name: str, model: ModelSettings) -> Columns:
+    """The columns as set, else the text columns of the training file."""
+    known = Columns(**model.columns.model_dump())
+    return known if known.text else Columns(text=tuple((store.get(name, "columns") or {}).get("text", ())))
+
+
+def labelled_file(path: Path, columns: Columns) -> list[LabelledExample]:
+    """A labelled file that was handed in later; rows with an error are left out.
+
+    A file that is gone is left out, too: taking it away is the way to be rid of one that cannot be read.
+    """
+    if not path.is_file():
+        log.warning("%s, which came as new data, is gone; learning goes on without it", path)
+        return []
+    at = path.stat().st_mtime
+    found = []
+    for row in read_rows(path, columns):
+        if row.error is not None or row.label is None or row.content is None:
+            continue
+        moment = row.time or from_timestamp(at)
+        parts = row.content if isinstance(row.content, tuple) else (row.content,)
+        id_ = row.id or text_group("\x1f".join(parts))
+        example = Example(row.content, moment, id_, row.key, row.context)
+        found.append(LabelledExample(example, Label(id_, row.label, moment, Source.IMPORTED, "file")))
+    return found
+
+
+def from_timestamp(seconds: float) -> datetime:
+    """A moment from a file's time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def gate(settings: GateSettings, own: Mapping[str, Metric]) -> Gate:
+    """The rules of the settings; floors may name a user's own metrics."""
+    return Gate(
+        (
+            Floors(settings.floors, {**METRICS, **own}, settings.min_evidence),
+            Better(settings.level, settings.min_evidence),
+            NotWorse(settings.not_worse_margin, min_labels=settings.min_evidence),
+            Guard(settings.guard_margin),
+            NegativeFlips(settings.max_negative_flips),
+            LatencyBudget(settings.latency_ms, settings.latency_ratio),
+            BehaviourRule(),
+        )
+    )
+
+
+def behaviour(settings: GateSettings, project: Path) -> Behaviour:
+    """The user's must-hold examples and the invariances, tried on a model and its test texts."""
+    must_hold = () if settings.must_hold is None else must_hold_file(project / settings.must_hold)
+    plan = BehaviourPlan(must_hold, tolerances=settings.invariances, names=settings.names or NAMES)
+
+    def check(model: Model, judged: Judged) -> BehaviourResult:
+        return check_behaviour(model, judged.rows.contents, plan, np.random.default_rng(BEHAVIOUR_SEED))
+
+    return check
+
+
+def must_hold_file(path: Path) -> tuple[tuple[Any, str], ...]:
+    """(content, label) pairs from a labelled file. Raises InvalidInput when a row of it cannot be read."""
+    pairs = []
+    for row in read_rows(path, Columns()):
+        if row.error is not None or row.content is None or row.label is None:
+            raise InvalidInput(
+                f"row {row.number} of {path}: {row.error or 'text or label is missing'}", "gate.must_hold"
+            )
+        pairs.append((row.content, row.label))
+    return tuple(pairs)
+
+
+def user_metrics(model: ModelSettings, labels: Sequence[str]) -> Mapping[str, Metric]:
+    """A user's own metric and cost matrix, for these classes."""
+    found = dict(own_metrics(model))
+    if model.gate.cost is not None:
+        found["cost"] = cost_metric(cost_matrix(labels, model.gate.cost))
+    return found

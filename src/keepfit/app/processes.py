@@ -1,0 +1,95 @@
+"""`keepfit up`: the server and the worker as two processes, minded until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+GRACE = 15.0
+"""Seconds that a process gets to finish before it is killed."""
+STABLE = 10.0
+"""A process that lived this long starts its count of failures anew."""
+MOST_FAILURES = 5
+REFUSED = 2
+"""The exit code of a process that said in a sentence why it cannot start."""
+console = Console(stderr=True)
+
+
+@dataclass
+class Minded:
+    """One process that is started again when it dies."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    wait_until: float = field(default=0.0)
+    code: int | None = None
+    """With which it ended, once it is given up."""
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C reaches it through us only."""
+        self.process = subprocess.Popen(self.command, start_new_session=True)
+        self.started = time.monotonic()
+
+    def mind(self) -> bool:
+        """Start it again when it is dead and its pause is over; False when it died too often."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self.wait_until:
+                self.start()
+            return True
+        code = self.process.poll()
+        if code is None:
+            return True
+        self.failures = 1 if now - self.started > STABLE else self.failures + 1
+        if self.failures >= MOST_FAILURES or code == REFUSED:
+            self.code = code
+            if code != REFUSED:
+                console.print(f"keepfit {self.name} ended with code {code}; it is not started again")
+            return False
+        self.process, self.wait_until = None, now + 2.0**self.failures / 2
+        console.print(f"keepfit {self.name} ended with code {code}; starting it again")
+        return True
+
+    def stop(self) -> None:
+        """Ask it to end, then make it."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def up(project: Path, host: str | None, port: int | None) -> int:
+    """Run both until Ctrl-C or SIGTERM (0), or until one cannot be kept alive (1) or refused to start (2)."""
+    base = [sys.executable, "-m", "keepfit.app.cli"]
+    address = [*(["--host", host] if host else []), *(["--port", str(port)] if port is not None else [])]
+    minded = [
+        Minded("serve", [*base, "serve", "--project", str(project), *address]),
+        Minded("worker", [*base, "worker", "--project", str(project)]),
+    ]
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        alive = True
+        while alive and not stop.is_set():
+            states = [m.mind() for m in minded]
+            alive = all(states)
+            stop.wait(0.2)
+        return 0 if alive else REFUSED if REFUSED in [m.code for m in minded] else 1
+    finally:
+        for m in minded:
+            m.stop()

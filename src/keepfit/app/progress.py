@@ -1,0 +1,75 @@
+"""Progress bars on long work; silent when the output is for programs or not a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from keepfit.tasks.task import Report
+
+
+@contextmanager
+def training_progress(quiet: bool) -> Iterator[Report]:
+    """Shows what a training reports: step of steps, and the newest metrics."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("training", total=1.0)
+
+        def report(metrics: Mapping[str, float], step: int) -> None:
+            bar.update(task, completed=metrics.get("progress", 0.0) or bar.tasks[0].completed)
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name in SHOWN)
+            if shown:
+                bar.update(task, description=f"training, step {step}  {shown}")
+
+        yield report
+
+
+SHOWN = ("loss", "eval_loss", "validation_loss", "validation_accuracy", "accuracy")
+
+
+class RowRate(ProgressColumn):
+    """Rows a second, once there is something to tell."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.0f} rows/s")
+
+
+@contextmanager
+def batch_progress(quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows rows done of rows, the rate and the remaining time."""
+    columns = (
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RowRate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("scoring", total=None)
+
+        def progress(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield progress

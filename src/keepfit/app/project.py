@@ -1,0 +1,411 @@
+"""Project: one folder with its models, and the verbs of the command line as methods."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from keepfit.app.http.access import hash_token
+from keepfit.app.label_file import LabelFile
+from keepfit.app.settings import FILE, ModelSettings, load
+from keepfit.app.template import project_file
+from keepfit.app.wiring import LATE, Home, answering_half, learning_half, named, open_registry, open_store
+from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
+from keepfit.data.columns import Columns
+from keepfit.data.files import guess_columns
+from keepfit.data.records import (
+    Deployment,
+    Job,
+    JobState,
+    QueueItem,
+    Source,
+    StoredDecision,
+    new_id,
+)
+from keepfit.data.snapshot import Snapshot, Split, open_snapshot
+from keepfit.data.store import RecordStore
+from keepfit.data.tokens import Token
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.evaluation.evaluator import evaluate, judge
+from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.retrain import Retraining, approve, settle
+from keepfit.pipelines.watch import Watch, accuracy_on
+from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
+from keepfit.rollout.rollout import rollback, single
+from keepfit.tasks.task import Report
+
+Progress = Callable[[int, int | None], None]
+POLL = 0.2
+ROLES = ("predict", "label", "approve", "admin")
+
+
+def nothing(*_: Any) -> None:
+    """Show nothing."""
+
+
+class Project:
+    """One project folder. `model` names one of several; the first is the default.
+
+    Verbs raise KeepfitError with a sentence; judgements are returned as `Decision`s and stored.
+    """
+
+    def __init__(
+        self, folder: Path | str = ".", model: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise NotFound(f"there is no folder {self.folder}; `keepfit init {self.folder}` makes one")
+        self.home = Home(self.folder, load(self.folder, os.environ if environ is None else environ))
+        self.model, self.settings = self.home.settings.model(model)
+
+    @classmethod
+    def init(cls, folder: Path | str, task: str = "text") -> Path:
+        """Write a commented keepfit.toml. Raises Refused when there is one already."""
+        file = Path(folder) / FILE
+        if file.exists():
+            raise Refused(f"{file} exists already; edit it, or choose another folder")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(project_file(task), "utf-8")
+        except OSError as error:
+            raise BackendError(f"{file} cannot be written: {error.strerror}") from error
+        return file
+
+    @cached_property
+    def store(self) -> RecordStore:
+        """The record store."""
+        return open_store(self.home)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry."""
+        return open_registry(self.home)
+
+    # -- learning ---------------------------------------------------------------------------------------------
+
+    def train(self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None) -> Mapping[str, Any]:
+        """Make a version from a labelled file; the first that passes its own floors becomes champion.
+
+        `snapshot` spares the import of a file that `import_data` has just given. Raises InvalidInput when the file
+        cannot be learnt from.
+        """
+        snapshot = snapshot or self.import_data(data)[0]
+        first = self.store.deployment(self.model) is None
+        request = {
+            "reason": "first" if first else "routine",
+            "snapshot": snapshot.id,
+            "actor": actor(),
+            "file": str(data),
+        }
+        job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
+        if job.request.get("snapshot") != snapshot.id:
+            raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
+        result = self.finish(job, report)
+        self.store.put(self.model, "snapshot", snapshot.id)
+        return result
+
+    def import_data(self, data: Path) -> tuple[Snapshot, Any]:
+        """The file as a snapshot, with the report of its check; the columns are remembered for `batch` and `label`."""
+        check_readable(data)
+        columns = guess_columns(data, self.columns(remembered=False))
+        snapshot, report = named(LATE["import_file"])(self.home.snapshots, data, columns)
+        self.store.put(self.model, "columns", columns.to_json())
+        if self.store.get(self.model, "snapshot") is None:
+            self.store.put(self.model, "snapshot", snapshot.id)
+        return snapshot, report
+
+    def columns(self, remembered: bool = True) -> Columns:
+        """The columns as set, else as they were in the training file."""
+        known = Columns(**self.settings.columns.model_dump())
+        if not remembered or known.text:
+            return known
+        kept = self.store.get(self.model, "columns") or {}
+        return Columns(text=tuple(kept.get("text", ())))
+
+    def retrain(self, wait: bool, report: Report = nothing) -> Mapping[str, Any]:
+        """Ask for a retraining; without a running worker it runs here. A second request joins the first."""
+        request = {"reason": "asked", "because": ["a person asked for it"], "actor": actor()}
+        wanted = Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request)
+        job = self.store.join_or_add_job(wanted)
+        if job.id == wanted.id:
+            because = (f"{actor()} asked for a retraining",)
+            decision = Decision(Outcome.FIRE, because, {"reason": "asked", "job": job.id})
+            self.store.add_decision(self.model, "trigger", decision, self.home.clock.now())
+        if self.worker_runs() and not wait:
+            return {"job": job.id, "joined": job.id != wanted.id}
+        return self.finish(job, report)
+
+    def finish(self, job: Job, report: Report) -> Mapping[str, Any]:
+        """Wait for the worker to do the job, or do it here when there is none. Raises the job's failure."""
+        lock = WorkerLock(self.home.state)
+        while True:
+            try:
+                lock.acquire()
+            except Refused:
+                if (ended := self.ended(job.id)) is not None:
+                    return ended
+                time.sleep(POLL)
+                continue
+            try:
+                return self.do_here(job, report)
+            finally:
+                lock.release()
+
+    def do_here(self, job: Job, report: Report) -> Mapping[str, Any]:
+        """The durable steps in this process, which holds the worker's lock."""
+        with named(LATE["durable"])(self.home.jobs_url, lambda name: self.retraining(name, report)) as durable:
+            durable.run(job.model, job.id)
+        self.announcer(job.model).announce()
+        ended = self.ended(job.id)
+        if ended is None:
+            raise BackendError(f"the job {job.id} did not end; run `keepfit retrain --wait` to go on with it")
+        return ended
+
+    def ended(self, job_id: str) -> Mapping[str, Any] | None:
+        """The result of a job that is done, None while it is not. Raises InvalidInput with its failure."""
+        job = self.store.job(job_id)
+        if job.state is JobState.FAILED:
+            raise InvalidInput(str(job.result.get("error", "the job failed")))
+        return job.result if job.state is JobState.DONE else None
+
+    def retraining(self, model: str, report: Report = nothing) -> Retraining:
+        """The steps of a model."""
+        made: Retraining = named(LATE["retraining"])(self.home, model, self.store, self.registry, report)
+        return made
+
+    def watch(self, model: str) -> Watch:
+        """The watch of a model."""
+        made: Watch = named(LATE["watch"])(self.home, model, self.store, self.registry)
+        return made
+
+    def check(self) -> Decision:
+        """Measure and ask the triggers once; FIRE means that a retraining was asked for.
+
+        Raises SettingsError when a trigger makes no sense for this champion, such as a floor that it is below itself.
+        """
+        watch = self.watch(self.model)
+        if self.store.deployment(self.model) is not None:
+            objection = watch.trigger.objection(accuracy_on(watch.reference(self.champion())))
+            if objection is not None:
+                raise SettingsError(objection)
+        return watch.tick()
+
+    def evaluate(self, data: Path) -> Mapping[str, Any]:
+        """The champion's numbers on a labelled file."""
+        number = self.champion()
+        snapshot = self.as_test(data)
+        judged = judge(answering_half(self.home, self.model)(number), snapshot.rows())
+        own = self.retraining(self.model).plan.metrics(judged.labels)
+        return {"version": number, **evaluate(judged, snapshot.id, Split.TEST, own).to_json()}
+
+    def gate(self, data: Path, candidate: int | None = None) -> Decision:
+        """The newest version (or a named one) against the champion on a labelled file that neither has seen."""
+        number = candidate or next((v.number for v in self.registry.versions(self.model)), None)
+        if number is None:
+            raise NotFound(f"{self.model!r} has no version yet; run `keepfit train DATA`")
+        retraining = self.retraining(self.model)
+        decision = retraining.compare_on(self.as_test(data).rows(), number)
+        self.store.add_decision(self.model, f"gate v{number}", decision, self.home.clock.now())
+        return decision
+
+    def as_test(self, data: Path) -> Snapshot:
+        """A labelled file as a snapshot of its own."""
+        check_readable(data)
+        columns = guess_columns(data, self.columns())
+        snapshot: Snapshot = named(LATE["import_file"])(self.home.snapshots, data, columns)[0]
+        return snapshot
+
+    def reproduce(self, number: int, report: Report = nothing) -> Mapping[str, Any]:
+        """Train a version again from its snapshot, recipe and seed, and compare the numbers."""
+        version = self.registry.version(self.model, number)
+        snapshot = open_snapshot(self.home.snapshots, version.lineage.snapshot_id)
+        workdir = self.home.work / f"reproduce-{number}"
+        shutil.rmtree(workdir, ignore_errors=True)
+        workdir.mkdir(parents=True)
+        task = learning_half(self.settings.task)
+        folder = task.fit(snapshot, version.lineage.recipe, report, workdir)
+        again = evaluate(judge(task.load(folder), snapshot.rows(Split.TEST)), snapshot.id, Split.TEST)
+        differences = compare(version.evaluation, again)
+        return {
+            "version": number, "same": not differences, "differences": [str(d) for d in differences],
+            "was": version.evaluation.to_json()["metrics"], "now": again.to_json()["metrics"],
+        }  # fmt: skip
+
+    # -- answering --------------------------------------------------------------------------------------------
+
+    def batch(self, source: Path, target: Path, progress: Progress = nothing) -> Any:
+        """Score a file with the champion; killed and called again it goes on."""
+        check_readable(source)
+        number = self.champion()
+        model = answering_half(self.home, self.model)(number)
+        columns = guess_columns(source, self.columns(), need_label=False)
+        return named(LATE["score_file"])(model, source, target, columns, number, progress)
+
+    def score_job(self, job: Job) -> Mapping[str, Any]:
+        """A batch job of the queue: its file scored beside it."""
+        project = Project(self.folder, job.model)
+        report = project.batch(Path(job.request["source"]), Path(job.request["target"]))
+        return {"output": job.request["target"], "rows": report.rows, "errors": report.errors}
+
+    def champion(self) -> int:
+        """The version with the traffic. Raises NotFound before the first."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            raise NotFound(f"no version of {self.model!r} is deployed yet; run `keepfit train DATA`")
+        return single(live.traffic)
+
+    # -- labels -----------------------------------------------------------------------------------------------
+
+    def label(self, file: Path) -> Mapping[str, int]:
+        """Labels from a file with the columns `label` and `prediction_id`, `id` or the text; all or none are stored.
+
+        Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
+        """
+        check_readable(file)
+        unasked = Source(self.settings.labels)
+        source = LabelFile(self.store, self.model, self.columns().text, unasked, actor(), self.home.clock.now())
+        return source.store_all(file)
+
+    def labels_next(self, limit: int = 10) -> list[QueueItem]:
+        """What to label next."""
+        return self.store.queue(self.model, limit)
+
+    # -- traffic ----------------------------------------------------------------------------------------------
+
+    def rollback(self, to: int | None = None) -> Deployment:
+        """Back to the last version that really served; servers follow by themselves within a second."""
+        done = rollback(self.store, self.model, to, actor(), self.home.clock)
+        self.follow()
+        return done
+
+    def follow(self) -> None:
+        """Let the registry's alias follow; traffic does not depend on it, so a registry that is away only warns."""
+        try:
+            mirror(self.store, self.registry, self.model)
+        except KeepfitError as error:
+            decision = Decision(Outcome.HOLD, (f"the registry's champion alias was not moved: {error}",))
+            self.store.add_decision(self.model, "alias", decision, self.home.clock.now())
+
+    def promote(self, number: int) -> None:
+        """Serve a registered version now, on a person's word."""
+        self.registry.version(self.model, number)
+        self.registry.fetch(self.model, number)
+        reason = f"{actor()} promoted version {number}"
+        settle(
+            self.store, self.registry, self.model, number,
+            actor=actor(), reason=reason, clock=self.home.clock, kind="promote",
+        )  # fmt: skip
+
+    def approve(self, number: int) -> None:
+        """Serve a version that passed its gate and waits for a person."""
+        approve(self.store, self.registry, self.model, number, actor(), self.home.clock)
+
+    # -- tokens -----------------------------------------------------------------------------------------------
+
+    def add_token(self, name: str, roles: Sequence[str], expires: timedelta | None = None) -> str:
+        """A new token; its secret is returned once and never stored. Raises InvalidInput without a name or role."""
+        if not name.strip():
+            raise InvalidInput("a token needs a name, so that it can be told apart and revoked", "name")
+        unknown = [role for role in roles if role not in ROLES]
+        if unknown or not roles:
+            raise InvalidInput(f"a token needs roles of {', '.join(ROLES)}", "role")
+        secret, now = secrets.token_urlsafe(32), self.home.clock.now()
+        until = None if expires is None else now + expires
+        self.store.add_token(Token(name, hash_token(secret), tuple(roles), now, until))
+        return secret
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    def history(self, limit: int = 100) -> list[Deployment]:
+        """What was live, newest first."""
+        return self.store.deployments(self.model, limit)
+
+    def live(self, at: datetime) -> Deployment | None:
+        """What was live at a moment."""
+        return self.store.live_at(self.model, at)
+
+    def decisions(self, limit: int = 20) -> list[StoredDecision]:
+        """What was judged, newest first."""
+        return self.store.decisions(self.model, limit=limit)
+
+    def models(self) -> list[ModelVersion]:
+        """Every version, newest first."""
+        return self.registry.versions(self.model)
+
+    # -- processes --------------------------------------------------------------------------------------------
+
+    def worker_runs(self) -> bool:
+        """Is there a worker for this project?"""
+        lock = WorkerLock(self.home.state)
+        try:
+            lock.acquire()
+        except Refused:
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def working(self) -> Iterator[Worker]:
+        """The worker of this process, with its lock and its durable jobs."""
+        lock = WorkerLock(self.home.state)
+        lock.acquire(wait=2)
+        calm_down(self.home.settings.worker.niceness, self.home.settings.worker.threads)
+        try:
+            with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
+                watched = {name: self.watched(name, model) for name, model in self.home.settings.models.items()}
+                yield Worker(self.store, watched, durable, self.score_job, self.home.clock)
+        finally:
+            lock.release()
+
+    def watched(self, name: str, model: ModelSettings) -> WatchedModel:
+        """A model's watch with its rhythm and its folder, which is below the project's unless it is absolute."""
+        inbox = None if model.watch.folder is None else (self.folder / model.watch.folder).absolute()
+        return WatchedModel(
+            self.watch(name), self.announcer(name), partial(mirror, self.store, self.registry, name),
+            model.watch.every, inbox,
+        )  # fmt: skip
+
+    def announcer(self, name: str) -> Announcer:
+        """Who tells people what was recorded about a model."""
+        made: Announcer = named(LATE["announcer"])(self.home, name, self.store)
+        return made
+
+    def work(self, stop: threading.Event) -> None:
+        """Be the worker until `stop` is set."""
+        with self.working() as worker:
+            worker.run(stop)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+
+def mirror(store: RecordStore, registry: Registry, model: str) -> None:
+    """Let the registry's champion follow what is deployed."""
+    live = store.deployment(model)
+    if live is not None and registry.alias(model, Alias.CHAMPION) != single(live.traffic):
+        registry.set_alias(model, Alias.CHAMPION, single(live.traffic))
+
+
+def check_readable(file: Path) -> None:
+    """Raises NotFound or BackendError with a sentence."""
+    if not file.exists():
+        raise NotFound(f"there is no file {file}")
+    if not file.is_file():
+        raise InvalidInput(f"{file} is not a file")
+
+
+def actor() -> str:
+    """Who runs this command."""
+    return os.environ.get("USER") or "command line"

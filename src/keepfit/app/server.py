@@ -1,0 +1,120 @@
+"""The HTTP server: `create_app` makes the Flask application of a Service, `serve` runs it on Granian."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.util import Finalize
+from typing import Any
+
+from flask import Flask
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+from granian import Granian
+from granian.constants import Interfaces
+from granian.log import LogLevels
+
+from keepfit.app.http import batches, health, history, jobs, labels, metrics, predict, problems, routing
+from keepfit.app.http.access import Access, check_host
+from keepfit.app.http.reading import StrictRequest
+from keepfit.app.http.schemas import Problem
+from keepfit.app.service import Service
+from keepfit.errors import BackendError, KeepfitError
+
+log = logging.getLogger(__name__)
+
+TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES)
+
+
+class Application(OpenAPI):
+    """Flask with strict reading of requests."""
+
+    request_class = StrictRequest
+
+
+def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:
+    """The application of a service, which must be started and closed by the caller.
+
+    Raises SettingsError when `host` is not a loopback address and no token is set.
+    """
+    check_host(host, service.store.tokens())
+    app = Application(
+        "keepfit",
+        info=Info(title="keepfit", version=service.version, description="Classifiers that are kept fit."),
+        doc_ui=False,
+        security_schemes={"token": {"type": "http", "scheme": "bearer"}},
+        static_folder=None,
+        validation_error_model=Problem,
+        validation_error_callback=problems.of_validation,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = service.limits.body_bytes
+    app.config["ROLES"] = {}
+    problems.install(app)
+    registry = metrics.install(app, service)
+    access = Access(service.store, service.clock, service.tokens_required)
+    routing.guard(app, service, access)
+    for route in TABLE:
+        routing.add(app, service, access, route)
+    health.install(app, service, registry)
+    return app
+
+
+def serve(make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080, threads: int = 32) -> None:
+    """Answer on this address until SIGTERM or SIGINT; then finish what is under way and write what waits.
+
+    `make` runs in the serving process (one, so that all threads share models, queue and cache); it must be picklable
+    where processes are spawned, such as a `functools.partial` of a function of a module.
+    Raises BackendError when the port is taken, or the serving process ended by itself.
+    """
+    check_port(host, port)
+    server = Granian(
+        "keepfit",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=threads,
+        backpressure=max(2 * threads, 128),
+        log_level=LogLevels.error,
+        workers_kill_timeout=30,
+    )
+    server.serve(target_loader=partial(load, make, host), wrap_loader=False)
+
+
+def load(make: Callable[[], Service], host: str) -> Callable[..., Any]:
+    """The application, in the serving process, wired to be closed when the process ends."""
+    try:
+        service = make()
+        app: Flask = create_app(service, host)
+        service.start()
+    except KeepfitError as error:
+        sys.exit(f"keepfit: {error}")
+    Finalize(None, service.close, exitpriority=10)
+    threading.Thread(target=end_with_parent, name="end with parent", daemon=True).start()
+    return app
+
+
+def end_with_parent() -> None:
+    """A server whose parent was killed must not hold the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises BackendError when the address cannot be taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BackendError(f"{host}:{port} cannot be taken ({error.strerror}); choose another --port") from error

@@ -1,0 +1,79 @@
+"""Service: everything that the HTTP server needs, in one frozen value; the wiring builds it, the routes read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keepfit.clock import Clock
+from keepfit.data.records import Source
+from keepfit.data.store import RecordStore
+from keepfit.errors import NotFound
+from keepfit.serving.predictor import Predictor
+from keepfit.serving.refresher import Refresher
+from keepfit.serving.writer import RecordWriter
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model name that this process answers for."""
+
+    predictor: Predictor
+    task: str = "text"
+    label_source: Source = Source.VOLUNTEERED
+    """What a label is that nobody asked for: volunteered, or complete where every outcome becomes known."""
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """How much one HTTP request may bring."""
+
+    body_bytes: int = 10 * 2**20
+    file_bytes: int = 2**30
+    """For files given to POST /batches."""
+    items: int = 1000
+    """Texts, or labels, in one call."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What `create_app` serves. Closing it flushes what was not yet written."""
+
+    store: RecordStore
+    models: Mapping[str, ServedModel]
+    default: str
+    """The model that the bare routes address."""
+    writer: RecordWriter
+    refresher: Refresher
+    clock: Clock
+    version: str
+    batches: Path
+    """Folder where uploaded files and their outputs lie, one folder per job."""
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    tokens_required: bool = False
+    """Ask for a token even while none was made; once there is one, every caller needs one anyway."""
+
+    def model(self, name: str) -> ServedModel:
+        """Raises NotFound with the known names."""
+        try:
+            return self.models[name]
+        except KeyError:
+            raise NotFound(f"there is no model {name!r} here; known: {', '.join(sorted(self.models))}") from None
+
+    def start(self) -> None:
+        """Bring up what is deployed, then keep looking for new deployments."""
+        self.refresher.start()
+
+    def trouble(self) -> list[str]:
+        """Why this process cannot do all that it should; empty when it can."""
+        reasons = [served.predictor.ready() for served in self.models.values()]
+        reasons += [self.writer.ready(), self.refresher.ready()]
+        return [reason for reason in reasons if reason is not None]
+
+    def close(self) -> None:
+        """Stop refreshing, finish what is under way, write what waits; the store stays open."""
+        self.refresher.close()
+        for served in self.models.values():
+            served.predictor.close()
+        self.writer.close()

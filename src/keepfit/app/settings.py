@@ -1,0 +1,328 @@
+"""Settings: read once from keepfit.toml and KEEPFIT_*, typed and frozen; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from keepfit.errors import NotFound, SettingsError
+
+FILE = "keepfit.toml"
+PREFIX = "KEEPFIT_"
+NOT_SETTINGS = frozenset({"KEEPFIT_DATA", "KEEPFIT_PROJECT"})
+"""Names with the prefix that mean something else: the data of the benchmarks, the project of a server process."""
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def duration(value: Any) -> Any:
+    """A stretch of time from "90s", "15m", "12h", "7d", "2w" or a number of seconds.
+
+    >>> duration("15m")
+    datetime.timedelta(seconds=900)
+    """
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*", value)
+        if match is None:
+            raise ValueError('write a duration like "90s", "15m", "12h" or "7d"')
+        return timedelta(seconds=float(match[1]) * UNITS[match[2]])
+    return timedelta(seconds=value) if isinstance(value, int | float) else value
+
+
+def secret(value: Any) -> Any:
+    """A text, or where it lies: env:NAME or file:PATH."""
+    if isinstance(value, str) and value.startswith("env:"):
+        found = os.environ.get(value[4:])
+        if found is None:
+            raise ValueError(f"the environment variable {value[4:]} is not set")
+        return found
+    if isinstance(value, str) and value.startswith("file:"):
+        try:
+            return Path(value[5:]).read_text("utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{value[5:]} cannot be read: {error.strerror}") from error
+    return value
+
+
+def zone(value: str) -> str:
+    """A name that the time zone data base knows."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{value!r} is no time zone; write one like Europe/Berlin or UTC") from error
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Secret = Annotated[SecretStr, BeforeValidator(secret)]
+Place = Annotated[str | None, BeforeValidator(secret)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """What all sections have in common: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ColumnSettings(Section):
+    """`[models.NAME.columns]`: which columns of a file mean what; what is left out is guessed."""
+
+    text: tuple[str, ...] = Field((), description="One or several text columns, joined in this order.")
+    label: str | None = Field(None, description="The column of the classes.")
+    id: str | None = Field(None, description="The user's own id of an example.")
+    key: str | None = Field(None, description="What stays together: a user, a ticket queue.")
+    time: str | None = Field(None, description="When the example happened.")
+    split: str | None = Field(None, description="train, validation or test; overrides the split by hash.")
+    context: tuple[str, ...] = Field((), description="Columns kept as context of the example (slices).")
+
+
+class RecipeSettings(Section):
+    """`[models.NAME.recipe]`: how a model is trained; see `training/recipe.py` for the meaning of each."""
+
+    backbone: str = Field(
+        "minilm", description="minilm (embedded), a hub name such as distilbert-base-uncased, or a folder."
+    )
+    max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are truncated to this many tokens.")
+    truncation: Literal["head", "head+tail"] = Field("head+tail", description="Which part of a long text is kept.")
+    epochs: float = Field(0.0, ge=0, description="Passes over the training part; 0: chosen from its size.")
+    short_passes: float = Field(
+        0.0, ge=0, description="So many of the passes see the texts cut short: cheap, and early."
+    )
+    batch_size: int = Field(32, ge=1, description="Examples in a training step.")
+    learning_rate: float = Field(1e-4, gt=0, description="The peak of the learning rate.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    patience: int = Field(3, ge=1, description="Evaluations without a lower validation loss before stopping.")
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        "auto", description="auto: balanced when unbalanced by 3:1."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the loss.")
+    lower_case: bool | None = Field(None, description="Lower-case texts first; unset: as the backbone does.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of training; auto measures.")
+    inference: Literal["auto", "int8", "bf16", "fp32"] = Field("auto", description="Arithmetic of answering.")
+    abstain_below: float | None = Field(None, gt=0, lt=1, description="Below this score no label is given.")
+    seed: int = Field(17, description="Seed of everything random in training.")
+
+
+class GateSettings(Section):
+    """`[models.NAME.gate]`: what a candidate must prove before it is served."""
+
+    level: float = Field(0.05, gt=0, lt=0.5, description="Level of the paired test.")
+    min_evidence: int = Field(30, ge=1, description="Held-out labels since the change that the test needs at least.")
+    guard_margin: Share = Field(0.05, description="No class may fall by more than this on the old held-out data.")
+    not_worse_margin: Share = Field(0.01, description="A routine candidate may be this much worse on recent labels.")
+    floors: Mapping[str, float] = Field(
+        default_factory=lambda: {"accuracy": 0.5}, description="Metric floors, also for the first version."
+    )
+    latency_ms: float | None = Field(None, gt=0, description="Median time for one text that is allowed.")
+    latency_ratio: float = Field(2.0, gt=0, description="Allowed latency as a multiple of the champion's.")
+    max_negative_flips: Share = Field(0.1, description="Share of old held-out rows that may turn from right to wrong.")
+    must_hold: str | None = Field(None, description="A file with text,label rows that every candidate must get right.")
+    invariances: Mapping[str, float] = Field(
+        default_factory=lambda: {"case": 0.1, "spaces": 0.02, "typos": 0.2},
+        description="Tolerated share of changed answers: case, spaces, typos, names.",
+    )
+    names: tuple[str, ...] = Field((), description="Names to swap for the names invariance.")
+    cost: Mapping[str, Mapping[str, float]] | None = Field(
+        None, description="Cost matrix: true label -> said label -> cost."
+    )
+    metric: str | None = Field(None, description="A user's own metric, module:function(truth, scores) -> float.")
+
+
+class WatchSettings(Section):
+    """`[models.NAME.watch]`: what is measured, how often, and how many labels are asked for."""
+
+    every: Duration = Field(timedelta(minutes=1), description="Time between two checks.")
+    window: Duration = Field(timedelta(days=1), description="The stretch of predictions that a check measures.")
+    label_window: Duration = Field(
+        timedelta(days=30), description="Labels that arrived within this time measure accuracy."
+    )
+    label_rate: Share = Field(0.05, description="Share of predictions whose label is asked for, at random.")
+    label_budget: int = Field(200, ge=0, description="Labels asked for per day at most.")
+    min_predictions: int = Field(30, ge=1, description="Smaller windows are measured but never breach.")
+    folder: Path | None = Field(None, description="A file that appears here is an event of the kind new_data.")
+    holdout: Share = Field(0.4, description="Share of the new labels kept for the gate, never trained on.")
+    recent_share: Share = Field(0.5, description="Share of the training weight that new labels get together.")
+
+
+class ModelSettings(Section):
+    """`[models.NAME]`: one model."""
+
+    task: Literal["text", "toy"] = Field("text", description="The kind of problem.")
+    labels: Literal["volunteered", "complete"] = Field("volunteered", description="What unasked labels are.")
+    settle_after: Duration = Field(
+        timedelta(days=7), description="For complete: silence this long confirms the answer."
+    )
+    approval: bool = Field(False, description="A version that passed its gate waits for `keepfit approve`.")
+    columns: ColumnSettings = ColumnSettings()
+    recipe: RecipeSettings = RecipeSettings()
+    gate: GateSettings = GateSettings()
+    watch: WatchSettings = WatchSettings()
+    triggers: tuple[Mapping[str, Any], ...] = Field(
+        ({"kind": "accuracy_floor", "floor": 0.80}, {"kind": "on_demand"}, {"kind": "on_event"}),
+        description="Rules that call for a retraining; any of them suffices.",
+    )
+    cooldown: Duration = Field(timedelta(hours=1), description="Rest after an attempt; a person's demand passes.")
+    warmup: Duration = Field(
+        timedelta(0), description="No trigger but a person's demand fires this soon after a deployment."
+    )
+
+
+class ServerSettings(Section):
+    """`[server]`: the HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Any other address than loopback needs tokens.")
+    port: int = Field(8080, ge=0, le=65535, description="The port.")
+    threads: int = Field(32, ge=1, le=1024, description="Requests handled at once.")
+    queue: int = Field(1024, ge=1, description="Texts that may wait; beyond it the answer is 429.")
+    max_body_mb: float = Field(10.0, gt=0, description="Larger request bodies are refused.")
+    max_upload_mb: float = Field(1024.0, gt=0, description="Larger batch files are refused.")
+    max_texts: int = Field(1000, ge=1, description="Texts in one call.")
+    cache_mb: float = Field(64.0, ge=0, description="Size of the answer cache; 0 switches it off.")
+    engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
+
+
+class WorkerSettings(Section):
+    """`[worker]`: the watcher and the job queue."""
+
+    threads: int = Field(0, ge=0, description="Threads of training; 0: all cores.")
+    niceness: int = Field(10, ge=0, le=19, description="Lower priority than answering by this much.")
+    jobs_database: Place = Field(None, description="DBOS system database; unset: .keepfit/jobs.db.")
+
+
+class EmailSettings(Section):
+    """`[alerts.email]`: SMTP with STARTTLS and login."""
+
+    host: str = Field("smtp.gmail.com", description="The SMTP server.")
+    port: int = Field(587, description="Its port.")
+    user: str = Field(description="Login.")
+    password: Secret = Field(description="Password, best as env:NAME or file:PATH.")
+    sender: str | None = Field(None, description="From address; unset: the user.")
+    to: tuple[str, ...] = Field(description="To addresses.")
+
+
+class AlertSettings(Section):
+    """`[alerts]`: who must know?"""
+
+    urls: tuple[Secret, ...] = Field((), description="Any URL that Apprise knows (Slack, Teams, ...).")
+    email: EmailSettings | None = Field(None, description="E-mail by SMTP.")
+    mailbox: bool = Field(True, description="Keep every alert as an .eml file in .keepfit/mailbox.")
+    group_for: Duration = Field(timedelta(hours=1), description="Repeats within this time are grouped.")
+
+
+class Settings(Section):
+    """The whole file."""
+
+    timezone: Annotated[str, AfterValidator(zone)] = Field(
+        "UTC", description="Rules schedules and days; stored times are UTC."
+    )
+    store: Place = Field(
+        None, description="Record store; unset: sqlite:///.keepfit/keepfit.db. Or a postgresql:// URL."
+    )
+    tracking: Place = Field(
+        None, description="MLflow; unset: sqlite:///.keepfit/mlflow.db. Or a server's URL, or local."
+    )
+    tokens_required: bool = Field(False, description="Ask for tokens on loopback, too.")
+    server: ServerSettings = ServerSettings()
+    worker: WorkerSettings = WorkerSettings()
+    alerts: AlertSettings = AlertSettings()
+    models: Mapping[str, ModelSettings] = Field(
+        default_factory=lambda: {"default": ModelSettings()},
+        description="The models, by name; the first is the default.",
+    )
+
+    def model(self, name: str | None) -> tuple[str, ModelSettings]:
+        """The named model, or the first. Raises NotFound."""
+        chosen = name or next(iter(self.models))
+        if chosen not in self.models:
+            raise NotFound(f"there is no model {chosen!r}; keepfit.toml has {', '.join(self.models)}")
+        return chosen, self.models[chosen]
+
+
+def load(project: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of a project folder; a missing file means the defaults.
+
+    `KEEPFIT_SERVER__PORT=9000` overrides `[server] port`: two underscores go one level down.
+    Raises SettingsError with one sentence per problem.
+    """
+    file = project / FILE
+    values: dict[str, Any] = {}
+    try:
+        if file.exists():
+            values = tomllib.loads(file.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            override(values, name[len(PREFIX) :].lower().split("__"), value, name)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(explain(e) for e in error.errors(include_url=False))) from error
+    check_names(settings)
+    return settings
+
+
+def override(values: dict[str, Any], path: list[str], value: str, name: str) -> None:
+    """Set one value from the environment: TOML syntax where it parses, else the text itself."""
+    place = values
+    for part in path[:-1]:
+        below = place.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise SettingsError(f"{name} goes below {part!r}, which is a value")
+        place = below
+    try:
+        place[path[-1]] = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        place[path[-1]] = value
+
+
+def check_names(settings: Settings) -> None:
+    """Model names become folders and addresses."""
+    if not settings.models:
+        raise SettingsError("keepfit.toml names no model; write at least [models.default]")
+    for name in settings.models:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
+            raise SettingsError(f"{name!r} is no model name: use letters, digits, - and _")
+
+
+def explain(error: Mapping[str, Any]) -> str:
+    """One pydantic error as a sentence, with the nearest known name for an unknown key."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"setting {where}: {error['msg'].removeprefix('Value error, ')}"
+    known = known_names(error["loc"][:-1])
+    near = difflib.get_close_matches(str(error["loc"][-1]), known, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"unknown setting {where}; {hint}"
+
+
+def known_names(path: tuple[Any, ...]) -> list[str]:
+    """The keys of the section at a path."""
+    section: type[BaseModel] = Settings
+    for number, part in enumerate(path):
+        if section is Settings and part == "models":
+            section = ModelSettings
+        elif number and path[number - 1] == "models":
+            continue
+        else:
+            inner = SECTIONS.get(str(part))
+            section = inner if inner is not None else section
+    return sorted(section.model_fields)
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "server": ServerSettings, "worker": WorkerSettings, "alerts": AlertSettings, "email": EmailSettings,
+    "columns": ColumnSettings, "recipe": RecipeSettings, "gate": GateSettings, "watch": WatchSettings,
+}  # fmt: skip

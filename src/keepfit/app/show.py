@@ -1,0 +1,258 @@
+"""What the command line prints: tables and sentences for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from keepfit.app.findings import Finding
+from keepfit.app.project import Project
+from keepfit.data.records import Deployment, Job, JobState, QueueItem, StoredDecision
+from keepfit.data.tokens import Token
+from keepfit.decision import Decision
+from keepfit.errors import KeepfitError
+from keepfit.registry.registry import Alias, ModelVersion
+
+
+def out(value: Any) -> None:
+    """JSON on standard output."""
+    print(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode())
+
+
+def text(words: str) -> None:
+    """A sentence for people, on standard error, so that standard output stays for results."""
+    Console(stderr=True).print(escape(words), soft_wrap=True)
+
+
+def result(value: Mapping[str, Any], json: bool, words: str) -> None:
+    """One result."""
+    if json:
+        out(value)
+    else:
+        Console().print(escape(words), soft_wrap=True)
+
+
+def error(problem: KeepfitError, json: bool) -> None:
+    """One sentence; with --json an object."""
+    if json:
+        print(orjson.dumps({"error": str(problem), "kind": type(problem).__name__}).decode(), file=sys.stderr)
+    else:
+        Console(stderr=True).print(f"[bold red]keepfit:[/] {escape(str(problem))}", soft_wrap=True)
+
+
+def unexpected(problem: Exception) -> None:
+    """A fault of keepfit itself: one sentence, and the traceback in a file for a report."""
+    with tempfile.NamedTemporaryFile("w", prefix="keepfit-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(problem, file=file)
+    words = f"unexpected {type(problem).__name__}: {problem}; please report it with {file.name}"
+    Console(stderr=True).print(f"[bold red]keepfit:[/] {escape(words)}", soft_wrap=True)
+
+
+def trained(done: Mapping[str, Any]) -> str:
+    """What a training came to."""
+    if "version" not in done:
+        return f"Asked for: job {done.get('job')}" + (" (joined the one under way)." if done.get("joined") else ".")
+    reasons = "\n".join(f"  - {reason}" for reason in done.get("because", ()))
+    fate = "is deployed" if done.get("deployed") else "is not deployed"
+    return f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
+
+
+def evaluation(values: Mapping[str, Any]) -> str:
+    """The numbers of an evaluation."""
+    lines = [f"Version {values['version']} on {values['n']} rows:"]
+    lines += [
+        f"  {name:<20} {m['value']:.4f}  ({m['low']:.4f} to {m['high']:.4f})" for name, m in values["metrics"].items()
+    ]
+    return "\n".join(lines)
+
+
+def decision(judged: Decision, json: bool) -> None:
+    """A decision with its reasons."""
+    value = {"outcome": judged.outcome.value, "because": list(judged.because), "evidence": dict(judged.evidence)}
+    result(value, json, f"{judged.outcome.value}\n" + "\n".join(f"  - {reason}" for reason in judged.because))
+
+
+def decision_json(stored: StoredDecision) -> dict[str, Any]:
+    """A stored decision as in `GET /decisions`."""
+    return {
+        "id": stored.id, "at": stored.at.isoformat(), "subject": stored.subject,
+        "outcome": stored.decision.outcome.value, "because": list(stored.decision.because),
+        "evidence": dict(stored.decision.evidence),
+    }  # fmt: skip
+
+
+def deployment_json(row: Deployment) -> dict[str, Any]:
+    """A deployment as in `GET /history`."""
+    return {
+        "id": row.id, "at": row.at.isoformat(), "actor": row.actor, "reason": row.reason, "kind": row.kind,
+        "traffic": {str(v): share for v, share in row.traffic.shares.items()}, "shadow": list(row.traffic.shadow),
+        "decision_id": row.decision_id,
+        "applied": [{"worker": worker, "at": at.isoformat()} for worker, at in row.applied],
+    }  # fmt: skip
+
+
+def table(*columns: str) -> Table:
+    """An empty table."""
+    made = Table(box=None, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def queue_json(item: QueueItem) -> dict[str, Any]:
+    """An item as in `GET /labels/queue`."""
+    return {
+        "prediction_id": item.prediction_id, "id": item.example.id, "text": item.example.content,
+        "reason": item.reason, "propensity": item.propensity, "labels": list(item.label_set),
+    }  # fmt: skip
+
+
+def queue(items: Sequence[QueueItem], json: bool) -> None:
+    """What to label next."""
+    if json:
+        out({"items": [queue_json(item) for item in items]})
+        return
+    shown = table("prediction", "text", "reason")
+    for item in items:
+        shown.add_row(item.prediction_id, escape(str(item.example.content)[:200]), item.reason)
+    Console().print(shown if items else "Nothing waits for a label.")
+
+
+def tokens(found: Sequence[Token], json: bool) -> None:
+    """Tokens, without their hashes."""
+    if json:
+        out({"tokens": [{"name": t.name, "roles": list(t.roles), "created": t.created, "expires": t.expires,
+                         "revoked": t.revoked} for t in found]})  # fmt: skip
+        return
+    shown = table("name", "roles", "made (UTC)", "expires", "revoked")
+    for t in found:
+        expires = moment(t.expires) if t.expires else "never"
+        shown.add_row(escape(t.name), ", ".join(t.roles), moment(t.created), expires, "yes" if t.revoked else "")
+    Console().print(shown if found else "There is no token: only this machine may call.")
+
+
+def history(rows: Sequence[Deployment], json: bool) -> None:
+    """Deployments."""
+    if json:
+        out({"deployments": [deployment_json(row) for row in rows]})
+        return
+    shown = table("id", "at (UTC)", "traffic", "by", "why", "served by")
+    for row in rows:
+        shares = ", ".join(f"v{v} {share:.0%}" for v, share in row.traffic.shares.items())
+        shown.add_row(str(row.id), moment(row.at), shares, escape(row.actor), escape(row.reason),
+                      escape(", ".join(worker for worker, _ in row.applied)) or "nobody yet")  # fmt: skip
+    Console().print(shown if rows else "Nothing was deployed yet.")
+
+
+def decisions(rows: Sequence[StoredDecision], json: bool) -> None:
+    """Decisions."""
+    if json:
+        out({"decisions": [decision_json(row) for row in rows]})
+        return
+    shown = table("at (UTC)", "subject", "outcome", "because")
+    for row in rows:
+        shown.add_row(moment(row.at), row.subject, row.decision.outcome.value, escape("\n".join(row.decision.because)))
+    Console().print(shown if rows else "Nothing was judged yet.")
+
+
+def version_json(version: ModelVersion) -> dict[str, Any]:
+    """A version for programs."""
+    return {
+        "version": version.number, "at": version.at.isoformat(), "snapshot": version.lineage.snapshot_id,
+        "reason": version.lineage.reason, "verdict": version.verdict.outcome.value if version.verdict else None,
+        "metrics": version.evaluation.to_json()["metrics"],
+    }  # fmt: skip
+
+
+def versions(project: Project, json: bool) -> None:
+    """Every version."""
+    found = project.models()
+    aliases = {alias.value: project.registry.alias(project.model, alias) for alias in Alias}
+    if json:
+        out({"aliases": aliases, "versions": [version_json(v) for v in found]})
+        return
+    shown = table("version", "at (UTC)", "role", "accuracy", "verdict", "snapshot", "made because")
+    for v in found:
+        role = ", ".join(name for name, number in aliases.items() if number == v.number)
+        seen = v.evaluation.metrics["accuracy"]
+        accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})"
+        verdict = v.verdict.outcome.value if v.verdict else ""
+        shown.add_row(
+            str(v.number), moment(v.at), role, accuracy, verdict, v.lineage.snapshot_id[:12], v.lineage.reason
+        )
+    Console().print(shown if found else "There is no version yet: keepfit train DATA.")
+
+
+def status_json(project: Project) -> dict[str, Any]:
+    """The present state of one model."""
+    live = project.store.deployment(project.model)
+    checks = project.store.decisions(project.model, subject="trigger", limit=1)
+    running = project.store.jobs(project.model, kind="retrain", states=[JobState.RUNNING, JobState.WAITING], limit=1)
+    return {
+        "name": project.model, "task": project.settings.task,
+        "champion": None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v]),
+        "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
+        "accuracy": project.store.get(project.model, "accuracy"),
+        "awaiting_approval": project.store.get(project.model, "awaiting_approval"),
+        "last_check": decision_json(checks[0]) if checks else None,
+        "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
+        "worker": project.worker_runs(),
+    }  # fmt: skip
+
+
+def first(jobs: Sequence[Job]) -> Job | None:
+    """The first, if any."""
+    return jobs[0] if jobs else None
+
+
+def status(project: Project, json: bool) -> None:
+    """The present state for people."""
+    now = status_json(project)
+    if json:
+        out({"models": [now]})
+        return
+    shown = table("", "")
+    seen = now["accuracy"]
+    accuracy = (
+        f"{seen['value']:.3f} ({seen['low']:.3f} to {seen['high']:.3f}, {seen['n']} labels)"
+        if seen
+        else "no labels yet"
+    )
+    check = now["last_check"]
+    job, waits = now["retraining"], now["awaiting_approval"]
+    for name, value in (
+        ("model", f"{now['name']} ({now['task']})"),
+        ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
+        ("accuracy in life", accuracy),
+        ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
+        ("retraining", f"{job['state']}: {job['step']}" if job else "none"),
+        ("waits for approval", str(waits["version"]) if waits else "nothing"),
+        ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
+    ):  # fmt: skip
+        shown.add_row(name, escape(value))
+    Console().print(shown)
+
+
+def findings(found: Sequence[Finding], json: bool) -> None:
+    """What doctor saw."""
+    if json:
+        out({"findings": [{"ok": f.ok, "what": f.what, "detail": f.detail} for f in found]})
+        return
+    shown = table("", "what", "detail")
+    for f in found:
+        shown.add_row("[green]ok[/]" if f.ok else "[red]missing[/]", escape(f.what), escape(f.detail))
+    Console().print(shown)
+
+
+def moment(value: datetime) -> str:
+    """A time for people."""
+    return value.strftime("%Y-%m-%d %H:%M:%S")

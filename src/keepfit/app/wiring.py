@@ -1,0 +1,192 @@
+"""Wiring: the tables of names, and the one place where implementations are chosen and put together.
+
+Heavy rooms (torch, transformers, MLflow, DBOS) are named here as "module:name" and loaded only when asked for, so
+that the answering half starts fast and stays small.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from keepfit import __version__
+from keepfit.app.settings import ModelSettings, Settings
+from keepfit.clock import Clock, SystemClock
+from keepfit.data.records import Source
+from keepfit.data.store import RecordStore
+from keepfit.errors import BackendError, SettingsError
+from keepfit.metrics import Metric
+from keepfit.registry.registry import Registry, model_folder
+from keepfit.tasks.loading import load_answering
+from keepfit.tasks.task import Model, Report, Task
+from keepfit.training.recipe import Recipe
+
+STATE = ".keepfit"
+
+LEARNING = {
+    "text": "keepfit.tasks.text.fit:TextTask",
+    "toy": "keepfit.tasks.toy:ToyTask",
+}
+REGISTRIES = {
+    "mlflow": "keepfit.registry.mlflow:MlflowRegistry",
+    "local": "keepfit.registry.local:LocalRegistry",
+}
+LATE = {
+    "retraining": "keepfit.app.learning:retraining",
+    "watch": "keepfit.app.learning:watch",
+    "announcer": "keepfit.app.learning:announcer",
+    "durable": "keepfit.pipelines.durable:DurableRetrainings",
+    "import_file": "keepfit.data.snapshot:import_file",
+    "score_file": "keepfit.pipelines.score:score_file",
+    "serve": "keepfit.app.serving:serve",
+}
+GROUP = "keepfit.tasks"
+"""Entry points of this group add tasks of other packages to LEARNING."""
+
+
+def named(entry: str) -> Any:
+    """The object behind "module:name". Raises BackendError when a part of the installation is missing."""
+    module, _, name = entry.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise BackendError(f"{entry} cannot be loaded ({error}); install keepfit with all its dependencies") from error
+
+
+@dataclass(frozen=True)
+class Home:
+    """One project: its folder, its settings, and where its state lies."""
+
+    folder: Path
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+
+    @property
+    def state(self) -> Path:
+        """The folder `.keepfit/`."""
+        return self.folder / STATE
+
+    @property
+    def store_url(self) -> str:
+        """Where the records are."""
+        return self.settings.store or f"sqlite:///{(self.state / 'keepfit.db').absolute()}"
+
+    @property
+    def jobs_url(self) -> str:
+        """Where DBOS keeps its state."""
+        return self.settings.worker.jobs_database or f"sqlite:///{(self.state / 'jobs.db').absolute()}"
+
+    @property
+    def models(self) -> Path:
+        """Where the files of every version lie, by name and number."""
+        return self.state / "models"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where the snapshots lie."""
+        return self.state / "snapshots"
+
+    @property
+    def work(self) -> Path:
+        """Where trainings keep their checkpoints."""
+        return self.state / "work"
+
+    @property
+    def batches(self) -> Path:
+        """Where uploaded files and their outputs lie."""
+        return self.state / "batches"
+
+    @property
+    def mailbox(self) -> Path:
+        """Where alerts are kept as files."""
+        return self.state / "mailbox"
+
+
+def open_store(home: Home) -> RecordStore:
+    """The record store, migrated to this release."""
+    try:
+        home.state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(f"{home.state} cannot be made: {error.strerror}; choose another --project") from error
+    return RecordStore.open(home.store_url)
+
+
+def open_registry(home: Home) -> Registry:
+    """MLflow by default; `tracking = "local"` keeps versions in plain files."""
+    tracking = home.settings.tracking
+    if tracking == "local":
+        return cast(Registry, named(REGISTRIES["local"])(home.models))
+    uri = tracking or f"sqlite:///{(home.state / 'mlflow.db').absolute()}"
+    return cast(Registry, named(REGISTRIES["mlflow"])(uri, home.models, snapshots=home.snapshots))
+
+
+def learning_half(name: str) -> Task:
+    """The task by its name in the settings. Raises SettingsError with the known names."""
+    table = {**LEARNING, **{point.name: point.value for point in entry_points(group=GROUP)}}
+    if name not in table:
+        raise SettingsError(f"there is no task {name!r}; known are {', '.join(sorted(table))}")
+    return cast(Task, named(table[name])())
+
+
+def version_folder(home: Home, name: str, number: int) -> Path:
+    """The local files of a version. Raises BackendError when they are not here."""
+    folder = model_folder(home.models, name, number)
+    if not (folder / "model.json").is_file():
+        raise BackendError(f"version {number} of {name!r} is not in {folder}; `keepfit doctor` fetches it again")
+    return folder
+
+
+def answering_half(home: Home, name: str) -> Callable[[int], Model]:
+    """Loads a version for answering, without torch and without the registry."""
+
+    def load(number: int) -> Model:
+        threads = home.settings.server.engine_threads or None
+        return load_answering(version_folder(home, name, number), threads=threads)
+
+    return load
+
+
+def recipe(model: ModelSettings) -> Recipe:
+    """The recipe that the settings ask for."""
+    return Recipe.from_json(model.recipe.model_dump())
+
+
+def unasked(model: ModelSettings) -> Source:
+    """What a label is that nobody asked for."""
+    return Source(model.labels)
+
+
+def code_version() -> str:
+    """keepfit's version, and the revision of the source where it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return __version__
+    return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
+
+
+def own_metrics(model: ModelSettings) -> Mapping[str, Metric]:
+    """A user's own metric, named in the settings as "module:function"."""
+    entry = model.gate.metric
+    if entry is None:
+        return {}
+    try:
+        function = named(entry)
+    except (BackendError, AttributeError, ValueError) as error:
+        raise SettingsError(f"gate.metric {entry!r} cannot be loaded: {error}") from error
+    return {entry.partition(":")[2]: Metric(function, True)}
+
+
+def no_report(metrics: Mapping[str, float], step: int) -> None:
+    """Show nothing."""
+
+
+SILENT: Report = no_report

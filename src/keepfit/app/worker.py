@@ -1,0 +1,186 @@
+"""The worker: one process that holds the watcher and the job queue, at low priority."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from keepfit.clock import Clock
+from keepfit.data.records import Event, Job, JobState, text_group
+from keepfit.data.store import RecordStore
+from keepfit.errors import BackendError, KeepfitError, Refused
+from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.watch import Watch
+
+log = logging.getLogger(__name__)
+POLL = 0.5
+"""Seconds between two looks at the job queue."""
+SETTLED = timedelta(seconds=2)
+"""A file in a watched folder counts when it has not grown for this long."""
+
+
+class Durable(Protocol):
+    """Starts retrainings; see `pipelines/durable.py`."""
+
+    def start(self, model: str, job_id: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class WatchedModel:
+    """One model's watch and how often it beats."""
+
+    watch: Watch
+    announcer: Announcer
+    mirror: Callable[[], None]
+    """Lets the registry's aliases follow what is deployed, whoever deployed it."""
+    every: timedelta
+    folder: Path | None = None
+
+
+@dataclass
+class Worker:
+    """Beats until told to stop; each beat does what is due and survives the failure of any part."""
+
+    store: RecordStore
+    models: Mapping[str, WatchedModel]
+    durable: Durable
+    score: Callable[[Job], Mapping[str, Any]]
+    """Does a batch job; returns its result."""
+    clock: Clock
+    due: dict[str, datetime] = field(default_factory=dict)
+    batch_thread: threading.Thread | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Take up what an earlier worker left, then beat until `stop` is set."""
+        self.take_up()
+        while not stop.is_set():
+            self.beat()
+            stop.wait(POLL)
+        if self.batch_thread is not None:
+            self.batch_thread.join(timeout=5)
+
+    def take_up(self) -> None:
+        """Jobs that were running when a worker was killed go on from their last finished step."""
+        for job in self.store.jobs(states=[JobState.RUNNING]):
+            self.guarded(f"taking up {job.id}", partial(self.begin, job))
+
+    def beat(self) -> None:
+        """Everything that is due now."""
+        now = self.clock.now()
+        self.guarded("heartbeat", lambda: self.store.put("", "worker", {"at": now.isoformat(), "pid": os.getpid()}))
+        for name, model in self.models.items():
+            if model.folder is not None:
+                self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
+            if now >= self.due.get(name, now):
+                self.due[name] = now + model.every
+                self.guarded(f"checking {name}", model.watch.tick)
+                self.guarded(f"mirroring {name}", model.mirror)
+            self.guarded(f"announcing {name}", model.announcer.announce)
+        self.guarded("taking jobs", self.take_jobs)
+
+    def guarded(self, what: str, act: Callable[[], Any]) -> None:
+        """A failing part is logged with a sentence; the worker lives on and tries again at the next beat."""
+        try:
+            act()
+        except KeepfitError as error:
+            log.error("%s: %s", what, error)
+        except Exception:
+            log.exception("%s failed", what)
+
+    def take_jobs(self) -> None:
+        """Retrainings start at once (one per model is in the queue at most), batch files one after another."""
+        while (job := self.store.claim_job("worker", ["retrain"])) is not None:
+            self.begin(job)
+        if self.batch_thread is None or not self.batch_thread.is_alive():
+            job = self.store.claim_job("worker", ["batch"])
+            if job is not None:
+                self.begin(job)
+
+    def begin(self, job: Job) -> None:
+        """Start, or go on with, a claimed job."""
+        if job.kind == "retrain":
+            try:
+                self.durable.start(job.model, job.id)
+            except Exception:
+                self.store.update_job(job.id, state=JobState.WAITING)  # tried again at the next beat
+                raise
+        else:
+            self.batch_thread = threading.Thread(target=self.do_batch, args=(job,), name="batch", daemon=True)
+            self.batch_thread.start()
+
+    def do_batch(self, job: Job) -> None:
+        """Score one file; a failure is the job's result."""
+        try:
+            result, state = self.score(job), JobState.DONE
+        except KeepfitError as error:
+            result, state = {"error": str(error)}, JobState.FAILED
+        except Exception as error:
+            log.exception("batch %s failed", job.id)
+            result, state = {"error": f"{type(error).__name__}: {error}"}, JobState.FAILED
+        self.guarded(
+            f"closing batch {job.id}",
+            lambda: self.store.update_job(job.id, state=state, result=result, finished_at=self.clock.now()),
+        )
+
+    def look_into(self, name: str, folder: Path | None) -> None:
+        """A new labelled file in the watched folder is an event; each file counts once, when it has stopped growing."""
+        if folder is None or not folder.is_dir():
+            return
+        known = dict(self.store.get(name, "folder_files") or {})
+        now = self.clock.now()
+        for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+            stat = file.stat()
+            mark = f"{stat.st_size}-{stat.st_mtime_ns}"
+            age = now.timestamp() - stat.st_mtime
+            if known.get(file.name) == mark or age < SETTLED.total_seconds():
+                continue
+            known[file.name] = mark
+            files = [f for f in self.store.get(name, "data_files") or [] if f != str(file)]
+            self.store.put(name, "data_files", [*files, str(file)])
+            # its id is the file's, so that a kill before the file counts as known neither loses nor repeats the event
+            id_ = text_group(f"{name} {file} {mark}")
+            self.store.add_event(Event(id_, name, now, "new_data", "folder", {"file": str(file)}))
+            self.store.put(name, "folder_files", known)
+
+
+class WorkerLock:
+    """At most one worker per project: a file lock that dies with its process."""
+
+    def __init__(self, state: Path) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(state / "worker.lock")
+
+    def acquire(self, wait: float = 0) -> None:
+        """Raises Refused while another process is the worker."""
+        try:
+            self._lock.acquire(timeout=wait)
+        except Timeout as error:
+            raise Refused("another worker runs for this project; stop it first, or let it do the work") from error
+        except OSError as error:
+            raise BackendError(f"the worker's lock cannot be taken: {error}") from error
+
+    def release(self) -> None:
+        """Let another process be the worker."""
+        self._lock.release()
+
+
+def calm_down(niceness: int, threads: int) -> None:
+    """Lower this process's priority, so that training never disturbs answering; limit numeric threads when asked."""
+    os.nice(niceness)
+    with contextlib.suppress(OSError):  # where Linux groups processes by session, only the group's niceness counts
+        Path("/proc/self/autogroup").write_text(str(niceness), "ascii")
+    # threads that wait by spinning take from answering what lower priority gave to it
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)

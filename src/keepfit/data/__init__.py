@@ -1,0 +1,1 @@
+"""Data: what happened, and every value that is stored."""

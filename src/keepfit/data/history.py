@@ -1,0 +1,144 @@
+"""Decisions, deployments, events and small named values in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+
+from keepfit.data.database import insert_or_replace, insert_or_skip, one_at_a_time
+from keepfit.data.records import Deployment, Event, StoredDecision, Traffic
+from keepfit.data.schema import APPLIED, DECISIONS, DEPLOYMENTS, EVENTS, NAMED_VALUES
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import NotFound
+
+D = DECISIONS.c
+T = DEPLOYMENTS.c
+V = EVENTS.c
+
+
+def add_decision(conn: Connection, stored: StoredDecision) -> None:
+    """Writes it unless its id is there."""
+    row = {"model": stored.model, "id": stored.id, "at": stored.at, "subject": stored.subject}
+    decision = stored.decision
+    insert_or_skip(
+        conn,
+        DECISIONS,
+        [row | {"outcome": decision.outcome, "because": decision.because, "evidence": decision.evidence}],
+    )
+
+
+def _read_decision(row: Sequence[Any]) -> StoredDecision:
+    id_, model, at, subject, outcome, because, evidence = row
+    return StoredDecision(id_, model, at, subject, Decision(Outcome(outcome), tuple(because), evidence))
+
+
+def _decision_query() -> Select[Any]:
+    return select(D.id, D.model, D.at, D.subject, D.outcome, D.because, D.evidence)
+
+
+def decision(conn: Connection, id_: str) -> StoredDecision:
+    """Raises NotFound."""
+    row = conn.execute(_decision_query().where(D.id == id_)).first()
+    if row is None:
+        raise NotFound(f"No decision {id_!r} is stored; `keepfit decisions` lists them.")
+    return _read_decision(row)
+
+
+def decisions(conn: Connection, model: str | None, subject: str | None, limit: int) -> list[StoredDecision]:
+    """Newest first. The subject "gate" also finds "gate v3"."""
+    query = _decision_query()
+    if model is not None:
+        query = query.where(D.model == model)
+    if subject is not None:
+        query = query.where(or_(D.subject == subject, D.subject.startswith(subject + " ", autoescape=True)))
+    rows = conn.execute(query.order_by(D.at.desc(), D.seq.desc()).limit(limit))
+    return [_read_decision(row) for row in rows]
+
+
+def deploy(conn: Connection, wanted: Deployment, token: str | None) -> Deployment:
+    """Appends a row and returns it with its id; a token that was used before returns the row of then."""
+    one_at_a_time(conn, "deployments", wanted.model)
+    if token is not None:
+        known = conn.execute(_deployment_query().where(T.model == wanted.model, T.token == token)).all()
+        if known:
+            return _read_deployments(conn, known)[0]
+    traffic = wanted.traffic
+    shares = sorted(traffic.shares.items())
+    result = conn.execute(
+        insert(DEPLOYMENTS)
+        .values(model=wanted.model, at=wanted.at, actor=wanted.actor, reason=wanted.reason, kind=wanted.kind)
+        .values(shares=shares, shadow=traffic.shadow, decision_id=wanted.decision_id, token=token)
+        .returning(T.id)
+    )
+    rows = conn.execute(_deployment_query().where(T.id == result.scalar_one())).all()
+    return _read_deployments(conn, rows)[0]
+
+
+def _deployment_query() -> Select[Any]:
+    return select(T.id, T.model, T.at, T.actor, T.reason, T.shares, T.shadow, T.kind, T.decision_id)
+
+
+def _read_deployments(conn: Connection, rows: Sequence[Row[Any]]) -> list[Deployment]:
+    ids = [row.id for row in rows] or [0]
+    a = APPLIED.c
+    query = select(a.deployment_id, a.worker, a.at).where(a.deployment_id.between(min(ids), max(ids)))
+    applied: dict[int, list[tuple[str, datetime]]] = {}
+    for deployment_id, worker, at in conn.execute(query.order_by(a.at, a.worker)):
+        applied.setdefault(deployment_id, []).append((worker, at))
+    return [_read_deployment(row, tuple(applied.get(row.id, ()))) for row in rows]
+
+
+def _read_deployment(row: Sequence[Any], applied: tuple[tuple[str, datetime], ...]) -> Deployment:
+    id_, model, at, actor, reason, shares, shadow, kind, decision_id = row
+    traffic = Traffic(dict(shares), tuple(shadow))
+    return Deployment(id_, model, at, actor, reason, traffic, kind, decision_id, applied)
+
+
+def deployments(conn: Connection, model: str | None, limit: int, until: datetime | None = None) -> list[Deployment]:
+    """Newest first: the last written, whatever its time says; `until` (inclusive) hides later ones."""
+    query = _deployment_query()
+    if model is not None:
+        query = query.where(T.model == model)
+    if until is not None:
+        query = query.where(T.at <= until)
+    return _read_deployments(conn, conn.execute(query.order_by(T.id.desc()).limit(limit)).all())
+
+
+def applied(conn: Connection, deployment_id: int, worker: str, at: datetime) -> None:
+    """Notes when a worker began to serve it; the first time holds. Raises NotFound for an unknown deployment."""
+    model = conn.execute(select(T.model).where(T.id == deployment_id)).scalar()
+    if model is None:
+        raise NotFound(f"No deployment {deployment_id} is stored; `keepfit history` lists them.")
+    insert_or_skip(conn, APPLIED, [{"deployment_id": deployment_id, "worker": worker, "model": model, "at": at}])
+
+
+def add_event(conn: Connection, event: Event) -> None:
+    """Writes it unless its id is there."""
+    row = {"model": event.model, "id": event.id, "at": event.at, "kind": event.kind, "actor": event.actor}
+    insert_or_skip(conn, EVENTS, [row | {"details": event.details, "handled_by": event.handled_by}])
+
+
+def waiting_events(conn: Connection, model: str) -> list[Event]:
+    """What nobody has taken up, oldest first."""
+    query = select(V.id, V.model, V.at, V.kind, V.actor, V.details, V.handled_by)
+    query = query.where(V.model == model, V.handled_by.is_(None)).order_by(V.at, V.seq)
+    return [Event(*row) for row in conn.execute(query)]
+
+
+def handle_events(conn: Connection, ids: Sequence[str], handled_by: str) -> None:
+    """Marks events that still wait as taken up."""
+    conn.execute(update(EVENTS).where(V.id.in_(ids), V.handled_by.is_(None)).values(handled_by=handled_by))
+
+
+def get_value(conn: Connection, model: str, name: str) -> Any:
+    """The value put last, or None."""
+    n = NAMED_VALUES.c
+    return conn.execute(select(n.value).where(n.model == model, n.name == name)).scalar()
+
+
+def put_value(conn: Connection, model: str, name: str, value: Any) -> None:
+    """Replaces the value of that name."""
+    insert_or_replace(conn, NAMED_VALUES, {"model": model, "name": name, "value": value})

@@ -1,0 +1,237 @@
+"""The values that flow through keepfit and are stored: examples, predictions, labels, traffic, events."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.decision import Decision
+
+
+def new_id() -> str:
+    """A fresh random id (128 bits, hex)."""
+    return uuid4().hex
+
+
+def text_group(text: str) -> str:
+    """The hash of a normalised text: the same for texts that differ in case, spacing or Unicode form only.
+
+    >>> text_group("Good  day") == text_group("good day ")
+    True
+    """
+    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input. `content` is what the task's model reads: for text a str, or a tuple of str for several columns."""
+
+    content: Any
+    time: datetime
+    id: str = field(default_factory=new_id)
+    key: str | None = None
+    """What stays together: a user, a ticket queue, a camera. Routing is sticky by it."""
+    context: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    """What must not be split between train and test; None means: derived from the content."""
+
+    def group_or_default(self) -> str:
+        """The group, or the hash of the normalised content."""
+        if self.group is not None:
+            return self.group
+        parts = self.content if isinstance(self.content, tuple) else (self.content,)
+        return text_group("\x1f".join(str(p) for p in parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one version answered for one example."""
+
+    example_id: str
+    model_version: int
+    labels: tuple[str, ...]
+    """The classes, in the order of `scores`."""
+    scores: NDArray[np.float32]
+    """Probabilities, shape (k,)."""
+    embedding: NDArray[np.float32]
+    """Shape (d,); stored as float16."""
+    time: datetime
+    id: str = field(default_factory=new_id)
+    key: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Cheap facts of the input that the model's tokenizer knows: `length` (tokens), `unknown` (share of unknown)."""
+    stage: str = "model"
+    """Who answered: model, cache (and, later, first stage)."""
+    shadow: bool = False
+
+    @property
+    def label(self) -> str:
+        """The class with the highest score (the first of equals)."""
+        return self.labels[int(np.argmax(self.scores))]
+
+    @property
+    def confidence(self) -> float:
+        """The highest score."""
+        return float(np.max(self.scores))
+
+
+class Source(StrEnum):
+    """How a label came about; see docs/design.md: asked and complete ones measure, volunteered ones only train."""
+
+    ASKED = "asked"
+    COMPLETE = "complete"
+    VOLUNTEERED = "volunteered"
+    IMPORTED = "imported"
+    """Came with the training file."""
+
+
+MEASURING = frozenset({Source.ASKED, Source.COMPLETE})
+
+
+@dataclass(frozen=True)
+class Label:
+    """What was true of one example. A later label of the same actor replaces the earlier one; both are kept."""
+
+    example_id: str
+    value: str
+    time: datetime
+    source: Source
+    actor: str = "anonymous"
+    propensity: float | None = None
+    """The chance with which we asked for this label; None unless asked."""
+    prediction_id: str | None = None
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half open: `start` is inside, `end` is not."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+
+@dataclass(frozen=True)
+class LabelledExample:
+    """An example with the label that counts for training (latest; asked before complete before volunteered)."""
+
+    example: Example
+    label: Label
+
+
+@dataclass(frozen=True)
+class QueueItem:
+    """An example whose label was asked for, with the chance with which it was drawn."""
+
+    id: str
+    model: str
+    prediction_id: str
+    example: Example
+    propensity: float
+    reason: str
+    asked_at: datetime
+    label_set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Shares of live requests by version, and versions that are asked in the shadow.
+
+    >>> Traffic({1: 0.9, 2: 0.1}).shares[2]
+    0.1
+    """
+
+    shares: Mapping[int, float] = field(default_factory=dict)
+    shadow: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.shares and abs(sum(self.shares.values()) - 1) > 1e-9:
+            raise ValueError(f"shares must add up to one: {dict(self.shares)}")
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """Every version that must be loaded."""
+        return frozenset(self.shares) | frozenset(self.shadow)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One row of the append-only history: from `at` on, this traffic was wanted."""
+
+    id: int
+    model: str
+    at: datetime
+    actor: str
+    reason: str
+    traffic: Traffic
+    kind: str = "deploy"
+    """deploy, rollback or promote."""
+    decision_id: str | None = None
+    applied: tuple[tuple[str, datetime], ...] = ()
+    """(worker, when) for each server that serves it."""
+
+
+@dataclass(frozen=True)
+class StoredDecision:
+    """A decision as it lies in the store."""
+
+    id: str
+    model: str
+    at: datetime
+    subject: str
+    """Who judged what: "trigger", "gate v3", "rollout v3", "retrain"."""
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened outside, or a wish of a person: new data, upstream change, release, retrain."""
+
+    id: str
+    model: str
+    at: datetime
+    kind: str
+    actor: str = "anonymous"
+    details: Mapping[str, Any] = field(default_factory=dict)
+    handled_by: str | None = None
+    """The id of the decision or job that took it up; None while it waits."""
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A retraining or a batch file: asked for by anyone, done by the worker."""
+
+    id: str
+    model: str
+    kind: str
+    """retrain or batch."""
+    at: datetime
+    state: JobState = JobState.WAITING
+    request: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    step: str = ""
+    """The step under way, for people."""
+    finished_at: datetime | None = None

@@ -1,0 +1,45 @@
+"""Token: who may do what over HTTP. Only the hash of a token is ever stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from keepfit.data.schema import TOKENS
+from keepfit.errors import NotFound, Refused
+
+
+@dataclass(frozen=True)
+class Token:
+    """A named token; `hash` is made by the caller, `expires` None means never."""
+
+    name: str
+    hash: str
+    roles: tuple[str, ...]
+    created: datetime
+    expires: datetime | None = None
+    revoked: bool = False
+
+
+def add_token(conn: Connection, token: Token) -> None:
+    """Raises Refused when the name is taken, by a revoked token too, so that a name stays one person's."""
+    if conn.execute(select(TOKENS.c.name).where(TOKENS.c.name == token.name)).first() is not None:
+        raise Refused(f"There is already a token named {token.name!r}; choose another name.")
+    row = {"name": token.name, "hash": token.hash, "roles": token.roles, "created": token.created}
+    conn.execute(insert(TOKENS).values(**row, expires=token.expires, revoked=token.revoked))
+
+
+def tokens(conn: Connection) -> list[Token]:
+    """All tokens, oldest first, the revoked and expired ones too."""
+    c = TOKENS.c
+    query = select(c.name, c.hash, c.roles, c.created, c.expires, c.revoked).order_by(c.created, c.name)
+    return [Token(name, hash_, tuple(roles), *rest) for name, hash_, roles, *rest in conn.execute(query)]
+
+
+def revoke_token(conn: Connection, name: str) -> None:
+    """Raises NotFound for an unknown name; a revoked token stays revoked."""
+    changed = conn.execute(update(TOKENS).where(TOKENS.c.name == name).values(revoked=True))
+    if changed.rowcount == 0:
+        raise NotFound(f"There is no token named {name!r}; `keepfit token list` shows the names.")

@@ -1,0 +1,1 @@
+"""Monitoring: looking back at what was answered."""

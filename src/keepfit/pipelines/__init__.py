@@ -1,0 +1,1 @@
+"""Pipelines: the stories, each told in one function."""

@@ -1,0 +1,140 @@
+"""Durable jobs on DBOS: a retraining that is killed at any point goes on from its last finished step.
+
+Only the process that holds the worker's lock launches DBOS, with a stable executor and application version, so
+that nothing is run twice by a second process and nothing is orphaned by an upgrade (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID
+from dbos import error as dbos_error
+from dbos._serialization import Serializer
+
+from keepfit.errors import BackendError, KeepfitError
+from keepfit.pipelines.retrain import STEPS, Retraining, State
+
+EXECUTOR = "keepfit-worker"
+APPLICATION_VERSION = "keepfit-retrain-1"
+"""Changes only when STEPS change in a way that a half-done retraining of the old kind cannot finish."""
+ATTEMPTS = 4
+
+log = logging.getLogger(__name__)
+
+
+class JsonSerializer(Serializer):
+    """Plain JSON instead of DBOS's default pickle; an exception becomes its sentence."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            data = {"__error__": str(data)}
+        return json.dumps(data)
+
+    def deserialize(cls, serialized_data: str) -> Any:  # noqa: N805 - the base class names it so
+        data = json.loads(serialized_data)
+        return BackendError(data["__error__"]) if isinstance(data, dict) and "__error__" in data else data
+
+    def name(self) -> str:
+        return "keepfit_json"
+
+
+class DurableRetrainings:
+    """The one DBOS instance of this process; a context manager. `retraining(model)` gives a model's steps."""
+
+    def __init__(self, url: str, retraining: Callable[[str], Retraining]) -> None:
+        self._url, self._retraining = url, retraining
+        self._start: Callable[[str, str], None] = refuse
+
+    def __enter__(self) -> DurableRetrainings:
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        DBOS(
+            config={
+                "name": "keepfit",
+                "system_database_url": self._url,
+                "executor_id": EXECUTOR,
+                "application_version": APPLICATION_VERSION,
+                "serializer": JsonSerializer(),
+                "log_level": "ERROR",
+                "notification_listener_polling_interval_sec": 0.2,
+            }
+        )
+
+        # DBOS marks the functions that it registers, and a bound method cannot be marked
+        @DBOS.step(name="keepfit.retrain.step", retries_allowed=True, max_attempts=ATTEMPTS, interval_seconds=1.0)
+        def step(model: str, name: str, state: State) -> State:
+            return self._step(model, name, state)
+
+        @DBOS.step(name="keepfit.retrain.failed")
+        def close(model: str, job_id: str, sentence: str) -> None:
+            self._failed(model, job_id, sentence)
+
+        @DBOS.workflow(name="keepfit.retrain")
+        def retrain(model: str, job_id: str) -> State:
+            state: State = {"job": job_id}
+            for name in STEPS:
+                try:
+                    state = step(model, name, state)
+                except dbos_error.DBOSMaxStepRetriesExceeded as error:
+                    state = {**state, "error": str(error.errors[-1] if getattr(error, "errors", None) else error)}
+                if "error" in state:
+                    close(model, job_id, state["error"])
+                    return state
+            return state
+
+        def start(model: str, job_id: str) -> None:
+            with SetWorkflowID(job_id):
+                DBOS.start_workflow(retrain, model, job_id)
+
+        self._start = start
+        try:
+            DBOS.launch()
+        except Exception as error:
+            raise BackendError(f"the job database {self._url.split('@')[-1]} cannot be used: {error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        DBOS.destroy(destroy_registry=True)
+
+    def start(self, model: str, job_id: str) -> None:
+        """Begin or go on with the job; returns at once. A job that was begun before is not begun again."""
+        self._start(model, job_id)
+
+    def run(self, model: str, job_id: str) -> State:
+        """Begin or go on with the job, and wait for its end."""
+        with ThreadPoolExecutor(
+            1
+        ) as aside:  # DBOS refuses to wait in a thread with an event loop, such as a notebook's
+            return aside.submit(self._run, model, job_id).result()
+
+    def _run(self, model: str, job_id: str) -> State:
+        self._start(model, job_id)
+        state: State = DBOS.retrieve_workflow(job_id).get_result()
+        return state
+
+    def _step(self, model: str, name: str, state: State) -> State:
+        """A step that cannot be done ends the job; what a later attempt may mend is raised, and retried."""
+        try:
+            return self._retraining(model).step(name, state)
+        except BackendError:
+            raise
+        except KeepfitError as error:
+            return {**state, "error": str(error)}
+        except Exception as error:
+            log.exception("step %s of job %s failed", name, state["job"])
+            return {**state, "error": f"{type(error).__name__} in step {name}: {error}"}
+
+    def _failed(self, model: str, job_id: str, sentence: str) -> None:
+        self._retraining(model).failed(job_id, BackendError(sentence))
+
+
+def refuse(model: str, job_id: str) -> None:
+    """Before `with`, nothing can be started."""
+    raise BackendError("the durable jobs are not launched; use them in a `with` block")

@@ -1,0 +1,295 @@
+"""One retraining, told from top to bottom: snapshot, fit, evaluate, register, gate, deploy.
+
+Each step is durable when run by `durable.py`: it hands on ids and paths, and does nothing twice, because every
+outside effect (a snapshot, a run, a version, a decision, a deployment) is idempotent by the job's id.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepfit.clock import Clock
+from keepfit.data.records import Job, JobState, LabelledExample
+from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import InvalidInput, KeepfitError, NotFound
+from keepfit.evaluation.behaviour import BehaviourResult
+from keepfit.evaluation.evaluator import (
+    Evaluation,
+    Judged,
+    evaluate,
+    judge,
+    latency_ms,
+    read_reference,
+    write_reference,
+)
+from keepfit.evaluation.gate import Gate, Trial
+from keepfit.metrics import Metric
+from keepfit.registry.registry import Alias, Lineage, Registry
+from keepfit.rollout.rollout import deploy
+from keepfit.tasks.task import Model, Output, Report, Task
+from keepfit.training.recipe import Recipe
+
+State = dict[str, Any]
+"""What a step hands on: JSON only."""
+
+Behaviour = Callable[[Model, "Judged"], BehaviourResult | None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings say about retraining one model."""
+
+    recipe: Recipe
+    holdout: float = 0.4
+    recent_share: float = 0.5
+    approval: bool = False
+    metrics: Callable[[Sequence[str]], Mapping[str, Metric]] = lambda labels: {}
+    """A user's own metrics for these classes, besides the standard ones."""
+    code: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a retraining works."""
+
+    snapshots: Path
+    work: Path
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """The steps, bound to one model's rooms."""
+
+    model: str
+    task: Task
+    store: RecordStore
+    registry: Registry
+    gate: Gate
+    plan: Plan
+    folders: Folders
+    clock: Clock
+    fresh_rows: Callable[[str], list[LabelledExample]]
+    """Reads a labelled file that was handed in later (a path) as examples with imported labels."""
+    behaviour: Behaviour = lambda model, judged: None
+    report: Report = lambda metrics, step: None
+
+    def run(self, job_id: str) -> State:
+        """All steps in this process, from the first; what is done already costs little."""
+        state: State = {"job": job_id}
+        for name in STEPS:
+            state = self.step(name, state)
+        return state
+
+    def step(self, name: str, state: State) -> State:
+        """One step: the state it was given, and what it adds."""
+        self.store.update_job(state["job"], state=JobState.RUNNING, step=name)
+        return {**state, **getattr(self, name)(state)}
+
+    def snapshot(self, state: State) -> State:
+        """The imported data, and every label that has come from life until the job was asked for."""
+        job = self.store.job(state["job"])
+        base_id = job.request.get("snapshot") or self.store.get(self.model, "snapshot")
+        if base_id is None:
+            raise InvalidInput(f"there is no data for {self.model!r} yet; run `keepfit train DATA` first")
+        base = open_snapshot(self.folders.snapshots, base_id)
+        fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
+        fresh += self.store.training_data(self.model, until=job.at)
+        if not fresh:
+            return {"snapshot": base.id}
+        grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)
+        return {"snapshot": grown.id}
+
+    def fit(self, state: State) -> State:
+        """Train; called again after a kill it goes on from its last checkpoint."""
+        job = self.store.job(state["job"])
+        recipe, snapshot = self.recipe_of(job), self.snapshot_of(state)
+        workdir = self.folders.work / job.id
+        workdir.mkdir(parents=True, exist_ok=True)
+        into_run = self.registry.progress(job.id, self.model, self.lineage(state, job))
+
+        def report(metrics: Mapping[str, float], step: int) -> None:
+            into_run(metrics, step)
+            self.report(metrics, step)
+
+        started = time.perf_counter()
+        folder = self.task.fit(snapshot, recipe, report, workdir)
+        return {"folder": str(folder), "fit_seconds": round(time.perf_counter() - started, 1)}
+
+    def evaluate(self, state: State) -> State:
+        """The candidate's numbers on the test part; they and its answers stay in its folder, as the drift reference."""
+        folder, snapshot = Path(state["folder"]), self.snapshot_of(state)
+        judged = judge(self.task.load(folder), snapshot.rows(Split.TEST))
+        evaluation = evaluate(
+            judged, snapshot.id, Split.TEST, self.plan.metrics(judged.labels), snapshot.contradicted_ids()
+        )
+        write_reference(folder, judged)
+        (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json()), "utf-8")
+        return {"accuracy": evaluation.metrics["accuracy"].value}
+
+    def register(self, state: State) -> State:
+        """A version, whatever the gate will say: a refused model is evidence."""
+        job, folder = self.store.job(state["job"]), Path(state["folder"])
+        evaluation = Evaluation.from_json(json.loads((folder / "evaluation.json").read_text("utf-8")))
+        version = self.registry.register(self.model, folder, self.lineage(state, job), evaluation, job.at)
+        self.registry.set_alias(self.model, Alias.CHALLENGER, version.number)
+        return {"version": version.number}
+
+    def judge(self, state: State) -> State:
+        """Candidate against champion, on what neither has seen."""
+        job = self.store.job(state["job"])
+        verdict = self.gate.judge(self.trial(state, job))
+        decision_id = self.store.add_decision(
+            self.model, f"gate v{state['version']}", verdict, self.clock.now(), id=f"{job.id}-gate"
+        )
+        self.registry.record_verdict(self.model, state["version"], verdict)
+        return {"verdict": verdict.outcome.value, "because": list(verdict.because), "decision": decision_id}
+
+    def deploy(self, state: State) -> State:
+        """Passed: serve it (or wait for a person). Failed: the champion stays."""
+        job, number = self.store.job(state["job"]), int(state["version"])
+        if state["verdict"] != Outcome.PASS.value:
+            self.registry.set_alias(self.model, Alias.CHALLENGER, None)
+            return self.finish(state, deployed=False)
+        self.registry.fetch(self.model, number)
+        if self.plan.approval and self.store.deployment(self.model) is not None:
+            self.store.put(self.model, "awaiting_approval", {"version": number, "decision": state["decision"]})
+            return self.finish(state, deployed=False)
+        settle(self.store, self.registry, self.model, number, actor=str(job.request.get("actor", "keepfit")),
+               reason=f"version {number} passed its gate", clock=self.clock,
+               decision_id=state["decision"], token=job.id)  # fmt: skip
+        return self.finish(state, deployed=True)
+
+    def finish(self, state: State, deployed: bool) -> State:
+        """Close the job with its result."""
+        result = {**state, "deployed": deployed}
+        self.store.update_job(state["job"], state=JobState.DONE, result=result, finished_at=self.clock.now())
+        return {"deployed": deployed}
+
+    def failed(self, job_id: str, error: KeepfitError) -> None:
+        """Close the job with the reason, as a decision too: `did not retrain because ...` is kept like the opposite."""
+        sentence = str(error)
+        decision = Decision(Outcome.FAIL, (f"the retraining stopped: {sentence}",))
+        self.store.add_decision(self.model, "retrain", decision, self.clock.now(), id=f"{job_id}-failed")
+        self.store.update_job(job_id, state=JobState.FAILED, result={"error": sentence}, finished_at=self.clock.now())
+
+    def trial(self, state: State, job: Job) -> Trial:
+        """What the gate looks at; the candidate's answers come from its folder, the champion answers now."""
+        snapshot, folder = self.snapshot_of(state), Path(state["folder"])
+        rows = snapshot.rows(Split.TEST)
+        candidate = self.task.load(folder)
+        judged = remembered(folder, rows, candidate)
+        champion_number = self.champion()
+        champion = None if champion_number is None else self.task.load(self.registry.fetch(self.model, champion_number))
+        sample = rows.contents[:50]
+        return Trial(
+            candidate=judged,
+            champion=None if champion is None else judge(champion, rows),
+            reason=gate_reason(job),
+            contradicted=snapshot.contradicted_ids(),
+            recent=recent_rows(rows.fresh, rows.times, job.request.get("since")),
+            candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
+            champion_latency_ms=None if champion is None else latency_ms(champion, sample, time.perf_counter)[0],
+            behaviour=self.behaviour(candidate, judged),
+            champion_behaviour=None if champion is None else self.behaviour(champion, judged),
+        )
+
+    def compare_on(self, rows: Rows, number: int) -> Decision:
+        """The gate's word on a version against the champion, on rows that were handed in from outside."""
+        candidate = self.task.load(self.registry.fetch(self.model, number))
+        against = self.champion()
+        champion = None if against is None else self.task.load(self.registry.fetch(self.model, against))
+        judged, sample = judge(candidate, rows), rows.contents[:50]
+        return self.gate.judge(
+            Trial(
+                candidate=judged,
+                champion=None if champion is None else judge(champion, rows),
+                reason="routine",
+                contradicted=frozenset(),
+                recent=np.ones(len(rows), dtype=bool),
+                candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
+                champion_latency_ms=None if champion is None else latency_ms(champion, sample, time.perf_counter)[0],
+                behaviour=self.behaviour(candidate, judged),
+            )
+        )
+
+    def champion(self) -> int | None:
+        """The version that has the traffic."""
+        live = self.store.deployment(self.model)
+        return None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v])
+
+    def recipe_of(self, job: Job) -> Recipe:
+        """The job's own recipe where it names one, else the settings'."""
+        own = job.request.get("recipe")
+        return self.plan.recipe if own is None else Recipe.from_json(own)
+
+    def snapshot_of(self, state: State) -> Snapshot:
+        """The snapshot that the first step made."""
+        return open_snapshot(self.folders.snapshots, state["snapshot"])
+
+    def lineage(self, state: State, job: Job) -> Lineage:
+        """What the version is made from."""
+        return Lineage(
+            snapshot_id=state["snapshot"],
+            recipe=self.recipe_of(job),
+            reason=str(job.request.get("reason", "routine")),
+            job_id=job.id,
+            parent=self.champion(),
+            code=self.plan.code,
+        )
+
+
+STEPS = ("snapshot", "fit", "evaluate", "register", "judge", "deploy")
+
+
+def gate_reason(job: Job) -> str:
+    """Which proof the gate asks for: harm wants a better model, anything else one that is not worse."""
+    reason = job.request.get("reason")
+    return "harm" if reason == "harm" else "asked" if reason == "asked" else "routine"
+
+
+def remembered(folder: Path, rows: Rows, model: Model) -> Judged:
+    """What the model answered on these rows in the step before, without asking it again."""
+    kept = read_reference(folder)
+    return Judged(
+        rows, model.labels, kept.truth, Output(kept.scores, kept.embeddings), kept.measures, model.abstain_below
+    )
+
+
+def recent_rows(fresh: np.ndarray, times: tuple[datetime, ...], since: str | None) -> np.ndarray:
+    """Which rows are evidence of the present: from life, and not older than the change (n,) bool."""
+    if since is None:
+        return fresh
+    change = datetime.fromisoformat(since)
+    return np.asarray([bool(f) and t >= change for f, t in zip(fresh, times, strict=True)], dtype=bool)
+
+
+def settle(
+    store: RecordStore, registry: Registry, model: str, number: int, *, actor: str, reason: str, clock: Clock,
+    decision_id: str | None = None, token: str | None = None, kind: str = "deploy",
+) -> None:  # fmt: skip
+    """All traffic to a version, and the registry's aliases after it, so that other tools see the same."""
+    deploy(
+        store, model, number, actor=actor, reason=reason, clock=clock, decision_id=decision_id, token=token, kind=kind
+    )
+    registry.set_alias(model, Alias.CHAMPION, number)
+    registry.set_alias(model, Alias.CHALLENGER, None)
+
+
+def approve(store: RecordStore, registry: Registry, model: str, number: int, actor: str, clock: Clock) -> None:
+    """Serve the version that waits for a person. Raises NotFound when it does not wait."""
+    waiting = store.get(model, "awaiting_approval")
+    if not waiting or waiting["version"] != number:
+        raise NotFound(f"version {number} of {model!r} does not wait for approval")
+    settle(store, registry, model, number, actor=actor, reason=f"version {number} was approved by {actor}",
+           clock=clock, decision_id=waiting["decision"])  # fmt: skip
+    store.put(model, "awaiting_approval", None)

@@ -1,0 +1,227 @@
+"""One beat of the watch: settle silence, ask for labels, measure, ask the triggers, and retrain if it is time.
+
+`tick` does everything that is due and nothing else; calling it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from keepfit.clock import Clock
+from keepfit.data.records import Deployment, Job, JobState, Label, QueueItem, Source, Window, new_id
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import BackendError
+from keepfit.evaluation.evaluator import Reference
+from keepfit.metrics import Interval, wilson
+from keepfit.monitoring.asking import Drawn, draw, rate_within
+from keepfit.monitoring.measurement import Measurement
+from keepfit.monitoring.monitor import Monitor
+from keepfit.rollout.rollout import single
+from keepfit.triggers.drift import remembered
+from keepfit.triggers.trigger import Reason, Situation, Trigger
+
+log = logging.getLogger(__name__)
+UNWRITTEN = timedelta(seconds=1)
+"""Answers younger than this may not be written yet, so they are considered at the next beat."""
+
+AT_ONCE = 0.25
+"""The share of a day's label budget that may be spent at any time of it."""
+
+
+@dataclass(frozen=True)
+class WatchPlan:
+    """What the settings say about watching one model."""
+
+    window: timedelta = timedelta(days=1)
+    label_window: timedelta = timedelta(days=30)
+    label_rate: float = 0.05
+    label_budget: int = 200
+    labels: Source = Source.VOLUNTEERED
+    settle_after: timedelta = timedelta(days=7)
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The watch of one model."""
+
+    model: str
+    store: RecordStore
+    monitor: Monitor
+    trigger: Trigger
+    reference: Callable[[int], Reference]
+    """What a version answered on its own test part, read from its folder."""
+    plan: WatchPlan
+    clock: Clock
+    log_window: Callable[[datetime, Mapping[str, float]], None] = lambda at, values: None
+
+    def tick(self) -> Decision:
+        """Measure once and ask the triggers; the decision is stored with its reasons, whatever it is."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            return self.keep(Decision(Outcome.WAIT, ("nothing is deployed yet: run `keepfit train DATA`",)))
+        self.settle_silence()
+        self.ask_for_labels()
+        situation = self.situation(live)
+        decision = self.trigger.decide(situation)
+        decision = Decision(decision.outcome, decision.because, {**decision.evidence, **seen(situation)})
+        if decision.outcome is Outcome.FIRE:
+            return self.call_for_retraining(decision, situation)
+        return self.keep(decision)
+
+    def situation(self, live: Deployment) -> Situation:
+        """The facts that triggers may look at."""
+        now, version = self.clock.now(), single(live.traffic)
+        reference = self.reference(version)
+        measurements = self.measure(version, live, reference, now)
+        attempts = self.store.jobs(self.model, kind="retrain", limit=1)
+        trained_at = attempts[0].at if attempts else None
+        return Situation(
+            now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=live.at,
+            reference_accuracy=accuracy_on(reference),
+            new_labels=self.store.count_labels(self.model, trained_at or live.at),
+            measurements=measurements, history=self.history(measurements),
+            events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,
+            predictions=self.store.count_predictions(self.model, Window(live.at, now + timedelta(seconds=1))),
+        )  # fmt: skip
+
+    def measure(self, version: int, live: Deployment, reference: Reference, now: datetime) -> tuple[Measurement, ...]:
+        """The present windows of the live version: its answers, and the labels that came for them."""
+        end = now + timedelta(microseconds=1)
+        window = Window(max(live.at, now - self.plan.window), end)
+        labels = Window(max(live.at, now - self.plan.label_window), end)
+        measured = self.monitor.measure(
+            self.store.predictions(self.model, window, version, limit=5000),
+            self.store.labelled(self.model, labels, version, by="label"),
+            reference, window, version,
+        )  # fmt: skip
+        self.store.put(self.model, "accuracy", accuracy_of(measured))
+        try:
+            self.log_window(now, {m.name: m.value for m in measured})
+        except BackendError as error:
+            # the watch must see harm also while the tracking server is away; the record holds the same numbers
+            log.warning("the window was not logged to the tracking server: %s", error)
+        return tuple(measured)
+
+    def history(self, present: tuple[Measurement, ...]) -> tuple[tuple[Measurement, ...], ...]:
+        """Earlier windows of this version, newest first; the present one joins them when it overlaps none."""
+        kept = self.store.get(self.model, "windows") or []
+        earlier = tuple(tuple(Measurement.from_json(m) for m in window) for window in kept)
+        after = remembered(earlier, present)
+        if after != earlier:
+            self.store.put(self.model, "windows", [[m.to_json() for m in window] for window in after])
+        return tuple(w for w in earlier if w and present and w[0].model_version == present[0].model_version)
+
+    def ask_for_labels(self) -> None:
+        """Draw from the answers since the last beat, at a rate that the day's budget allows."""
+        now = self.clock.now()
+        end = now - UNWRITTEN
+        since = self.store.asked_until(self.model) or datetime.min.replace(tzinfo=now.tzinfo)
+        fresh = (
+            [p for p in self.store.predictions(self.model, Window(since, end)) if not p.shadow] if since < end else []
+        )
+        if not fresh:
+            return
+        today, elapsed = day_of(now, self.plan.timezone)
+        asked = int((self.store.get(self.model, "asked") or {}).get(today, 0))
+        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
+        left = int(self.plan.label_budget * max(elapsed, AT_ONCE)) - asked
+        # the rate looks at how many answers there are, never at what they say
+        chosen = draw(fresh, rate_within(self.plan.label_rate, left, len(fresh)), salt=self.model)
+        self.store.ask([self.queue_item(drawn, now) for drawn in chosen])
+        self.store.put(self.model, "asked", {today: asked + len(chosen)})
+        self.store.set_asked_until(self.model, end)
+
+    def queue_item(self, drawn: Drawn, now: datetime) -> QueueItem:
+        """What a labeller is shown, with the chance with which it was drawn."""
+        prediction, propensity = drawn.prediction, drawn.propensity
+        example, _ = self.store.prediction(self.model, prediction.id)
+        return QueueItem(
+            new_id(), self.model, prediction.id, example, propensity, "drawn at random", now, prediction.labels
+        )
+
+    def settle_silence(self) -> None:
+        """Where every error becomes known, silence for long enough confirms the answer."""
+        if self.plan.labels is not Source.COMPLETE:
+            return
+        now = self.clock.now()
+        end = now - self.plan.settle_after
+        start = self.store.get(self.model, "settled_until")
+        since = datetime.fromisoformat(start) if start else datetime.min.replace(tzinfo=now.tzinfo)
+        window = Window(since, end)
+        spoken = {p.example_id for p, _ in self.store.labelled(self.model, window, sources=frozenset(Source))}
+        silent = [p for p in self.store.predictions(self.model, window) if not p.shadow and p.example_id not in spoken]
+        confirmed = {p.example_id: p for p in silent}
+        self.store.add_labels(
+            self.model,
+            [Label(p.example_id, p.label, now, Source.COMPLETE, "silence", prediction_id=p.id)
+             for p in confirmed.values()],
+        )  # fmt: skip
+        self.store.put(self.model, "settled_until", end.isoformat())
+
+    def call_for_retraining(self, decision: Decision, situation: Situation) -> Decision:
+        """One retraining at a time: a second call joins the first."""
+        reason = str(decision.evidence.get("reason", Reason.ROUTINE.value))
+        request: dict[str, Any] = {
+            "reason": reason,
+            "because": list(decision.because),
+            "actor": "watch",
+            "since": self.since(situation).isoformat() if reason == Reason.HARM.value else None,
+        }
+        wanted = Job(new_id(), self.model, "retrain", self.clock.now(), JobState.WAITING, request)
+        job = self.store.join_or_add_job(wanted)
+        joined = job.id != wanted.id
+        evidence = {**decision.evidence, "job": job.id, "joined": joined}
+        because = (*decision.because, *(("a retraining is under way already; this call joins it",) if joined else ()))
+        stored = self.keep(Decision(decision.outcome, because, evidence))
+        self.store.handle_events([event.id for event in situation.events], handled_by=job.id)
+        return stored
+
+    def since(self, situation: Situation) -> datetime:
+        """When the harm may have begun: the earliest answer among those whose labels showed it."""
+        end = situation.now + timedelta(microseconds=1)
+        start = max(situation.deployed_at or situation.now, situation.now - self.plan.label_window)
+        pairs = self.store.labelled(self.model, Window(start, end), situation.version, by="label")
+        # the examples' own times, for these are what the gate finds in the snapshot
+        times = [self.store.prediction(self.model, p.id)[0].time for p, _ in pairs]
+        return min(times, default=situation.now)
+
+    def keep(self, decision: Decision) -> Decision:
+        """Store the decision of this beat."""
+        self.store.add_decision(self.model, "trigger", decision, self.clock.now())
+        return decision
+
+
+def day_of(now: datetime, timezone: str) -> tuple[str, float]:
+    """The local day, and the share of it that is over."""
+    local = now.astimezone(ZoneInfo(timezone))
+    midnight = datetime.combine(local.date(), datetime.min.time(), local.tzinfo)
+    return local.date().isoformat(), (local - midnight) / timedelta(days=1)
+
+
+def seen(situation: Situation) -> dict[str, Any]:
+    """What the decision was based on, as plain values."""
+    return {
+        "version": situation.version,
+        "new_labels": situation.new_labels,
+        "measurements": [m.to_json() for m in situation.measurements],
+    }
+
+
+def accuracy_on(reference: Reference) -> Interval | None:
+    """The accuracy with which a version was judged, or None without any row."""
+    if not len(reference.truth):
+        return None
+    return wilson(int((reference.scores.argmax(axis=1) == reference.truth).sum()), len(reference.truth))
+
+
+def accuracy_of(measured: Sequence[Measurement]) -> dict[str, Any] | None:
+    """The realised accuracy for `GET /status`, or None while there are no labels that measure."""
+    found = next((m for m in measured if m.name == "accuracy" and m.n > 0), None)
+    return None if found is None else Interval(found.value, found.low, found.high, found.n).to_json()

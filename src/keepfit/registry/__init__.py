@@ -1,0 +1,1 @@
+"""Registry: what we know of every model."""

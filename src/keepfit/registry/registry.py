@@ -1,0 +1,240 @@
+"""Registry: what we know of every model version: its files, what it was made from, how good it is, who is champion.
+
+`tests/contracts/test_registry.py` holds every implementation to this; `local.py` keeps files only, `mlflow.py` MLflow.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import InvalidInput
+from keepfit.evaluation.evaluator import Evaluation
+from keepfit.tasks.task import Report
+from keepfit.training.recipe import Recipe
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""Model names become folders and addresses."""
+
+
+class Alias(StrEnum):
+    """The two roles of a version; a version may have none. Other tools see them as MLflow aliases."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything needed to make the same model again, and why and by which job it was made."""
+
+    snapshot_id: str
+    recipe: Recipe
+    reason: str
+    job_id: str
+    """One job makes one version; registering twice for the same job gives the same version."""
+    parent: int | None = None
+    """The champion at that time."""
+    code: str = ""
+    """keepfit's version and, where there is one, the git revision."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random in training; part of the recipe."""
+        return self.recipe.seed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
+        return {
+            "snapshot_id": self.snapshot_id,
+            "recipe": self.recipe.to_json(),
+            "reason": self.reason,
+            "job_id": self.job_id,
+            "parent": self.parent,
+            "code": self.code,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Lineage:
+        """What `to_json` gave."""
+        return cls(**{**values, "recipe": Recipe.from_json(values["recipe"])})
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered model. Everything but the verdict is fixed when it is registered."""
+
+    name: str
+    number: int
+    lineage: Lineage
+    evaluation: Evaluation
+    at: datetime
+    verdict: Decision | None = None
+    """The gate's; None until it has judged."""
+    run_id: str = ""
+    """Where its metrics and pictures are: the MLflow run, or the job."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
+        return {
+            "name": self.name,
+            "number": self.number,
+            "lineage": self.lineage.to_json(),
+            "evaluation": self.evaluation.to_json(),
+            "at": self.at.isoformat(),
+            "verdict": None if self.verdict is None else verdict_to_json(self.verdict),
+            "run_id": self.run_id,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelVersion:
+        """What `to_json` gave."""
+        return cls(
+            values["name"],
+            int(values["number"]),
+            Lineage.from_json(values["lineage"]),
+            Evaluation.from_json(values["evaluation"]),
+            datetime.fromisoformat(values["at"]),
+            None if values["verdict"] is None else verdict_from_json(values["verdict"]),
+            values["run_id"],
+        )
+
+
+def verdict_to_json(verdict: Decision) -> dict[str, Any]:
+    """A decision as plain values."""
+    return {"outcome": str(verdict.outcome), "because": list(verdict.because), "evidence": dict(verdict.evidence)}
+
+
+def verdict_from_json(values: Mapping[str, Any]) -> Decision:
+    """What `verdict_to_json` gave."""
+    return Decision(Outcome(values["outcome"]), tuple(values["because"]), dict(values["evidence"]))
+
+
+class Registry(Protocol):
+    """All versions of all models. Every method may be called from several threads and processes at once.
+
+    Every method raises BackendError when the registry cannot be reached or is damaged, and InvalidInput
+    for a name that is no model name. What is returned is frozen and does not change later.
+    """
+
+    def register(self, name: str, folder: Path, lineage: Lineage, evaluation: Evaluation, at: datetime) -> ModelVersion:
+        """Keep a copy of the folder as the next version (numbers start at 1 and only grow).
+
+        Idempotent by `lineage.job_id`: called again, also after a kill half-way, it returns the one version of
+        that job. Raises InvalidInput when the folder holds no model.json.
+        """
+        ...
+
+    def record_verdict(self, name: str, number: int, verdict: Decision) -> None:
+        """What the gate said; the last one counts. Raises NotFound."""
+        ...
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """Raises NotFound."""
+        ...
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All of them, newest first; empty for an unknown model."""
+        ...
+
+    def latest(self, name: str) -> ModelVersion | None:
+        """The newest version; None when there is none."""
+        ...
+
+    def fetch(self, name: str, number: int) -> Path:
+        """The version's folder on this machine, `model_folder(models_dir, name, number)`, every file verified.
+
+        When it is there and whole the registry is not asked; else it is downloaded, all of it or nothing.
+        Raises NotFound, and BackendError when what the registry holds is damaged.
+        """
+        ...
+
+    def alias(self, name: str, alias: Alias) -> int | None:
+        """The version that has this role, if any."""
+        ...
+
+    def set_alias(self, name: str, alias: Alias, number: int | None) -> None:
+        """Give the role to a version, or to none. Raises NotFound for an unknown version."""
+        ...
+
+    def progress(self, job_id: str, name: str, lineage: Lineage) -> Report:
+        """Where a training reports its metrics; they belong to the version that the job will register."""
+        ...
+
+    def log_window(self, name: str, at: datetime, values: Mapping[str, float]) -> None:
+        """What was measured in a watched window that ended at `at`."""
+        ...
+
+
+def checked_name(name: str) -> str:
+    """The name itself. Raises InvalidInput unless it is a model name.
+
+    >>> checked_name("reviews")
+    'reviews'
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidInput(f"{name!r} is no model name: use letters, digits, - and _", "model")
+    return name
+
+
+def model_folder(root: Path, name: str, number: int) -> Path:
+    """Where a fetched version lies; serving reads it without a registry.
+
+    >>> model_folder(Path("models"), "reviews", 3).as_posix()
+    'models/reviews/3'
+    """
+    return root / checked_name(name) / str(int(number))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number that is not the same in two evaluations."""
+
+    what: str
+    was: float | int | str
+    now: float | int | str
+    explained: bool
+    """True when the new value lies within the interval of the old one: other hardware, not another model."""
+
+    def __str__(self) -> str:
+        note = "within its interval" if self.explained else "beyond its interval"
+        return f"{self.what}: was {_shown(self.was)}, now {_shown(self.now)} ({note})"
+
+
+def _shown(value: float | int | str) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def compare(was: Evaluation, now: Evaluation) -> list[Difference]:
+    """What differs between a version's evaluation and that of the same training done again; empty when nothing does."""
+    facts = (
+        ("snapshot", was.snapshot_id, now.snapshot_id),
+        ("split", str(was.split), str(now.split)),
+        ("rows", was.n, now.n),
+        ("classes", ", ".join(was.labels), ", ".join(now.labels)),
+        ("metrics", ", ".join(sorted(was.metrics)), ", ".join(sorted(now.metrics))),
+    )
+    found = [Difference(what, before, after, False) for what, before, after in facts if before != after]
+    for name in sorted(was.metrics.keys() & now.metrics.keys()):
+        before, value = was.metrics[name], now.metrics[name].value
+        if before.value != value and not (math.isnan(before.value) and math.isnan(value)):
+            found.append(Difference(name, before.value, value, before.low <= value <= before.high))
+    moved = sum(
+        abs(a - b) for x, y in zip(was.confusion, now.confusion, strict=False) for a, b in zip(x, y, strict=False)
+    )
+    if moved and was.labels == now.labels:
+        found.append(Difference("answers in the confusion matrix", 0, moved, moved / 2 <= _slack(was)))
+    return found
+
+
+def _slack(was: Evaluation) -> float:
+    """The number of answers by which the accuracy may move within its interval; 0 without one."""
+    accuracy = was.metrics.get("accuracy")
+    return 0.0 if accuracy is None else (accuracy.high - accuracy.low) / 2 * was.n

@@ -1,0 +1,1 @@
+"""Rollout: who gets the traffic?"""

@@ -1,0 +1,71 @@
+"""Rollout: the only writer of traffic. Deploy what passed, promote by hand, go back to what really served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keepfit.clock import Clock
+from keepfit.data.records import Deployment, Traffic
+from keepfit.data.store import RecordStore
+from keepfit.errors import NotFound, Refused
+
+
+def deploy(
+    store: RecordStore, model: str, version: int, *, actor: str, reason: str, clock: Clock,
+    decision_id: str | None = None, token: str | None = None, kind: str = "deploy",
+) -> Deployment:  # fmt: skip
+    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by `token`."""
+    return store.deploy(
+        model, Traffic({version: 1.0}), actor, reason, clock.now(), kind=kind, decision_id=decision_id, token=token
+    )
+
+
+def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: Clock) -> Deployment:
+    """Go back to the last version that really served before the present one, or to a named one that did.
+
+    A second rollback goes further back, not forth again. Needs neither registry nor worker.
+    Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
+    """
+    history = store.deployments(model, limit=10_000)
+    if not history:
+        raise Refused(f"nothing was ever deployed for {model!r}; train a model first")
+    served = served_before(history)
+    if to is None and not served:
+        raise Refused(f"version {single(history[0].traffic)} is the only one that ever served; there is no way back")
+    if to is not None and to not in versions_served(history):
+        known = ", ".join(map(str, sorted(versions_served(history)))) or "none"
+        raise NotFound(f"version {to} never served {model!r}; versions that did: {known}")
+    target = served[0] if to is None else to
+    left = single(history[0].traffic)
+    if target == left:
+        raise Refused(f"version {target} is live already")
+    reason = f"rolled back from version {left} to version {target}"
+    return store.deploy(model, Traffic({target: 1.0}), actor, reason, clock.now(), kind="rollback")
+
+
+def served_before(history: Sequence[Deployment]) -> list[int]:
+    """The versions that one could go back to, nearest first, from a history that is newest first.
+
+    The way back is a stack: each deployment pushes a version, a rollback pops down to its target, so that a second
+    rollback goes further back. A deployment counts only when a server reported that it served it.
+    """
+    stack: list[int] = []
+    for row in reversed(history):
+        version = single(row.traffic)
+        if row is not history[0] and not row.applied:
+            continue
+        if row.kind == "rollback" and version in stack:
+            del stack[len(stack) - 1 - stack[::-1].index(version) :]
+        if not stack or stack[-1] != version:
+            stack.append(version)
+    return stack[-2::-1]
+
+
+def versions_served(history: Sequence[Deployment]) -> set[int]:
+    """Every version that a server reported to have served."""
+    return {version for row in history if row.applied for version in row.traffic.shares}
+
+
+def single(traffic: Traffic) -> int:
+    """The version with the largest share."""
+    return max(traffic.shares, key=lambda version: traffic.shares[version])

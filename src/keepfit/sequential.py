@@ -1,0 +1,117 @@
+"""E-processes: evidence that may be looked at after every label, shared by gate, monitoring and rollout.
+
+An e-process is a wager against a null hypothesis that starts with 1 and cannot be expected to grow while the null
+is true. By Ville's inequality it ever reaches 1/alpha with probability alpha at most, however often one looks and
+whenever one stops; so "e >= 20" is a proof at 5 % that needs no fixed sample size. Choe & Ramdas (arXiv 2110.00115)
+compare forecasters so; Shin, Ramdas & Rinaldo (arXiv 2203.03532) sum such processes into change detectors.
+
+All wagers here are mixtures over constant bets, so their value at the end depends on the data and not on its order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Doubles = NDArray[np.float64]
+
+BETS: Doubles = np.geomspace(0.001, 0.95, 24)
+"""Shares of the capital that the mixtures stake: small ones win with many examples, large ones with clear cases."""
+
+LARGEST = 1e300
+"""E-values are cut here, which keeps them valid and finite."""
+
+
+def e_better(wins: int, losses: int) -> float:
+    """The e-value against "of the disagreements, at most half are wins".
+
+    wins, losses: on how many examples only the one, only the other was right. For each p > 1/2 the likelihood ratio
+    of p against 1/2 is a supermartingale whenever the chance of a win is 1/2 or less; this is their mixture over p
+    uniform on (1/2, 1), in closed form: sum over i <= wins of C(n+1, i), divided by (n+1) C(n, wins).
+    Exact for disagreements in any order, with chances that may depend on the past (Choe & Ramdas, arXiv 2110.00115).
+
+    >>> e_better(0, 0), round(e_better(9, 1), 1), round(e_better(1, 9), 3)
+    (1.0, 18.5, 0.109)
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError("wins and losses are counts")
+    n = wins + losses
+    below = np.array([_log_choose(n + 1, i) for i in range(wins + 1)])
+    return _finite(_log_sum(below) - math.log(n + 1) - _log_choose(n, wins))
+
+
+def e_not_worse(diffs: ArrayLike, margin: float) -> float:
+    """The e-value against "the mean difference is -margin or less", for differences within [-1, 1], shape (n,).
+
+    diffs: per example, what the candidate gains over the champion (right minus right: -1, 0 or 1). The capital of
+    bets `1 + b (d + margin)` with constant b >= 0, averaged over b (Waudby-Smith & Ramdas, arXiv 2010.09686).
+    Raises ValueError when a difference is out of range or the margin is not within [0, 1).
+
+    >>> e_not_worse([0.0] * 400, 0.02) > 20
+    True
+    """
+    values, counts = _counted(diffs, -1.0, 1.0)
+    if not 0 <= margin < 1:
+        raise ValueError(f"the margin must lie within [0, 1): {margin}")
+    return _finite(_log_capital(values + margin, counts, BETS / (1 - margin)))
+
+
+def mean_bounds(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
+    """Bounds (low, high) of the mean of values within [0, 1], shape (n,), that hold at every moment together.
+
+    With probability 1 - alpha the mean is inside at each n at which one cares to look: the confidence sequence by
+    betting of Waudby-Smith & Ramdas (arXiv 2010.09686), with a mixture of constant bets, alpha/2 for each side.
+    It needs no more than that each value has this mean given those before it. Without values: (0, 1).
+
+    >>> low, high = mean_bounds([1, 1, 0, 1] * 50)
+    >>> low < 0.75 < high, high - low < 0.25
+    (True, True)
+    """
+    found, counts = _counted(values, 0.0, 1.0)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1: {alpha}")
+    if not len(found):
+        return 0.0, 1.0
+    return _lower(found, counts, alpha / 2), 1.0 - _lower((1.0 - found)[::-1], counts[::-1], alpha / 2)
+
+
+def _lower(values: Doubles, counts: Doubles, alpha: float) -> float:
+    """The smallest mean that the bets on "more than that" do not refute; the capital falls in the mean."""
+    mean, goal = float(values @ counts / counts.sum()), -math.log(alpha)
+    low, high = 0.0, mean
+    for _ in range(40):
+        middle = (low + high) / 2
+        if middle <= 0 or _log_capital(values - middle, counts, BETS / middle) >= goal:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _log_capital(gains: Doubles, counts: Doubles, bets: Doubles) -> float:
+    """log of the mean over bets of the product over examples of (1 + bet * gain)."""
+    return _log_sum(np.log1p(np.outer(bets, gains)) @ counts) - math.log(len(bets))
+
+
+def _counted(values: ArrayLike, lowest: float, highest: float) -> tuple[Doubles, Doubles]:
+    """The different values, sorted, and how often each occurs."""
+    array = np.asarray(values, np.float64).ravel()
+    if len(array) and not (array.min() >= lowest and array.max() <= highest):
+        raise ValueError(f"values must lie within [{lowest:g}, {highest:g}]")
+    found, counts = np.unique(array, return_counts=True)
+    return found, counts.astype(np.float64)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _log_sum(logs: Doubles) -> float:
+    top = float(logs.max())
+    return top + math.log(float(np.exp(logs - top).sum()))
+
+
+def _finite(log_e: float) -> float:
+    return math.exp(min(log_e, math.log(LARGEST)))

@@ -1,0 +1,249 @@
+"""Batcher: joins whatever waits while the engine is busy. No timer: an idle engine starts at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.errors import BackendError, KeepfitError, Overloaded
+from keepfit.tasks.task import Model, Output, Prepared
+
+log = logging.getLogger(__name__)
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Upper bounds of the batch-size histogram."""
+
+DEAD_AFTER = 3
+"""So many engine calls in a row that fail for every content make the batcher report itself unfit."""
+
+
+class ClosedError(KeepfitError):
+    """The version was unloaded between routing and asking; route again."""
+
+
+@dataclass(eq=False)
+class Waiting:
+    """One call's contents, and their answers as they come in."""
+
+    prepared: Prepared
+    done: threading.Event = field(default_factory=threading.Event)
+    scores: NDArray[np.float32] | None = None
+    embeddings: NDArray[np.float32] | None = None
+    missing: int = 0
+    error: BaseException | None = None
+    over: bool = False
+    """Nobody waits for this any more."""
+
+    def fill(self, place: int, scores: NDArray[np.float32], embedding: NDArray[np.float32]) -> None:
+        """Take the answer of the content at `place`; the last one wakes the caller."""
+        n = len(self.prepared.items)
+        if self.scores is None or self.embeddings is None:
+            self.scores = np.empty((n, *scores.shape), np.float32)
+            self.embeddings = np.empty((n, *embedding.shape), np.float32)
+        self.scores[place], self.embeddings[place] = scores, embedding
+        self.missing -= 1
+        if self.missing == 0:
+            self.done.set()
+
+    def output(self) -> Output:
+        """The answers, once done without an error."""
+        if self.scores is None or self.embeddings is None:
+            raise BackendError("the engine lost this call; try again")
+        return Output(self.scores, self.embeddings)
+
+    def fail(self, error: BaseException) -> None:
+        """Give up on the whole call."""
+        self.error, self.over = error, True
+        self.done.set()
+
+
+Place = tuple[Waiting, int]
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What the engine did since the start; counts only grow."""
+
+    contents: int
+    calls: int
+    seconds: float
+    by_size: Mapping[int, int]
+    """Calls by the first of BUCKETS that holds their size; larger ones are in none."""
+
+
+class Batcher:
+    """One model version and the one thread that asks its engine.
+
+    `ask` may be called from any thread. First come, first served; a batch ends where its cost would pass
+    `batch_cost`. When a batch fails, its calls are tried one by one, so that only the culprit's caller hears of it.
+    """
+
+    def __init__(self, model: Model, batch_cost: int, queue_items: int, name: str = "") -> None:
+        self._model, self._batch_cost, self._queue_items = model, batch_cost, queue_items
+        self._queue: deque[Place] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._dead: BaseException | None = None
+        self._failures = 0
+        self._contents, self._calls, self._seconds = 0, 0, 0.0
+        self._by_size: dict[int, int] = {}
+        self._thread = threading.Thread(target=self._run, name=f"engine {name}".strip(), daemon=True)
+        self._thread.start()
+
+    def ask(self, prepared: Prepared, timeout_s: float) -> Output:
+        """The answers, in the order of the items.
+
+        Raises Overloaded when too many contents wait already, ClosedError after `close`, BackendError when the
+        engine failed, died, or was not done in time.
+        """
+        if not prepared.items:
+            return self._model.infer(prepared)
+        waiting = Waiting(prepared, missing=len(prepared.items))
+        with self._wake:
+            self._admit(len(prepared.items))
+            self._queue.extend((waiting, place) for place in range(len(prepared.items)))
+            self._wake.notify()
+        if not waiting.done.wait(timeout_s):
+            waiting.over = True
+            raise BackendError(f"no answer within {timeout_s:g} s; try again, or send fewer texts in one call")
+        if waiting.error is not None:
+            raise failure(waiting.error) from waiting.error
+        return waiting.output()
+
+    def trouble(self) -> str | None:
+        """Why this version cannot answer; None when it can."""
+        if self._dead is not None:
+            return f"the engine's thread died ({self._dead}); restart the server"
+        if self._failures >= DEAD_AFTER:
+            return f"the engine failed {self._failures} times in a row; see the server's log"
+        return None
+
+    def waiting(self) -> int:
+        """Contents in the queue."""
+        return len(self._queue)
+
+    def counts(self) -> BatchCounts:
+        """What was done so far."""
+        with self._wake:
+            return BatchCounts(self._contents, self._calls, self._seconds, dict(self._by_size))
+
+    def close(self) -> None:
+        """Answer what waits already, then end the thread; later calls get ClosedError. Does not wait."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout_s)
+
+    def _admit(self, n: int) -> None:
+        if self._dead is not None:
+            raise failure(self._dead) from self._dead
+        if self._closed:
+            raise ClosedError("this version is not served any more")
+        if self._queue and len(self._queue) + n > self._queue_items:
+            raise Overloaded(
+                f"{len(self._queue)} texts wait already, the limit is {self._queue_items}; try again later",
+                self._drain_time(),
+            )
+
+    def _drain_time(self) -> float:
+        """Seconds until what waits is done, from the mean so far; 1 to 60."""
+        each = self._seconds / self._contents if self._contents else 0.0
+        return min(max(1.0, each * len(self._queue)), 60.0)
+
+    def _run(self) -> None:
+        try:
+            while batch := self._take():
+                self._answer(batch)
+        except BaseException as error:
+            log.exception("the engine's thread died")
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        with self._wake:
+            self._dead = error
+            stranded = {id(waiting): waiting for waiting, _ in self._queue}
+            self._queue.clear()
+        for waiting in stranded.values():
+            waiting.fail(error)
+
+    def _take(self) -> list[Place]:
+        """The next batch; empty when closed and drained."""
+        with self._wake:
+            while True:
+                while not self._queue and not self._closed:
+                    self._wake.wait()
+                if (batch := self._next_batch()) or (self._closed and not self._queue):
+                    return batch
+
+    def _next_batch(self) -> list[Place]:
+        """What fits one engine call, from the front of the queue; calls that were given up are skipped."""
+        batch: list[Place] = []
+        cost = 0
+        while self._queue:
+            waiting, place = self._queue[0]
+            if not waiting.over:
+                cost += waiting.prepared.costs[place]
+                if batch and cost > self._batch_cost:
+                    break
+                batch.append((waiting, place))
+            self._queue.popleft()
+        return batch
+
+    def _answer(self, batch: list[Place]) -> None:
+        try:
+            self._infer(batch)
+            self._failures = 0
+        except Exception as error:
+            calls = {id(waiting): waiting for waiting, _ in batch}
+            if len(calls) == 1:
+                self._failures += 1
+                batch[0][0].fail(error)
+                return
+            for call in calls.values():
+                self._answer([(waiting, place) for waiting, place in batch if waiting is call])
+        except BaseException as error:
+            for waiting, _ in batch:
+                waiting.fail(error)
+            raise
+
+    def _infer(self, batch: list[Place]) -> None:
+        started = time.perf_counter()
+        output = self._model.infer(joined(batch))
+        if len(output.scores) != len(batch) or not np.isfinite(output.scores).all():
+            raise BackendError("the engine gave no usable scores for this batch")
+        self._count(len(batch), time.perf_counter() - started)
+        for row, (waiting, place) in enumerate(batch):
+            waiting.fill(place, output.scores[row], output.embeddings[row])
+
+    def _count(self, size: int, seconds: float) -> None:
+        with self._wake:
+            self._contents += size
+            self._calls += 1
+            self._seconds += seconds
+            bucket = next((b for b in BUCKETS if size <= b), None)
+            if bucket is not None:
+                self._by_size[bucket] = self._by_size.get(bucket, 0) + 1
+
+
+def joined(batch: list[Place]) -> Prepared:
+    """The contents of several calls as one."""
+    items: list[Any] = [waiting.prepared.items[place] for waiting, place in batch]
+    costs = [waiting.prepared.costs[place] for waiting, place in batch]
+    measures = [waiting.prepared.measures[place] for waiting, place in batch]
+    return Prepared(items, costs, measures)
+
+
+def failure(error: BaseException) -> KeepfitError:
+    """A fresh error for one caller (an exception object must not be raised in several threads)."""
+    return BackendError(f"the model could not answer: {error}")

@@ -1,0 +1,29 @@
+"""Limits: how much one serving process takes in, holds and waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keepfit.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """Every bound of a `Predictor`; each one is a setting."""
+
+    batch_cost: int = 4096
+    """What one engine call may cost at most (for text: tokens); a single dearer content still runs, alone."""
+    queue_items: int = 2048
+    """Contents that may wait for the engine; one more call is answered 429."""
+    cache_bytes: int = 64 * 2**20
+    """Memory for answers that are given again; 0 turns the cache off."""
+    timeout_s: float = 30.0
+    """How long a call waits for its answer."""
+    keep_warm: int = 2
+    """Versions that no longer serve but stay loaded, the latest first, for a rollback without loading."""
+
+    def __post_init__(self) -> None:
+        if self.batch_cost < 1 or self.queue_items < 1 or self.timeout_s <= 0:
+            raise SettingsError("serving needs batch_cost >= 1, queue_items >= 1 and timeout_s > 0")
+        if self.cache_bytes < 0 or self.keep_warm < 0:
+            raise SettingsError("serving needs cache_bytes >= 0 and keep_warm >= 0")

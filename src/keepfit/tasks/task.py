@@ -1,0 +1,100 @@
+"""Task and Model: the seam where a new kind of classification plugs in.
+
+The answering half is a `Model` (reads a request, prepares on any thread, infers on the engine's thread); it
+never imports torch. The learning half is a `Task` (fits a model from a snapshot, saves it in a folder). Both
+halves are named in the table of `app/wiring.py`. `tests/contracts/test_task.py` holds every task to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.training.recipe import Recipe
+
+if TYPE_CHECKING:  # the answering half must not read Parquet
+    from keepfit.data.snapshot import Snapshot
+
+Floats = NDArray[np.float32]
+
+Report = Callable[[Mapping[str, float], int], None]
+"""Called while fitting: (metrics, step)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """Answers for n contents."""
+
+    scores: Floats
+    """Probabilities, shape (n, k), rows sum to one, columns in the order of `Model.labels`."""
+    embeddings: Floats
+    """Shape (n, d)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """n contents made ready for the engine (for text: token ids), with their cost and cheap measures."""
+
+    items: Sequence[Any]
+    costs: Sequence[int]
+    """What each one costs the engine (for text: tokens); batches are formed by it."""
+    measures: Sequence[Mapping[str, float]]
+    """Per item: `length`, `unknown`; whatever monitoring should watch besides scores and embeddings."""
+
+
+class Model(Protocol):
+    """A fitted model, ready to answer. Methods may be called from several threads; `infer` serialises itself."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, sorted; columns of the scores."""
+        ...
+
+    @property
+    def abstain_below(self) -> float | None:
+        """A top score below this is answered with the label `None` ("abstained"); None: never abstains."""
+        ...
+
+    def read(self, raw: Any) -> Any:
+        """One request's content, checked. For text: str, or a mapping of column to str for several columns.
+
+        Raises InvalidInput (with a sentence) when it cannot be understood, TooLarge when it is over the limit.
+        """
+        ...
+
+    def prepare(self, contents: Sequence[Any]) -> Prepared:
+        """Clean and encode contents that `read` returned. Any thread; needs no engine."""
+        ...
+
+    def infer(self, prepared: Prepared) -> Output:
+        """Answers in the order of the items, whatever their lengths; an empty input gives shape (0, k)."""
+        ...
+
+
+def predict(model: Model, contents: Sequence[Any]) -> Output:
+    """Prepare and infer in one call."""
+    return model.infer(model.prepare(contents))
+
+
+class Task(Protocol):
+    """The learning half."""
+
+    name: str
+
+    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+        """Learn from the train part, stop and calibrate by the validation part, never look at the test part.
+
+        Returns the folder (inside `workdir`) that holds the finished model; the answering half loads it.
+        Called again with the same arguments after a kill it goes on from its last checkpoint.
+        Raises InvalidInput when the snapshot cannot be learnt from (one class only, no validation part, ...).
+        """
+        ...
+
+    def load(self, folder: Path, precision: str | None = None) -> Model:
+        """The fitted model; `precision` overrides the one that was chosen at fit (fp32 for comparisons)."""
+        ...

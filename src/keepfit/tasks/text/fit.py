@@ -1,0 +1,233 @@
+"""TextTask: the learning half of the text task, told in its phases; each is remembered, so that a kill costs little."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from keepfit.data.snapshot import Rows, Snapshot, Split
+from keepfit.engine.convert import export, quantise
+from keepfit.engine.engine import Precision
+from keepfit.errors import BackendError, InvalidInput
+from keepfit.tasks.task import Report, predict
+from keepfit.tasks.text import model as answering
+from keepfit.tasks.text import network as networks
+from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
+from keepfit.tasks.text.calibration import fit_temperature
+from keepfit.tasks.text.card import card
+from keepfit.tasks.text.learning import learn
+from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
+from keepfit.training.recipe import Recipe
+
+MOST_CLASSES = 150
+CALIBRATION_TEXTS = 128
+"""Texts from the train part that int8 is calibrated on."""
+JUDGED_TEXTS = 3000
+"""Validation rows that the arithmetic is judged on, at most."""
+UNLABELLED_TEXTS = 1000
+"""Where there are fewer of those, pieces of train texts make up the rest."""
+
+Settings = dict[str, Any]
+
+
+class TextTask:
+    """Fine-tunes a transformer on labelled texts; see tasks.task.Task."""
+
+    name = "text"
+
+    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+        """Learn, convert, make int8, choose the arithmetic, calibrate, describe; the finished folder is workdir/model.
+
+        Raises InvalidInput for one class only, more than 150, or no validation part; BackendError when the backbone
+        cannot be had or the disk fails.
+        """
+        try:
+            return _fit(snapshot, recipe, report, workdir)
+        except (OSError, SafetensorError) as error:
+            raise BackendError(
+                f"cannot write the model in {workdir} ({error}); make room on the disk and start again: it will go on"
+            ) from error
+
+    def load(self, folder: Path, precision: str | None = None) -> answering.TextModel:
+        """The fitted model, on the engine; `precision` overrides the one chosen at fit."""
+        return answering.load(folder, precision)
+
+
+def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+    folder, draft = workdir / "model", workdir / "draft"
+    _start(workdir, {"snapshot": snapshot.id, "recipe": recipe.to_json()})
+    if (folder / "model.json").is_file():
+        return folder
+    train, validation = parts = snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION)
+    check(train, validation, snapshot.labels)
+    settings = _learn(snapshot, parts, recipe, report, draft)
+    _convert(draft, settings)
+    acceptance, temperature = _choose(draft, settings, parts, recipe)
+    settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
+    (draft / "card.md").write_text(card(settings, {"learn from": len(train), "validate": len(validation)}), "utf-8")
+    _write(draft, settings)
+    _remove(draft / "checkpoints")
+    _remove(folder)
+    draft.rename(folder)
+    return folder
+
+
+def check(train: Rows, validation: Rows, labels: Sequence[str]) -> None:
+    """Raises InvalidInput when these parts cannot be learnt from."""
+    classes = set(train.truth)
+    if len(classes) < 2:
+        raise InvalidInput("there are fewer than two classes in the train part; label some examples of another class")
+    if len(labels) > MOST_CLASSES:
+        raise InvalidInput(f"there are {len(labels)} classes and {MOST_CLASSES} are possible; join the rare ones")
+    if not len(validation):
+        raise InvalidInput("the validation part is empty; add rows, or give it a share in the split")
+
+
+def _start(workdir: Path, arguments: dict[str, Any]) -> None:
+    """What another training left in the folder is removed; what this one left is kept."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    note = workdir / "arguments.json"
+    text = json.dumps(arguments, sort_keys=True)
+    if note.is_file() and note.read_text("utf-8") != text:
+        _remove(workdir / "model")
+        _remove(workdir / "draft")
+    note.write_text(text, "utf-8")
+
+
+def _learn(snapshot: Snapshot, parts: tuple[Rows, Rows], recipe: Recipe, report: Report, draft: Path) -> Settings:
+    """The weights in draft/weights, and the values of model.json that are known by then."""
+    done = draft / "learned.json"
+    if done.is_file():
+        found: Settings = json.loads(done.read_text("utf-8"))
+        return found
+    learned = learn(parts[0], parts[1], snapshot.labels, recipe, report, draft, len(snapshot.columns))
+    networks.save(learned.network, draft / "weights")
+    settings: Settings = {
+        "format": answering.FORMAT,
+        "task": TextTask.name,
+        "labels": list(snapshot.labels),
+        "columns": list(snapshot.columns),
+        "temperature": 1.0,
+        "abstain_below": recipe.abstain_below,
+        "max_tokens": learned.max_tokens,
+        "truncation": recipe.truncation,
+        "head_share": HEAD_SHARE,
+        "cleaning": CLEANING,
+        "pooling": learned.network.pooling,
+        "precision": "fp32",
+        "embedding_dim": learned.network.head.in_features,
+        "backbone": recipe.backbone,
+        "pad_id": learned.pad_id,
+        "has_token_types": False,
+        "snapshot": snapshot.id,
+        "recipe": recipe.to_json(),
+        "training": learned.outcome.to_json() | {"passes": learned.passes},
+    }
+    done.write_text(json.dumps(settings), "utf-8")
+    return settings
+
+
+def _convert(draft: Path, settings: Settings) -> None:
+    if not (draft / "ir" / "model.xml").is_file():
+        network = networks.load(draft / "weights")
+        partial = draft / "ir.partial"
+        _remove(partial)
+        export(network, partial / "model.xml", longest=min(64, settings["max_tokens"]))
+        partial.rename(draft / "ir")
+    _write(draft, settings)
+
+
+def _choose(draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: Recipe) -> tuple[Acceptance, float]:
+    """The arithmetic of the answers, and the temperature that fits it."""
+    train, validation = parts
+    chosen = spread(len(validation), JUDGED_TEXTS)
+    texts = [validation.contents[i] for i in chosen]
+    number = {label: i for i, label in enumerate(settings["labels"])}
+    truth = np.array([number[validation.truth[i]] for i in chosen], np.int64)
+    more = max(0, UNLABELLED_TEXTS - len(texts))
+    others = pieces([train.contents[i] for i in spread(len(train), more)], more)
+    available = _quantised(draft, settings, train, recipe)
+    found: dict[Precision, tuple[Scores, Scores]] = {}
+
+    def answers(precision: Precision) -> tuple[Scores, Scores]:
+        if precision not in found:
+            model = answering.load(draft, precision)
+            found[precision] = predict(model, texts).scores, predict(model, others).scores
+        return found[precision]
+
+    acceptance = accept(answers, truth, recipe.inference, available)
+    return acceptance, fit_temperature(answers(acceptance.chosen)[0], truth)
+
+
+def _quantised(draft: Path, settings: Settings, train: Rows, recipe: Recipe) -> tuple[Precision, ...]:
+    """The arithmetics at hand; int8 is made when it may be wanted, and done without when it cannot be made."""
+    if recipe.inference not in ("auto", "int8"):
+        return ("bf16", "fp32")
+    out = draft / "ir" / "int8.xml"
+    if not out.is_file():
+        texts = [train.contents[i] for i in spread(len(train), CALIBRATION_TEXTS)]
+        ids = Preprocessor.from_settings(draft, settings).encode(texts).ids
+        batches = [
+            {"input_ids": np.array([row]), "attention_mask": np.ones((1, len(row)), np.int64)} for row in ids if row
+        ]
+        partial = draft / "int8.partial"
+        _remove(partial)
+        partial.mkdir()
+        try:
+            quantise(draft / "ir" / "model.xml", batches, partial / "int8.xml")
+        except BackendError:
+            if recipe.inference == "int8":
+                raise
+            return ("bf16", "fp32")
+        (partial / "int8.bin").rename(draft / "ir" / "int8.bin")
+        (partial / "int8.xml").rename(out)
+        partial.rmdir()
+    return ("int8", "bf16", "fp32")
+
+
+def spread(n: int, most: int) -> NDArray[np.int64]:
+    """At most `most` row numbers out of n, evenly spread.
+
+    >>> spread(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    count = min(n, most)
+    return np.arange(count, dtype=np.int64) * n // max(count, 1)
+
+
+def pieces(contents: Sequence[Content], wanted: int) -> list[Content]:
+    """At most `wanted` parts of the texts, by words: of the same kind as what was learnt, but not learnt.
+
+    >>> pieces(["a b c d"], 2)
+    ['a b', 'c d']
+    """
+    parts = min(6, max(2, -(-wanted // max(len(contents), 1))))
+
+    def part(text: str, number: int) -> str:
+        words = text.split()
+        return " ".join(words[number * len(words) // parts : (number + 1) * len(words) // parts]) or text
+
+    cut = [
+        part(c, number) if isinstance(c, str) else tuple(part(text, number) for text in c)
+        for c in contents
+        for number in range(parts)
+    ]
+    return [cut[i] for i in spread(len(cut), wanted)]
+
+
+def _write(draft: Path, settings: Settings) -> None:
+    (draft / "model.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Fine-tuning the network on labelled texts; the tokenizer and the weights it leaves are all that export needs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from keepfit.data.snapshot import Rows
+from keepfit.tasks.text import backbone as backbones
+from keepfit.tasks.text.batches import EncodedRows, OrderedBatches, PlannedBatches
+from keepfit.tasks.text.network import Classifier
+from keepfit.tasks.text.preprocessing import Preprocessor
+from keepfit.training.recipe import Recipe
+from keepfit.training.trainer import Outcome, Report, TrainSettings, train, weighted_cross_entropy
+
+HEAD_FACTOR = 5.0
+"""The head starts from nothing and learns at so many times the backbone's rate."""
+
+EVALUATION_SHARE = 0.06
+"""Looking at the validation part may cost about this share of the training."""
+
+APART = 40
+"""Steps between two looks, unless a pass has fewer."""
+
+HEAVIEST_CLASS = 10.0
+"""A rare class counts at most this many times a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A trained network and what is needed to feed it."""
+
+    network: Classifier
+    outcome: Outcome
+    max_tokens: int
+    pad_id: int
+    passes: float
+
+
+def learn(
+    train_rows: Rows,
+    validation: Rows,
+    labels: Sequence[str],
+    recipe: Recipe,
+    report: Report,
+    workdir: Path,
+    columns: int = 1,
+) -> Learned:
+    """Fine-tune the recipe's backbone; writes `workdir/tokenizer.json` and goes on from `workdir/checkpoints`."""
+    torch.manual_seed(recipe.seed)
+    backbone = backbones.load(recipe.backbone, recipe.lower_case)
+    network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
+    workdir.mkdir(parents=True, exist_ok=True)
+    tokenizer = workdir / "tokenizer.json"
+    tokenizer.write_text(backbone.tokenizer.to_str(), encoding="utf-8")
+    max_tokens = min(recipe.max_tokens, backbone.longest)
+    passes = recipe.epochs or passes_for(len(train_rows))
+    short = min(recipe.short_passes, passes)
+
+    def encoded(rows: Rows, tokens: int) -> EncodedRows:
+        return encode(rows, labels, Preprocessor(tokenizer, tokens, recipe.truncation, columns), backbone.pad_id)
+
+    stretches = [(encoded(train_rows, max(8, max_tokens // 3)), short)] if short else []
+    stretches += [(encoded(train_rows, max_tokens), passes - short)] if passes > short else []
+    batches = PlannedBatches(stretches, recipe.batch_size, recipe.seed)
+    looks = OrderedBatches(encoded(validation, max_tokens), 2 * recipe.batch_size)
+    weights = class_weights(train_rows.truth, labels, recipe.class_weights)
+    settings = TrainSettings(
+        learning_rate=recipe.learning_rate,
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        patience=recipe.patience,
+        evaluate_every=evaluate_every(len(batches), len(train_rows), len(validation), passes),
+        precision=recipe.precision,
+        head_factor=HEAD_FACTOR,
+        seed=recipe.seed,
+    )
+    loss = weighted_cross_entropy(weights, recipe.label_smoothing)
+    outcome = train(network, (batches, looks), loss, settings, report, workdir / "checkpoints")
+    return Learned(network, outcome, max_tokens, backbone.pad_id, passes)
+
+
+def encode(rows: Rows, labels: Sequence[str], preprocessor: Preprocessor, pad_id: int) -> EncodedRows:
+    """Token ids, class numbers and weights of some rows."""
+    number = {label: i for i, label in enumerate(labels)}
+    truth = np.array([number[label] for label in rows.truth], np.int64)
+    return EncodedRows(preprocessor.encode(rows.contents).ids, truth, rows.weights.astype(np.float32), pad_id)
+
+
+def passes_for(n: int) -> float:
+    """Passes over n rows when the recipe leaves it open: eight over 500 rows or fewer, one over 32,000 or more.
+
+    >>> [passes_for(n) for n in (100, 2_000, 25_000, 100_000)]
+    [8.0, 4.0, 1.1, 1.0]
+    """
+    return round(min(8.0, max(1.0, 8.0 * math.sqrt(500 / max(n, 1)))), 1)
+
+
+def evaluate_every(steps: int, rows: int, validation: int, passes: float) -> int:
+    """Steps between two looks at the validation part: at least once per pass, more often while that is cheap.
+
+    A look costs about a third of learning the same rows, for want of the backward pass. Looks that follow one another
+    quickly would take the slow start of a training for its end.
+    """
+    affordable = 3 * EVALUATION_SHARE * rows * passes / max(validation, 1)
+    looks = max(round(passes), min(20, round(affordable), steps // APART), 1)
+    return max(1, -(-steps // looks))
+
+
+def class_weights(truth: Sequence[str], labels: Sequence[str], wanted: str) -> list[float] | None:
+    """Weights that make every class count the same (up to a bound), in the order of `labels`; None: all one.
+
+    >>> class_weights(["a"] * 9 + ["b"], ["a", "b"], "auto")
+    [0.5555555555555556, 5.0]
+    """
+    counts = Counter(truth)
+    smallest, largest = min(counts.values()), max(counts.values())
+    if wanted == "none" or (wanted == "auto" and largest <= 3 * smallest):
+        return None
+    return [
+        min(HEAVIEST_CLASS, len(truth) / (len(labels) * counts[label])) if counts[label] else 1.0 for label in labels
+    ]

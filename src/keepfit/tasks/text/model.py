@@ -1,0 +1,204 @@
+"""TextModel: the answering half of the text task. No torch, no transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.engine.engine import Engine, Precision, known_precision
+from keepfit.engine.openvino import OpenVinoEngine
+from keepfit.errors import BackendError, InvalidInput, TooLarge
+from keepfit.tasks.task import Floats, Output, Prepared
+from keepfit.tasks.text.cuts import Cut, cut
+from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
+
+FORMAT = 1
+"""The form of a model folder; a reader refuses a higher one."""
+LONGEST = 1_000_000
+"""Characters that one content may have."""
+NETWORKS: Mapping[Precision, str] = {"fp32": "model.xml", "bf16": "model.xml", "int8": "int8.xml"}
+WARM_ROWS, WARM_TOKENS = (1, 2, 4, 8), (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What model.json says, as far as answering needs it."""
+
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    temperature: float
+    abstain_below: float | None
+    max_tokens: int
+    embedding_dim: int
+    pad_id: int
+    precision: Precision
+    backbone: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Facts:
+        """Raises KeyError, TypeError or ValueError on what is missing or makes no sense."""
+        facts = cls(
+            labels=tuple(values["labels"]),
+            columns=tuple(values["columns"]),
+            temperature=float(values["temperature"]),
+            abstain_below=values.get("abstain_below"),
+            max_tokens=int(values["max_tokens"]),
+            embedding_dim=int(values["embedding_dim"]),
+            pad_id=int(values["pad_id"]),
+            precision=known_precision(values["precision"]),
+            backbone=str(values.get("backbone", "")),
+        )
+        if len(facts.labels) < 2 or not facts.columns or facts.temperature <= 0:
+            raise ValueError("its labels, columns or temperature make no sense")
+        return facts
+
+
+class TextModel:
+    """A fitted text classifier; see tasks.task.Model. Every method may be called from several threads."""
+
+    def __init__(self, facts: Facts, preprocessor: Preprocessor, engine: Engine) -> None:
+        self._facts, self._preprocessor, self._engine = facts, preprocessor, engine
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._facts.labels
+
+    @property
+    def abstain_below(self) -> float | None:
+        return self._facts.abstain_below
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that is really used."""
+        return self._engine.precision
+
+    def describe(self) -> dict[str, Any]:
+        """For the status and the card."""
+        facts = self._facts
+        return {
+            "task": "text",
+            "backbone": facts.backbone,
+            "columns": list(facts.columns),
+            "classes": len(facts.labels),
+            "max_tokens": facts.max_tokens,
+            "temperature": facts.temperature,
+            "abstain_below": facts.abstain_below,
+            "precision": self._engine.precision,
+            "chosen_precision": facts.precision,
+            "device": self._engine.device,
+        }
+
+    def read(self, raw: Any) -> Content:
+        """A str, or a mapping of column to str (for several columns), or what this returned before.
+
+        Raises InvalidInput (another type, unknown or missing columns, nothing in it but blanks and markup), TooLarge
+        over a million characters.
+        """
+        texts = self._texts(raw)
+        for column, text in texts.items():
+            if not isinstance(text, str):
+                raise InvalidInput(f"{column} must be a string, not {_kind(text)}; send text", column)
+        if sum(map(len, texts.values())) > LONGEST:
+            raise TooLarge(f"a text may have {LONGEST:,} characters at most; send a part of it", self._facts.columns[0])
+        if not any(map(clean, texts.values())):
+            raise InvalidInput("the text is empty; send at least one word", self._facts.columns[0])
+        values = tuple(texts.values())
+        return values if len(values) > 1 else values[0]
+
+    def _texts(self, raw: Any) -> dict[str, Any]:
+        """By column, in the model's order; the values are not checked yet."""
+        columns = self._facts.columns
+        if isinstance(raw, Mapping):
+            if set(raw) != set(columns):
+                wrong = sorted({str(name) for name in raw} ^ set(columns))
+                field = next((c for c in columns if c not in raw), wrong[0] if wrong else columns[0])
+                raise InvalidInput(f"this model wants exactly {_listed(columns)}; look at {_listed(wrong)}", field)
+            return {column: raw[column] for column in columns}
+        if isinstance(raw, list | tuple) and len(raw) == len(columns) > 1:
+            return dict(zip(columns, raw, strict=True))
+        if len(columns) > 1:
+            raise InvalidInput(f"this model wants an object with {_listed(columns)}, not {_kind(raw)}", columns[0])
+        return {columns[0]: raw}
+
+    def prepare(self, contents: Sequence[Content]) -> Prepared:
+        """Cleaned, tokenized, truncated: items are token ids, costs their number."""
+        if not len(contents):
+            return Prepared([], [], [])
+        encoded = self._preprocessor.encode(contents)
+        measures = [
+            {"length": float(length), "unknown": float(unknown)}
+            for length, unknown in zip(encoded.lengths, encoded.unknown, strict=True)
+        ]
+        return Prepared(encoded.ids, [len(ids) for ids in encoded.ids], measures)
+
+    def infer(self, prepared: Prepared) -> Output:
+        """Texts of like length go through the network together; the answers come back in the order of the items."""
+        n = len(prepared.items)
+        scores = np.empty((n, len(self._facts.labels)), np.float32)
+        embeddings = np.empty((n, self._facts.embedding_dim), np.float32)
+        for part in cut(prepared.costs, self._facts.max_tokens):
+            outputs = self._engine.infer(self._padded(prepared.items, part))
+            scores[part.rows] = softmax(outputs["logits"], self._facts.temperature)
+            embeddings[part.rows] = outputs["embedding"]
+        return Output(scores, embeddings)
+
+    def _padded(self, items: Sequence[Sequence[int]], part: Cut) -> dict[str, NDArray[np.int64]]:
+        ids = np.full((len(part.rows), part.width), self._facts.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(part.rows):
+            length = len(items[row])
+            ids[place, :length] = items[row]
+            mask[place, : max(length, 1)] = 1  # a text without any token still has one place to look at
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def warm(self) -> None:
+        """Run the most usual shapes once, so that the first requests do not wait for the engine to prepare itself."""
+        for tokens in (t for t in WARM_TOKENS if t <= self._facts.max_tokens):
+            for rows in WARM_ROWS:
+                self._engine.infer(self._padded([[self._facts.pad_id] * tokens] * rows, Cut(np.arange(rows), tokens)))
+
+
+def load(folder: Path, precision: str | None = None, threads: int | None = None) -> TextModel:
+    """The model in a folder, compiled and warm; on the CPU, in its own precision unless another is asked for.
+
+    Raises BackendError when a file is missing, damaged or of a newer keepfit.
+    """
+    facts, preprocessor = read_folder(folder)
+    wanted = known_precision(precision or facts.precision)
+    model = TextModel(facts, preprocessor, OpenVinoEngine.load(folder / "ir" / NETWORKS[wanted], wanted, threads))
+    model.warm()
+    return model
+
+
+def read_folder(folder: Path) -> tuple[Facts, Preprocessor]:
+    """What a model folder says, and the preprocessing that it was trained with. Raises BackendError."""
+    try:
+        values = json.loads((folder / "model.json").read_text("utf-8"))
+        if values["format"] > FORMAT:
+            raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
+        return Facts.from_json(values), Preprocessor.from_settings(folder, values)
+    except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
+        what = f"{error} is missing in model.json" if isinstance(error, KeyError) else error
+        raise BackendError(f"the model in {folder} cannot be read ({what}); fetch or register it again") from error
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Probabilities, rows sum to one; computed in float64."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _kind(value: Any) -> str:
+    names = {str: "a string", dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

@@ -1,0 +1,1 @@
+"""Training: how any network learns; knows no task."""

@@ -1,0 +1,82 @@
+"""Recipe: the frozen hyper-parameters of one training. Everything that changes the result is in here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from keepfit.errors import SettingsError
+
+Truncation = Literal["head", "head+tail"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training depends on besides its data. A retraining uses its champion's recipe unless told otherwise."""
+
+    backbone: str = "minilm"
+    """`minilm` (embedded), a hub name such as distilbert-base-uncased, or a folder."""
+    max_tokens: int = 256
+    truncation: Truncation = "head+tail"
+    epochs: float = 0.0
+    """Passes over the train part; 0 means: chosen from its size (few rows need more passes)."""
+    short_passes: float = 0.0
+    """Of these, so many at the beginning read only a third of max_tokens; cheap, and enough to learn the rough part."""
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    warmup: float = 0.1
+    """Share of the steps with a rising learning rate; then it falls linearly to zero."""
+    weight_decay: float = 0.01
+    patience: int = 3
+    """Evaluations on the validation part without a lower loss before stopping early."""
+    class_weights: Literal["auto", "none", "balanced"] = "auto"
+    """auto: balanced when the largest class is over three times the smallest."""
+    label_smoothing: float = 0.0
+    lower_case: bool | None = None
+    """None: whatever the backbone's tokenizer does."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """The arithmetic of training; auto measures both for a few steps and takes the faster."""
+    inference: Literal["auto", "int8", "bf16", "fp32"] = "auto"
+    """The arithmetic of answering; auto takes int8, then bf16, then fp32: the first that loses no accuracy."""
+    abstain_below: float | None = None
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        if (
+            self.epochs < 0
+            or self.short_passes < 0
+            or self.batch_size < 1
+            or self.max_tokens < 8
+            or not 0 <= self.warmup < 1
+        ):
+            raise SettingsError(
+                "the recipe needs epochs >= 0, short_passes >= 0, batch_size >= 1, max_tokens >= 8 and 0 <= warmup < 1"
+            )
+        if self.abstain_below is not None and not 0 < self.abstain_below < 1:
+            raise SettingsError("abstain_below must lie between 0 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain values; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        """Raises SettingsError on an unknown name."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise SettingsError(
+                f"unknown recipe setting {unknown[0]!r}; known are {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**values)
+
+    def with_(self, **changes: Any) -> Recipe:
+        """A copy with some values changed."""
+        return replace(self, **changes)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change with any value."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Triggers: is it time to retrain?"""

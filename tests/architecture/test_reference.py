@@ -1,0 +1,21 @@
+"""The reference is made from the code; this fails when somebody forgot to make it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keepfit.app.reference import pages
+
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+PAGES = pages()
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (FOLDER / name).read_text("utf-8") == PAGES[name], "run: python -m keepfit.app.reference"
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert "| None |" not in PAGES["settings.md"]

@@ -1,0 +1,570 @@
+"""Every command as a person or a program calls it, in process, on the toy task."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepfit.app.cli import cli, run
+from keepfit.app.project import Project
+from keepfit.clock import ManualClock
+from keepfit.data.records import Example, Label, Prediction, QueueItem, Source, new_id
+from keepfit.errors import SettingsError
+from keepfit.tasks.task import predict
+
+MODEL = "default"
+SETTINGS = """\
+tracking = "local"
+
+[models.default]
+task = "toy"
+
+[models.default.watch]
+label_rate = 1.0
+label_budget = 100000
+
+[models.default.gate.invariances]
+case = 0.1  # the toy looks at the first word only, so a typo there may change its answer
+"""
+TWO_WORDS = (("good", "pos"), ("bad", "neg"))
+LIVE = 40
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands in a project folder."""
+
+    folder: Path
+
+    def __call__(self, *words: object) -> Said:
+        """The command with --project; what it printed, and its exit code."""
+        arguments = [*map(str, words), "--project", str(self.folder)]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+            run(lambda: cli(arguments), "--json" in arguments)
+        return Said(int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+    def json(self, *words: object, code: int = 0) -> dict[str, Any]:
+        """What a command prints for programs."""
+        said = self(*words, "--json")
+        assert said.code == code, said
+        return said.json
+
+    def write(self, name: str, *lines: str) -> Path:
+        """A file in the project folder."""
+        file = self.folder / name
+        file.write_text("\n".join(lines) + "\n", "utf-8")
+        return file
+
+    @contextlib.contextmanager
+    def project(self) -> Iterator[Project]:
+        """The project as Python sees it."""
+        project = Project(self.folder)
+        yield project
+        project.close()
+
+
+def write_rows(file: Path, words: Sequence[tuple[str, str]], n: int = 60) -> Path:
+    """n labelled texts for each (first word, label)."""
+    with file.open("w", newline="", encoding="utf-8") as target:
+        rows = csv.writer(target)
+        rows.writerow(("text", "label"))
+        rows.writerows((f"{word} thing number {i}", label) for i in range(n) for word, label in words)
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose version 1 was trained, deployed and served an hour ago; copying it is fast."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "keepfit.toml").write_text(SETTINGS, "utf-8")
+    project = Project(folder)
+    project.home = replace(project.home, clock=ManualClock(datetime.now(UTC) - timedelta(hours=1)))
+    project.train(write_rows(folder / "data.csv", TWO_WORDS))
+    serve(project)
+    project.close()
+    return folder
+
+
+def serve(project: Project) -> None:
+    """A server reports that it serves what is deployed."""
+    live = project.store.deployment(MODEL)
+    assert live is not None
+    project.store.applied(live.id, "a server", project.home.clock.now())
+
+
+@pytest.fixture
+def shell(trained_once: Path, tmp_path: Path) -> Shell:
+    """The trained project, a copy of one's own."""
+    shutil.copytree(trained_once, tmp_path / "project")
+    return Shell(tmp_path / "project")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Shell:
+    """A project in which nothing was trained."""
+    (tmp_path / "keepfit.toml").write_text(SETTINGS, "utf-8")
+    return Shell(tmp_path)
+
+
+def live(shell: Shell, word: str, n: int = LIVE) -> list[Prediction]:
+    """Users sent n texts a while ago; what they were answered."""
+    with shell.project() as project:
+        model = project.retraining(MODEL).task.load(project.registry.fetch(MODEL, 1))
+        at = project.home.clock.now() - timedelta(minutes=5)
+        examples = [Example(f"{word} day number {i}", at, id=f"{word}-{i}") for i in range(n)]
+        output = predict(model, [e.content for e in examples])
+        answers = [
+            Prediction(e.id, 1, model.labels, scores, embedding, at, measures={"length": 4.0, "unknown": 0.0})
+            for e, scores, embedding in zip(examples, output.scores, output.embeddings, strict=True)
+        ]
+        project.store.add_predictions(MODEL, list(zip(examples, answers, strict=True)))
+    return answers
+
+
+def ask(shell: Shell, answers: Sequence[Prediction]) -> None:
+    """The labels of these answers are asked for."""
+    with shell.project() as project:
+        now = project.home.clock.now()
+        project.store.ask([
+            QueueItem(new_id(), MODEL, a.id, project.store.prediction(MODEL, a.id)[0], 1.0, "drawn at random", now)
+            for a in answers
+        ])  # fmt: skip
+
+
+def tell(shell: Shell, answers: Sequence[Prediction], value: str) -> None:
+    """The same label for all of these answers, which were asked for."""
+    with shell.project() as project:
+        now = project.home.clock.now()
+        given = [Label(a.example_id, value, now, Source.ASKED, "ann", 1.0, a.id) for a in answers]
+        project.store.add_labels(MODEL, given)
+
+
+def traffic(shell: Shell) -> dict[str, float]:
+    shares: dict[str, float] = shell.json("status")["models"][0]["traffic"]
+    return shares
+
+
+# from nothing to a champion
+
+
+def test_init_writes_settings_that_work_and_never_writes_over_them(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "new")
+    assert shell("init", "--json").json == {"settings": str(tmp_path / "new" / "keepfit.toml")}
+    status = shell.json("status")["models"][0]
+    assert (status["name"], status["task"], status["champion"]) == ("default", "text", None)
+    again = shell("init")
+    assert again.code == 2
+    assert "exists already" in again.err
+
+
+def test_the_first_version_that_passes_its_floors_becomes_champion(fresh: Shell) -> None:
+    said = fresh("train", write_rows(fresh.folder / "reviews.csv", TWO_WORDS))
+    assert said.code == 0
+    assert "Version 1" in said.out
+    assert "is deployed" in said.out
+    assert "120 rows, 2 classes" in said.err
+    assert traffic(fresh) == {"1": 1.0}
+
+
+def test_a_first_version_below_its_floors_is_kept_but_never_deployed(fresh: Shell) -> None:
+    with (fresh.folder / "keepfit.toml").open("a", encoding="utf-8") as settings:
+        settings.write("[models.default.gate.floors]\naccuracy = 0.95\n")
+    rows = [f"good thing number {i},{'pos' if i % 3 else 'neg'}" for i in range(120)]
+    result = fresh.json("train", fresh.write("noise.csv", "text,label", *rows))
+    assert result["deployed"] is False
+    assert traffic(fresh) == {}
+    assert [v["verdict"] for v in fresh.json("models")["versions"]] == ["fail"]
+
+
+# looking
+
+
+def test_status_says_what_is_live_and_how_accurate_it_is(shell: Shell) -> None:
+    tell(shell, live(shell, "good"), "pos")
+    assert shell("check").code == 0
+    (status,) = shell.json("status")["models"]
+    assert status.keys() >= {"name", "task", "champion", "traffic", "accuracy", "last_check", "retraining"}
+    assert status["champion"] == 1
+    assert status["accuracy"]["value"] == 1.0
+    assert status["accuracy"]["n"] == LIVE
+    assert status["last_check"]["outcome"] == "wait"
+    words = shell("status")
+    assert "version 1" in words.out
+    assert f"{LIVE} labels" in words.out
+
+
+def test_history_decisions_and_models_have_the_documented_shapes(shell: Shell) -> None:
+    (row,) = shell.json("history")["deployments"]
+    assert row.keys() >= {"id", "at", "actor", "reason", "traffic", "shadow", "decision_id", "applied"}
+    assert row["traffic"] == {"1": 1.0}
+    assert [worker["worker"] for worker in row["applied"]] == ["a server"]
+    judged = shell.json("decisions")["decisions"]
+    assert all(d.keys() >= {"id", "at", "subject", "outcome", "because", "evidence"} for d in judged)
+    verdict = next(d for d in judged if d["subject"] == "gate v1")
+    assert verdict["id"] == row["decision_id"]
+    assert verdict["because"]
+    known = shell.json("models")
+    assert known["aliases"]["champion"] == 1
+    assert known["versions"][0]["metrics"]["accuracy"]["value"] == 1.0
+    for command in ("history", "decisions", "models"):
+        assert "v1" in shell(command).out or "champion" in shell(command).out
+
+
+def test_live_says_what_answered_at_a_moment(shell: Shell) -> None:
+    moment = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    assert shell.json("live", "--at", moment)["deployments"][0]["traffic"] == {"1": 1.0}
+    before = shell("live", "--at", "2020-01-01")
+    assert before.code == 2
+    assert "nothing was live" in before.err
+    assert "is no time" in shell("live", "--at", "yesterdayish").err
+
+
+def test_doctor_finds_nothing_missing_in_a_trained_project(shell: Shell) -> None:
+    found = shell("doctor", "--json")
+    wrong = [f for f in found.json["findings"] if not f["ok"] and f["what"] not in {"memory", "disk"}]
+    assert not wrong
+
+
+def test_a_version_trained_again_gives_the_same_numbers(shell: Shell) -> None:
+    result = shell.json("models", "--reproduce", 1)
+    assert result["same"]
+    assert result["was"] == result["now"]
+
+
+# answering files
+
+
+def test_batch_writes_each_row_with_its_answer(shell: Shell) -> None:
+    source = shell.write("in.csv", "text,note", "good morning,a", ",b", "bad evening,c")
+    target = shell.folder / "out.csv"
+    assert shell.json("batch", source, target) == {"output": str(target), "rows": 3, "errors": 1}
+    with target.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["text", "note", "label", "score", "p_neg", "p_pos", "model_version", "error"]
+    assert [row["label"] for row in rows] == ["pos", "", "neg"]
+    assert rows[1]["error"]
+
+
+def test_evaluate_gives_the_champions_numbers_on_a_file(shell: Shell) -> None:
+    file = write_rows(shell.folder / "later.csv", (("good", "pos"), ("bad", "neg"), ("Good!", "pos")), 20)
+    result = shell.json("evaluate", file)
+    assert result["version"] == 1
+    assert result["metrics"]["accuracy"].keys() >= {"value", "low", "high"}
+    assert "accuracy" in shell("evaluate", file).out
+
+
+def test_gate_passes_or_fails_by_exit_code(shell: Shell) -> None:
+    assert shell.json("retrain", "--wait")["version"] == 2
+    seen = write_rows(shell.folder / "seen.csv", TWO_WORDS, 80)
+    assert shell("gate", seen).code == 0
+    turned = write_rows(shell.folder / "turned.csv", (("good", "neg"), ("bad", "pos")), 80)
+    assert shell("gate", turned).code == 1
+    outcomes = [d["outcome"] for d in shell.json("decisions")["decisions"] if d["subject"] == "gate v2"]
+    assert outcomes[:2] == ["fail", "pass"]
+    assert shell("gate", seen, "--candidate", 7).code == 2
+
+
+# labels
+
+
+@pytest.mark.parametrize("way", ["prediction_id", "id", "text"])
+def test_labels_that_came_later_are_matched_however_they_are_named(shell: Shell, way: str) -> None:
+    answers = live(shell, "good", 3)
+    names = {
+        "prediction_id": [a.id for a in answers],
+        "id": [a.example_id for a in answers],
+        "text": [f"GOOD  day number {i}" for i in range(3)],
+    }[way]
+    file = shell.write("labels.csv", f"{way},label", *(f"{name},pos" for name in names))
+    assert shell.json("label", file) == {"new": 3, "read": 3, "unknown": 0}
+    assert shell.json("label", file)["new"] == 0
+
+
+def test_a_label_that_matches_nothing_is_counted(shell: Shell) -> None:
+    live(shell, "good", 1)
+    file = shell.write("labels.csv", "text,label", "good day number 0,pos", "never seen,pos")
+    assert shell.json("label", file) == {"new": 1, "read": 1, "unknown": 1}
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(shell: Shell) -> None:
+    live(shell, "good", 2)
+    file = shell.write("labels.csv", "id,label", "good-0,pos", "good-1,posh")
+    assert_one_sentence(shell("label", file), "'posh'", "'neg', 'pos'")
+    with shell.project() as project:
+        assert project.store.training_data(MODEL) == []
+
+
+def test_what_is_to_be_labelled_is_listed_until_it_is(shell: Shell) -> None:
+    answers = live(shell, "good", 3)
+    assert "Nothing waits" in shell("labels", "next").out
+    ask(shell, answers)
+    items = shell.json("labels", "next")["items"]
+    assert {item["prediction_id"] for item in items} == {a.id for a in answers}
+    assert items[0].keys() >= {"prediction_id", "id", "text", "reason", "propensity", "labels"}
+    assert len(shell.json("labels", "next", "--limit", 2)["items"]) == 2
+    shell("label", shell.write("labels.csv", "prediction_id,label", f"{answers[0].id},pos"))
+    assert len(shell.json("labels", "next")["items"]) == 2
+    assert "good day" in shell("labels", "next").out
+
+
+# watching, retraining, going back
+
+
+def test_check_says_by_its_exit_code_whether_retraining_is_wanted(shell: Shell) -> None:
+    assert shell("check").code == 0
+    tell(shell, live(shell, "bad", 80), "pos")
+    fired = shell("check", "--json")
+    assert fired.code == 10
+    assert fired.json["outcome"] == "fire"
+    assert "0.8" in " ".join(fired.json["because"])
+    assert shell.json("status")["models"][0]["retraining"]["state"] == "waiting"
+
+
+def test_the_loop_of_a_new_user(shell: Shell) -> None:
+    """Harm is seen, the retraining it calls for is proven better and deployed, and taken back on request."""
+    tell(shell, live(shell, "awful", 120), "neg")
+    tell(shell, live(shell, "grand", 120), "pos")
+    assert shell("check").code == 10
+    result = shell.json("retrain", "--wait")
+    assert (result["version"], result["deployed"]) == (2, True), result
+    assert traffic(shell) == {"2": 1.0}
+    assert "version 1" in shell("rollback").out
+    assert traffic(shell) == {"1": 1.0}
+    assert [row["kind"] for row in shell.json("history")["deployments"]] == ["rollback", "deploy", "deploy"]
+    assert shell.json("models")["aliases"]["champion"] == 1
+    mail = sorted(file.read_text("utf-8") for file in (shell.folder / ".keepfit" / "mailbox").glob("*.eml"))
+    assert any("version 2 is in use" in letter for letter in mail)
+
+
+def test_new_data_that_cannot_be_read_is_named_and_taking_it_away_helps(shell: Shell) -> None:
+    file = shell.write("inbox.csv", "this is a note, and no table")
+    with shell.project() as project:
+        project.store.put(MODEL, "data_files", [str(file)])
+    assert_one_sentence(shell("retrain", "--wait"), "inbox.csv")
+    file.unlink()
+    assert shell.json("retrain", "--wait")["version"] == 2
+
+
+def test_rollback_goes_back_only_to_what_served(shell: Shell) -> None:
+    alone = shell("rollback")
+    assert alone.code == 2
+    assert "no way back" in alone.err
+    shell("retrain", "--wait")
+    never = shell("rollback", "--to", 2)
+    assert never.code == 2
+    with shell.project() as project:
+        serve(project)
+    assert shell("rollback", "--to", 1, "--json").json["traffic"] == {"1": 1.0}
+
+
+def test_promote_serves_a_version_on_a_persons_word(shell: Shell) -> None:
+    shell("retrain", "--wait")
+    assert shell.json("promote", 1) == {"version": 1}
+    assert traffic(shell) == {"1": 1.0}
+    unknown = shell("promote", 99)
+    assert unknown.code == 2
+    assert "99" in unknown.err
+
+
+def test_where_approval_is_wanted_a_passed_version_waits_for_it(shell: Shell) -> None:
+    settings = shell.folder / "keepfit.toml"
+    settings.write_text(SETTINGS.replace('task = "toy"', 'task = "toy"\napproval = true'), "utf-8")
+    assert shell.json("retrain", "--wait")["deployed"] is False
+    assert shell.json("status")["models"][0]["awaiting_approval"]["version"] == 2
+    assert traffic(shell) == {"1": 1.0}
+    assert shell("approve", 1).code == 2
+    assert shell("approve", 2).code == 0
+    assert traffic(shell) == {"2": 1.0}
+    assert shell("approve", 2).code == 2
+
+
+# tokens
+
+
+def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(shell: Shell) -> None:
+    made = shell.json("token", "add", "ann", "--role", "predict", "--role", "label", "--expires", "90d")
+    assert len(made["token"]) > 30
+    listed = shell("token", "list", "--json")
+    (token,) = listed.json["tokens"]
+    assert (token["name"], token["roles"]) == ("ann", ["predict", "label"])
+    assert made["token"] not in listed.out
+    assert "ann" in shell("token", "list").out
+    assert shell("token", "revoke", "ann").code == 0
+    assert shell.json("token", "list")["tokens"][0]["revoked"]
+    wrongs: tuple[tuple[str, ...], ...] = (
+        ("add", " ", "--role", "label"), ("add", "ann", "--role", "label"), ("add", "bob", "--role", "king"),
+        ("add", "bob", "--role", "label", "--expires", "soon"), ("revoke", "nobody"),
+    )  # fmt: skip
+    for wrong in wrongs:
+        assert shell("token", *wrong).code == 2
+
+
+# bad input: one sentence, exit code 2, no traceback
+
+
+def assert_one_sentence(said: Said, *parts: str) -> None:
+    assert said.code == 2, said
+    assert "Traceback" not in said.err + said.out
+    lines = [line for line in said.err.splitlines() if line.startswith("keepfit:")]
+    assert len(lines) == 1, said.err
+    for part in parts:
+        assert part in lines[0]
+
+
+BAD_FILES = {
+    "one class only": ("text,label", [f"good thing {i},pos" for i in range(40)], "class"),
+    "no label column": ("text,number", [f"good thing {i},{i}" for i in range(40)], "label"),
+    "one column": ("text", [f"good thing {i}" for i in range(40)], "label"),
+    "no rows": ("text,label", [], ""),
+    "several labels in a cell": ("text,label", [f"good {i},pos|neg" for i in range(40)], ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_cannot_be_learnt_from_is_refused(fresh: Shell, case: str) -> None:
+    header, rows, part = BAD_FILES[case]
+    assert_one_sentence(fresh("train", fresh.write("data.csv", header, *rows)), part)
+
+
+def test_a_wrong_delimiter_is_refused_or_understood(fresh: Shell) -> None:
+    rows = [f"{word} thing {i}|{label}" for i in range(30) for word, label in TWO_WORDS]
+    said = fresh("train", fresh.write("data.csv", "text|label", *rows))
+    if said.code:
+        assert_one_sentence(said)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "gate", "label"])
+def test_a_file_that_is_not_there_is_named(shell: Shell, command: str) -> None:
+    assert_one_sentence(shell(command, "nowhere.csv"), "there is no file nowhere.csv")
+
+
+def test_a_folder_or_a_foreign_file_is_no_table(shell: Shell) -> None:
+    assert_one_sentence(shell("train", shell.folder), "is not a file")
+    assert_one_sentence(shell("batch", shell.folder / "keepfit.toml", "out.csv"), "keepfit.toml")
+    (shell.folder / "data.parquet").write_bytes(b"PAR1 and then nothing")
+    assert_one_sentence(shell("train", shell.folder / "data.parquet"), "data.parquet")
+
+
+def test_a_named_column_that_is_missing_is_named_with_those_that_are_there(shell: Shell) -> None:
+    with (shell.folder / "keepfit.toml").open("a", encoding="utf-8") as settings:
+        settings.write('[models.default.columns]\ntext = ["txt"]\n')
+    assert_one_sentence(shell("train", shell.folder / "data.csv"), "'txt'", "text, label")
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("trakcing = 'local'", "did you mean 'tracking'?"),
+        ("[server]\nprot = 1", "did you mean 'port'?"),
+        ("[models.default]\ntask = 'toy'\nlables = 'complete'", "did you mean 'labels'?"),
+        ("[models.default.watch]\nevery = 'often'", "models.default.watch.every"),
+        ("[[models.default.triggers]]\nkind = 'wish'", "wish"),
+        ("this is not toml", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_the_nearest_known_one(tmp_path: Path, line: str, part: str) -> None:
+    (tmp_path / "keepfit.toml").write_text(line + "\n", "utf-8")
+    assert_one_sentence(Shell(tmp_path)("check"), part)
+
+
+def test_an_unknown_model_or_version_is_named_with_the_known_ones(shell: Shell) -> None:
+    assert_one_sentence(shell("status", "--model", "other"), "'other'", "default")
+    assert_one_sentence(shell("models", "--reproduce", 9), "9")
+    assert_one_sentence(shell("rollback", "--to", 9), "9")
+
+
+@pytest.mark.parametrize("words", [("evaluate", "data.csv"), ("batch", "data.csv", "out.csv")])
+def test_before_the_first_version_the_next_step_is_named(fresh: Shell, words: tuple[str, ...]) -> None:
+    write_rows(fresh.folder / "data.csv", TWO_WORDS)
+    said = fresh(words[0], fresh.folder / words[1], *(fresh.folder / name for name in words[2:]))
+    assert_one_sentence(said, "keepfit train DATA")
+
+
+def test_an_unknown_prediction_stores_no_label_at_all(shell: Shell) -> None:
+    answers = live(shell, "good", 1)
+    file = shell.write("labels.csv", "prediction_id,label", f"{answers[0].id},pos", "nothing,pos")
+    assert_one_sentence(shell("label", file), "nothing")
+    with shell.project() as project:
+        assert project.store.training_data(MODEL) == []
+
+
+def test_programs_get_errors_as_json(shell: Shell) -> None:
+    said = shell("promote", 99, "--json")
+    assert said.code == 2
+    assert json.loads(said.err).keys() == {"error", "kind"}
+
+
+def test_a_damaged_version_is_said_and_nothing_breaks(shell: Shell) -> None:
+    (shell.folder / ".keepfit" / "models" / MODEL / "1" / "model.json").write_text("{", "utf-8")
+    write_rows(shell.folder / "data.csv", TWO_WORDS)
+    said = shell("batch", shell.folder / "data.csv", shell.folder / "out.csv")
+    assert_one_sentence(said, "cannot be read")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("serve", "--port", 99999), ("gate", "data.csv", "--candidate", 0), ("train",), ("promote", "two"), ("fly",)],
+)
+def test_a_command_that_is_called_wrongly_says_how(shell: Shell, words: tuple[object, ...]) -> None:
+    said = shell(*words)
+    assert said.code == 2
+    assert "Usage: " in said.err
+    assert "Traceback" not in said.err
+
+
+FILES = {
+    "empty": b"",
+    "binary": bytes(range(256)) * 20,
+    "damaged gzip": b"\x1f\x8bnot gzip",
+    "broken json": b"{broken\n" * 9,
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("command", ["train", "batch", "label"])
+def test_a_file_that_cannot_be_read_is_refused_by_every_command(shell: Shell, command: str, kind: str) -> None:
+    file = shell.folder / {"damaged gzip": "data.csv.gz", "broken json": "data.jsonl"}.get(kind, "data.csv")
+    file.write_bytes(FILES[kind])
+    more = [shell.folder / "out.csv"] if command == "batch" else []
+    assert_one_sentence(shell(command, file, *more), "data.")
+    assert not (shell.folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [("nowhere/out.csv", "does not exist"), ("data.csv", "is the input"), ("out.xyz", "must end in")],
+)
+def test_an_output_that_cannot_be_meant_is_refused(shell: Shell, target: str, part: str) -> None:
+    assert_one_sentence(shell("batch", shell.folder / "data.csv", shell.folder / target), part)
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "worker"])
+@pytest.mark.parametrize("option", [["--model", "default"], ["--json"]])
+def test_an_option_that_a_process_cannot_honour_is_refused(command: str, option: list[str]) -> None:
+    with pytest.raises(SettingsError, match="leave --"):
+        cli([command, *option], standalone_mode=False)

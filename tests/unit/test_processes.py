@@ -1,0 +1,103 @@
+"""Processes that are minded: started again when they die, given up when they die too often."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from keepfit.app.processes import MOST_FAILURES, REFUSED, Minded
+
+DEADLINE = 30.0
+FOREVER = "import signal; signal.pause()"
+Start = Callable[[str], Minded]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    pause, end = threading.Event(), time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        pause.wait(0.01)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A minded Python that runs this code; stopped at the end."""
+    with ExitStack() as stack:
+
+        def begin(code: str) -> Minded:
+            made = Minded("test", [sys.executable, "-S", "-c", code])
+            stack.callback(made.stop)
+            assert made.mind()
+            return made
+
+        yield begin
+
+
+def died(minded: Minded) -> bool:
+    return minded.process is not None and minded.process.poll() is not None
+
+
+def test_a_living_process_is_left_alone(start: Start) -> None:
+    minded = start(FOREVER)
+    first = minded.process
+    assert minded.mind()
+    assert minded.process is first
+    assert minded.failures == 0
+
+
+def test_a_dead_process_is_started_again_after_a_pause(start: Start) -> None:
+    minded = start("raise SystemExit(7)")
+    eventually(lambda: died(minded))
+    assert minded.mind()
+    assert minded.process is None
+    assert minded.wait_until > time.monotonic()
+    assert minded.mind()
+    assert minded.process is None, "not before the pause is over"
+    minded.wait_until = 0.0
+    assert minded.mind()
+    assert minded.process is not None
+
+
+def test_each_pause_is_longer_and_the_fifth_death_is_the_last(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    minded = start("raise SystemExit(7)")
+    pauses = []
+    for _ in range(MOST_FAILURES - 1):
+        eventually(lambda: died(minded))
+        assert minded.mind()
+        pauses.append(minded.wait_until - time.monotonic())
+        minded.wait_until = 0.0
+        assert minded.mind()
+    eventually(lambda: died(minded))
+    assert not minded.mind()
+    assert minded.code == 7
+    assert pauses == sorted(pauses)
+    assert 0.5 < pauses[0] <= 1
+    assert "it is not started again" in capsys.readouterr().err
+
+
+def test_a_process_that_lived_long_starts_its_count_anew(start: Start) -> None:
+    minded = start("raise SystemExit(7)")
+    minded.failures, minded.started = MOST_FAILURES - 1, minded.started - 60
+    eventually(lambda: died(minded))
+    assert minded.mind()
+    assert minded.failures == 1
+
+
+def test_one_that_refused_to_start_is_not_tried_again(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    minded = start(f"raise SystemExit({REFUSED})")
+    eventually(lambda: died(minded))
+    assert not minded.mind()
+    assert minded.code == REFUSED
+    assert capsys.readouterr().err == "", "it has said itself why"
+
+
+def test_stop_ends_it_and_may_be_called_again(start: Start) -> None:
+    minded = start(FOREVER)
+    minded.stop()
+    assert died(minded)
+    minded.stop()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keepfit.app.settings import load
+from keepfit.app.template import project_file
+from keepfit.errors import NotFound, SettingsError
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "keepfit.toml").write_text(text, "utf-8")
+    return folder
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    settings = load(tmp_path, {})
+    assert settings.server.host == "127.0.0.1"
+    assert settings.model(None)[0] == "default"
+
+
+def test_the_file_that_init_writes_is_valid_and_changes_no_default(tmp_path: Path) -> None:
+    assert load(write(tmp_path, project_file("text")), {}) == load(tmp_path / "elsewhere", {})
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, "[server]\nport = 1000\n"), {"KEEPFIT_SERVER__PORT": "9000"})
+    assert settings.server.port == 9000
+
+
+def test_a_model_is_overridden_by_its_name(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"KEEPFIT_MODELS__SPAM__WATCH__EVERY": "90s"})
+    assert settings.models["spam"].watch.every == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[server]\nprot = 1\n", "did you mean 'port'"),
+        ("serverr = 1\n", "did you mean 'server'"),
+        ("[models.a.watch]\nlabel_rat = 0.1\n", "did you mean 'label_rate'"),
+        ("[models.a]\nlables = 'complete'\n", "did you mean 'labels'"),
+        ("[models.a.recipe]\nepoch = 1\n", "did you mean 'epochs'"),
+        ("[alerts.email]\nuser='a'\npassword='b'\nto=['c']\nhots='x'\n", "did you mean 'host'"),
+        ("[server]\nport = 'many'\n", "server.port"),
+        ("[models.a.watch]\nevery = 'soon'\n", "write a duration"),
+        ("timezone = 'Mars/Base'\n", "no time zone"),
+        ("[server\n", "not valid TOML"),
+        ("[models.'a b']\n", "no model name"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(write(tmp_path, text), {})
+
+
+def test_a_wrong_setting_in_the_environment_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'port'"):
+        load(tmp_path, {"KEEPFIT_SERVER__PROT": "1"})
+
+
+def test_secrets_come_from_the_environment_or_a_file_and_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_PASSWORD", "hush")
+    (tmp_path / "url").write_text("json://localhost/hush\n", "utf-8")
+    text = f"""
+[alerts]
+urls = ["file:{tmp_path / "url"}"]
+[alerts.email]
+user = "me"
+password = "env:THE_PASSWORD"
+to = ["you@example.com"]
+"""
+    alerts = load(write(tmp_path, text), {}).alerts
+    assert alerts.email is not None
+    assert alerts.email.password.get_secret_value() == "hush"
+    assert alerts.urls[0].get_secret_value() == "json://localhost/hush"
+    assert "hush" not in repr(alerts)
+
+
+def test_a_missing_secret_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="NOT_SET_ANYWHERE is not set"):
+        load(write(tmp_path, "[alerts]\nurls = ['env:NOT_SET_ANYWHERE']\n"), {})
+
+
+def test_an_unknown_model_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="has default"):
+        load(tmp_path, {}).model("other")

@@ -1,0 +1,56 @@
+"""Batches of like length, planned from a seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from keepfit.tasks.text.batches import EncodedRows, OrderedBatches, PlannedBatches
+
+
+def rows(n: int, seed: int = 0) -> EncodedRows:
+    rng = np.random.default_rng(seed)
+    ids = [[i + 1] * int(rng.integers(1, 60)) for i in range(n)]
+    return EncodedRows(ids, np.arange(n) % 2, np.ones(n, np.float32), 0)
+
+
+def seen(batches: PlannedBatches) -> Counter[int]:
+    return Counter(int(row) for i in range(len(batches)) for row in batches[i]["input_ids"][:, 0])
+
+
+def test_every_row_is_seen_once_per_pass() -> None:
+    assert set(seen(PlannedBatches([(rows(100), 3.0)], 8, 1)).values()) == {3}
+
+
+def test_half_a_pass_sees_half_the_batches() -> None:
+    assert len(PlannedBatches([(rows(160), 0.5)], 8, 1)) == 10
+
+
+def test_stretches_follow_one_another() -> None:
+    batches = PlannedBatches([(rows(16), 1.0), (rows(16, seed=1), 2.0)], 8, 1)
+    assert len(batches) == 6
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_one_another() -> None:
+    one, two, other = (PlannedBatches([(rows(100), 2.0)], 8, seed) for seed in (1, 1, 2))
+    assert all(bool((one[i]["input_ids"] == two[i]["input_ids"]).all()) for i in range(len(one)))
+    assert any(one[i]["labels"].tolist() != other[i]["labels"].tolist() for i in range(len(one)))
+
+
+def test_padding_is_little_on_the_right_and_masked() -> None:
+    batches = PlannedBatches([(rows(2000), 1.0)], 16, 1)
+    real = sum(int(batches[i]["attention_mask"].sum()) for i in range(len(batches)))
+    room = sum(batches[i]["attention_mask"].numel() for i in range(len(batches)))
+    assert real / room > 0.85
+    batch = batches[0]
+    assert bool(((batch["input_ids"] != 0).long() == batch["attention_mask"]).all())
+
+
+@pytest.mark.parametrize("n", [1, 7, 16])
+def test_an_ordered_look_meets_every_row_and_says_which(n: int) -> None:
+    look = OrderedBatches(rows(n), 4)
+    first = np.concatenate([look[i]["input_ids"][:, 0].numpy() for i in range(len(look))])
+    assert (first - 1).tolist() == look.order.tolist()
+    assert sorted(look.order.tolist()) == list(range(n))

@@ -1,0 +1,44 @@
+"""What is decided from the data before a text model learns: passes, class weights, looks at the validation part."""
+
+from __future__ import annotations
+
+import pytest
+
+from keepfit.tasks.text.learning import HEAVIEST_CLASS, class_weights, evaluate_every, passes_for
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "most"), [(10, 8, 8), (500, 8, 8), (2_000, 3, 5), (25_000, 1, 1.5), (10**6, 1, 1)]
+)
+def test_few_rows_are_seen_more_often(rows: int, least: float, most: float) -> None:
+    assert least <= passes_for(rows) <= most
+
+
+def test_balanced_classes_need_no_weights() -> None:
+    assert class_weights(["a"] * 30 + ["b"] * 10, ["a", "b"], "auto") is None
+
+
+def test_rare_classes_count_more_but_not_without_bound() -> None:
+    weights = class_weights(["a"] * 999 + ["b"], ["a", "b"], "auto")
+    assert weights is not None
+    assert weights[1] == HEAVIEST_CLASS
+    assert weights[0] < 1
+
+
+def test_weights_can_be_switched_off_and_on() -> None:
+    truth = ["a"] * 99 + ["b"]
+    assert class_weights(truth, ["a", "b"], "none") is None
+    assert class_weights(["a", "b"], ["a", "b"], "balanced") == [1.0, 1.0]
+
+
+def test_a_class_without_train_rows_counts_one() -> None:
+    assert class_weights(["a", "b"], ["a", "b", "c"], "balanced") == pytest.approx([2 / 3, 2 / 3, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "validation", "passes", "looks"), [(8, 60, 10, 4.0, 4), (1480, 23_700, 1_300, 2.0, 7)]
+)
+def test_looking_costs_little_and_happens_at_least_once_per_pass(
+    steps: int, rows: int, validation: int, passes: float, looks: int
+) -> None:
+    assert -(-steps // evaluate_every(steps, rows, validation, passes)) == pytest.approx(looks, abs=1)

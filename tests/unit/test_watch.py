@@ -1,0 +1,254 @@
+"""One beat of the watch, step by step: silence, label budget, windows, and what is asked of the triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keepfit.clock import ManualClock
+from keepfit.data.records import Event, Example, JobState, Label, Prediction, Source, Traffic
+from keepfit.data.store import RecordStore
+from keepfit.decision import Outcome
+from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.measurement import Measurement
+from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.watch import AT_ONCE, UNWRITTEN, Watch, WatchPlan, day_of
+from keepfit.triggers.policies import trigger_from
+
+MODEL = "reviews"
+LABELS = ("bad", "good")
+HOUR = timedelta(hours=1)
+
+
+def reference_of(number: int) -> Reference:
+    """A version that is right on 95 of 100 rows."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(200, dtype=np.int64) % 2
+    said = np.where(np.arange(200) % 20 == 0, 1 - truth, truth)
+    scores = np.where(said[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
+    measures = {"length": np.full(200, 4.0, np.float32), "unknown": np.zeros(200, np.float32)}
+    return Reference(scores, rng.normal(size=(200, 4)).astype(np.float32), truth, measures)
+
+
+@dataclass
+class Post:
+    """A watch, and the world that it looks at."""
+
+    store: RecordStore
+    clock: ManualClock
+    watch: Watch
+    logged: list[Mapping[str, float]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def planned(self, **plan: Any) -> Watch:
+        return replace(self.watch, plan=replace(self.watch.plan, **plan))
+
+    def answer(self, n: int, at: datetime | None = None) -> list[Prediction]:
+        """n texts were answered with "good"; by fixed ids, so that draws are always the same."""
+        rng, pairs = np.random.default_rng(n), []
+        for number in (next(self.numbers) for _ in range(n)):
+            moment = at or self.clock.now()
+            example = Example(f"good text {number}", moment, id=f"e{number}")
+            scores, embedding = np.array([0.1, 0.9], np.float32), rng.normal(size=4).astype(np.float32)
+            measures = {"length": 4.0, "unknown": 0.0}
+            said = Prediction(example.id, 1, LABELS, scores, embedding, moment, id=f"p{number}", measures=measures)
+            pairs.append((example, said))
+        self.store.add_predictions(MODEL, pairs)
+        return [said for _, said in pairs]
+
+    def tell(self, answers: list[Prediction], value: str, source: Source = Source.ASKED) -> None:
+        now = self.clock.now()
+        labels = [Label(p.example_id, value, now, source, "ann", 1.0, p.id) for p in answers]
+        self.store.add_labels(MODEL, labels)
+
+    def asked(self) -> int:
+        return len(self.store.queue(MODEL, 100_000))
+
+
+@pytest.fixture
+def post(store_url: str, clock: ManualClock) -> Iterator[Post]:
+    with RecordStore.open(store_url) as store:
+        store.deploy(MODEL, Traffic({1: 1.0}), "trainer", "the first", clock.now())
+        logged: list[Mapping[str, float]] = []
+        watch = Watch(
+            MODEL, store, Monitor(), trigger_from([{"kind": "accuracy_floor", "floor": 0.8}, {"kind": "on_event"}]),
+            reference_of, WatchPlan(HOUR, 6 * HOUR, label_rate=1.0, label_budget=0), clock,
+            lambda at, values: logged.append(values),
+        )  # fmt: skip
+        yield Post(store, clock, watch, logged)
+
+
+# asking for labels
+
+
+def test_no_more_than_the_budget_is_asked_for_however_busy_the_day(post: Post) -> None:
+    watch = post.planned(label_budget=200)
+    for _ in range(24):
+        post.answer(100)
+        post.clock.advance(HOUR - timedelta(seconds=1))
+        watch.ask_for_labels()
+        post.clock.advance(timedelta(seconds=1))
+    assert 150 < post.asked() < 250
+
+
+def test_a_busy_morning_leaves_something_for_the_evening(post: Post) -> None:
+    watch = post.planned(label_budget=200)
+    post.answer(2000)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    morning = post.asked()
+    assert morning < 200 * AT_ONCE * 1.4
+    post.clock.advance(18 * HOUR)
+    post.answer(2000, post.clock.now() - UNWRITTEN * 2)
+    watch.ask_for_labels()
+    assert 50 < post.asked() - morning < 150
+
+
+def test_the_next_day_brings_a_new_budget(post: Post) -> None:
+    watch = post.planned(label_budget=200)
+    for _ in range(2):
+        post.answer(1000)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+        post.clock.advance(timedelta(days=1))
+    assert 60 < post.asked() < 140
+
+
+def test_each_answer_is_considered_once_and_not_before_it_is_surely_written(post: Post) -> None:
+    watch = post.planned(label_budget=100_000)
+    post.answer(10)
+    watch.ask_for_labels()
+    assert post.asked() == 0
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    watch.ask_for_labels()
+    assert post.asked() == 10
+
+
+def test_the_chance_is_stored_with_each_question(post: Post) -> None:
+    watch = post.planned(label_rate=0.25, label_budget=100_000)
+    post.answer(400)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    assert {item.propensity for item in post.store.queue(MODEL, 1000)} == {0.25}
+    assert 60 < post.asked() < 140
+
+
+@pytest.mark.parametrize(("zone", "day"), [("UTC", "2025-01-01"), ("Asia/Tokyo", "2025-01-02")])
+def test_the_day_is_that_of_the_settings(clock: ManualClock, zone: str, day: str) -> None:
+    clock.advance(18 * HOUR)
+    found, over = day_of(clock.now(), zone)
+    assert found == day
+    assert over == pytest.approx({"UTC": 0.75, "Asia/Tokyo": 0.125}[zone])
+
+
+# silence
+
+
+def test_silence_confirms_only_where_every_outcome_becomes_known(post: Post) -> None:
+    post.answer(20)
+    post.clock.advance(2 * HOUR)
+    post.watch.settle_silence()
+    assert post.store.training_data(MODEL) == []
+    post.planned(labels=Source.COMPLETE, settle_after=HOUR).settle_silence()
+    kept = post.store.training_data(MODEL)
+    assert len(kept) == 20
+    assert {(k.label.value, k.label.source, k.label.actor) for k in kept} == {("good", Source.COMPLETE, "silence")}
+
+
+def test_silence_waits_and_never_outvotes_what_was_said(post: Post) -> None:
+    watch = post.planned(labels=Source.COMPLETE, settle_after=HOUR)
+    answers = post.answer(20)
+    post.tell(answers[:5], "bad", Source.COMPLETE)
+    post.clock.advance(HOUR / 2)
+    watch.settle_silence()
+    assert len(post.store.training_data(MODEL)) == 5
+    post.clock.advance(HOUR)
+    watch.settle_silence()
+    watch.settle_silence()
+    values = [k.label.value for k in post.store.training_data(MODEL)]
+    assert (values.count("bad"), values.count("good")) == (5, 15)
+
+
+# windows
+
+
+def test_the_history_holds_windows_that_share_no_moment(post: Post) -> None:
+    for _ in range(18):
+        post.answer(40)
+        post.clock.advance(HOUR / 6)
+        post.watch.tick()
+    kept = [[Measurement.from_json(m) for m in window] for window in post.store.get(MODEL, "windows")]
+    spans = [window[0].window for window in kept]
+    assert len(spans) >= 2
+    assert all(later.start >= earlier.end for later, earlier in pairwise(spans))
+
+
+def test_windows_of_an_earlier_version_are_not_compared_with(post: Post) -> None:
+    post.answer(40)
+    post.clock.advance(HOUR)
+    post.watch.tick()
+    post.store.deploy(MODEL, Traffic({2: 1.0}), "trainer", "the second", post.clock.now())
+    live = post.store.deployment(MODEL)
+    assert live is not None
+    assert post.watch.situation(live).history == ()
+
+
+def test_what_was_measured_is_logged_and_kept_for_the_status(post: Post) -> None:
+    answers = post.answer(60)
+    post.clock.advance(timedelta(minutes=1))
+    post.watch.tick()
+    assert post.store.get(MODEL, "accuracy") is None
+    post.tell(answers, "good")
+    post.watch.tick()
+    assert post.store.get(MODEL, "accuracy")["n"] == 60
+    assert post.logged[-1]["accuracy"] == 1.0
+    assert {"confidence", "length", "label_mix", "embedding_drift"} <= post.logged[-1].keys()
+
+
+# deciding
+
+
+def test_before_the_first_deployment_the_decision_says_what_to_do(store_url: str, post: Post) -> None:
+    decision = replace(post.watch, model="other").tick()
+    assert decision.outcome is Outcome.WAIT
+    assert "keepfit train DATA" in decision.because[0]
+    assert post.store.decisions("other")[0].decision.outcome is Outcome.WAIT
+
+
+def test_a_check_that_finds_nothing_is_on_record_with_its_numbers(post: Post) -> None:
+    post.answer(40)
+    assert post.watch.tick().outcome is Outcome.WAIT
+    (kept,) = post.store.decisions(MODEL, subject="trigger")
+    assert kept.decision.evidence["version"] == 1
+    assert kept.decision.evidence["measurements"]
+
+
+def test_harm_calls_for_one_retraining_that_knows_since_when(post: Post) -> None:
+    changed = post.clock.now() + timedelta(minutes=5)
+    post.clock.advance(timedelta(minutes=5))
+    post.tell(post.answer(100), "bad")
+    post.clock.advance(timedelta(minutes=5))
+    decision = post.watch.tick()
+    assert decision.outcome is Outcome.FIRE
+    (job,) = post.store.jobs(MODEL)
+    assert (job.state, job.request["reason"], job.request["actor"]) == (JobState.WAITING, "harm", "watch")
+    assert datetime.fromisoformat(job.request["since"]) == changed
+    assert decision.evidence["job"] == job.id
+
+
+def test_a_second_call_joins_the_first_and_its_events_are_taken_up(post: Post) -> None:
+    for number in range(2):
+        post.clock.advance(timedelta(minutes=1))
+        post.store.add_event(Event(f"event {number}", MODEL, post.clock.now(), "new_data"))
+        post.watch.tick()
+    fired = [d for d in post.store.decisions(MODEL, subject="trigger") if d.decision.outcome is Outcome.FIRE]
+    assert [d.decision.evidence["joined"] for d in reversed(fired)] == [False, True]
+    assert len(post.store.jobs(MODEL)) == 1
+    assert post.store.waiting_events(MODEL) == []
