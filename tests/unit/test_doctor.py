@@ -82,7 +82,7 @@ def test_settings_that_cannot_be_read_are_the_last_finding(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_folder_without_settings_runs_on_the_defaults(tmp_path: Path) -> None:
-    found = found_in(tmp_path / "nowhere")
+    found = found_in(tmp_path)
     assert "the defaults hold" in found["settings file"].detail
     assert found["backbone"] == Finding(True, "backbone", "minilm")
 

@@ -158,9 +158,17 @@ def test_measuring_the_precision_changes_neither_weights_nor_random_numbers() ->
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    found = choose(module, loss, "auto", "cpu")
+    found = choose(module, loss, "auto", "cpu", "AVX512")
     assert set(found.seconds) == {"fp32", "bf16"}
     assert found.seconds[found.chosen] == min(found.seconds.values())
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(module.head.weight, before)
     assert module.head.weight.grad is None
+
+
+def test_a_processor_without_bf16_is_never_made_to_emulate_it() -> None:
+    def loss() -> Tensor:
+        raise AssertionError("measured")
+
+    found = choose(Line(), loss, "auto", "cpu", "AVX2")
+    assert (found.chosen, found.seconds) == ("fp32", {})

@@ -31,13 +31,19 @@ CLEAR = 1.5
 LOOKS = 3
 
 
-def choose(module: nn.Module, loss: Callable[[], Tensor], wanted: str, device: str) -> PrecisionChoice:
+def choose(
+    module: nn.Module, loss: Callable[[], Tensor], wanted: str, device: str, capability: str | None = None
+) -> PrecisionChoice:
     """Time `loss().backward()` in fp32 and bf16 and take the faster; `wanted` other than "auto" is taken unmeasured.
 
+    A processor whose `capability` (None: as torch finds it) lacks bf16 is not asked: it would emulate the arithmetic,
+    thirty times slower than fp32.
     The weights do not change and the random state is put back, so measuring leaves the training as it was.
     """
     if wanted != "auto":
         return PrecisionChoice("bf16" if wanted == "bf16" else "fp32", {}, device)
+    if device == "cpu" and not knows_bf16(capability or torch.backends.cpu.get_cpu_capability()):
+        return PrecisionChoice("fp32", {}, device)
     module.train()
     best = {"fp32": float("inf"), "bf16": float("inf")}
     with torch.random.fork_rng():
@@ -47,6 +53,15 @@ def choose(module: nn.Module, loss: Callable[[], Tensor], wanted: str, device: s
                 break
     module.zero_grad(set_to_none=True)
     return PrecisionChoice("bf16" if best["bf16"] < best["fp32"] else "fp32", best, device)
+
+
+def knows_bf16(capability: str) -> bool:
+    """Whether a processor of this capability (as torch names it) may compute in bf16 at all.
+
+    >>> [knows_bf16(name) for name in ("AVX512", "SVE256", "AVX2", "DEFAULT")]
+    [True, True, False, False]
+    """
+    return capability not in ("DEFAULT", "NO AVX", "AVX2")
 
 
 def _seconds(loss: Callable[[], Tensor], bf16: bool, device: str) -> float:
