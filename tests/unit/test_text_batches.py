@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,9 +29,14 @@ def test_half_a_pass_sees_half_the_batches() -> None:
     assert len(PlannedBatches([(rows(160), 0.5)], 8, 1)) == 10
 
 
-def test_stretches_follow_one_another() -> None:
-    batches = PlannedBatches([(rows(16), 1.0), (rows(16, seed=1), 2.0)], 8, 1)
-    assert len(batches) == 6
+def test_a_stretch_goes_on_where_the_one_before_stopped() -> None:
+    whole = rows(160)
+    short = replace(whole, ids=[ids[:5] for ids in whole.ids])
+    batches = PlannedBatches([(short, 0.5), (whole, 0.5)], 8, 1)
+    assert set(seen(batches).values()) == {1}
+    widths = [batches[i]["input_ids"].shape[1] for i in range(len(batches))]
+    assert max(widths[:10]) == 8
+    assert max(widths[10:]) > 8
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_one_another() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from keepfit.errors import SettingsError
 from keepfit.tasks.text.learning import HEAVIEST_CLASS, class_weights, evaluate_every, passes_for
+from keepfit.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,9 @@ def test_looking_costs_little_and_happens_at_least_once_per_pass(
     steps: int, rows: int, validation: int, passes: float, looks: int
 ) -> None:
     assert -(-steps // evaluate_every(steps, rows, validation, passes)) == pytest.approx(looks, abs=1)
+
+
+@pytest.mark.parametrize("tokens", [4, 256, 300])
+def test_short_passes_that_are_not_short_are_refused(tokens: int) -> None:
+    with pytest.raises(SettingsError, match="short_tokens"):
+        Recipe(short_tokens=tokens, max_tokens=256)

@@ -97,6 +97,7 @@ class RecipeSettings(Section):
     short_passes: float = Field(
         0.0, ge=0, description="So many of the passes see the texts cut short: cheap, and early."
     )
+    short_tokens: int = Field(0, ge=0, description="Tokens read in the short passes; 0: a third of max_tokens.")
     batch_size: int = Field(32, ge=1, description="Examples in a training step.")
     learning_rate: float = Field(1e-4, gt=0, description="The peak of the learning rate.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")

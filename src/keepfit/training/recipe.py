@@ -24,7 +24,9 @@ class Recipe:
     epochs: float = 0.0
     """Passes over the train part; 0 means: chosen from its size (few rows need more passes)."""
     short_passes: float = 0.0
-    """Of these, so many at the beginning read only a third of max_tokens; cheap, and enough to learn the rough part."""
+    """Of these, so many at the beginning read only `short_tokens`; cheap, and enough to learn the rough part."""
+    short_tokens: int = 0
+    """Tokens read in the short passes, less than max_tokens; 0 means a third of it."""
     batch_size: int = 32
     learning_rate: float = 1e-4
     warmup: float = 0.1
@@ -55,6 +57,8 @@ class Recipe:
             raise SettingsError(
                 "the recipe needs epochs >= 0, short_passes >= 0, batch_size >= 1, max_tokens >= 8 and 0 <= warmup < 1"
             )
+        if self.short_tokens and not 8 <= self.short_tokens < self.max_tokens:
+            raise SettingsError(f"short_tokens must be 0, or between 8 and max_tokens - 1 ({self.max_tokens - 1})")
         if self.abstain_below is not None and not 0 < self.abstain_below < 1:
             raise SettingsError("abstain_below must lie between 0 and 1")
 

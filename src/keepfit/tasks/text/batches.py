@@ -50,12 +50,20 @@ class EncodedRows:
 
 
 class PlannedBatches:
-    """The batches of a whole training: one or several stretches of (rows, passes) after one another."""
+    """The batches of a whole training: one or several stretches of (the same rows cut in some way, passes).
+
+    A stretch goes on where the one before stopped, be it within a pass: every row is seen once per pass.
+    """
 
     def __init__(self, stretches: Sequence[tuple[EncodedRows, float]], batch_size: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
+        whole, total = stretches[-1][0], sum(passes for _, passes in stretches)
+        order = _plan(whole.lengths, batch_size, total, np.random.default_rng(seed))
+        ends = [round(end / total * len(order)) for end in np.cumsum([passes for _, passes in stretches])]
+        starts = [0, *ends[:-1]]
         self._plan = [
-            (rows, batch) for rows, passes in stretches for batch in _plan(rows.lengths, batch_size, passes, rng)
+            (rows, batch)
+            for (rows, _), start, end in zip(stretches, starts, ends, strict=True)
+            for batch in order[start:end]
         ]
 
     def __len__(self) -> int:

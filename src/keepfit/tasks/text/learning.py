@@ -62,11 +62,12 @@ def learn(
     max_tokens = min(recipe.max_tokens, backbone.longest)
     passes = recipe.epochs or passes_for(len(train_rows))
     short = min(recipe.short_passes, passes)
+    short_tokens = min(recipe.short_tokens or max(8, max_tokens // 3), max_tokens)
 
     def encoded(rows: Rows, tokens: int) -> EncodedRows:
         return encode(rows, labels, Preprocessor(tokenizer, tokens, recipe.truncation, columns), backbone.pad_id)
 
-    stretches = [(encoded(train_rows, max(8, max_tokens // 3)), short)] if short else []
+    stretches = [(encoded(train_rows, short_tokens), short)] if short else []
     stretches += [(encoded(train_rows, max_tokens), passes - short)] if passes > short else []
     batches = PlannedBatches(stretches, recipe.batch_size, recipe.seed)
     looks = OrderedBatches(encoded(validation, max_tokens), 2 * recipe.batch_size)
