@@ -25,6 +25,7 @@ from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, SettingsError
+from keepfit.metrics import Interval
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -541,6 +542,14 @@ def test_probes_metrics_and_pages(served: World) -> None:
     page = served.client.get("/docs").text
     assert "/predict" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_accuracy_of_the_last_check_is_a_metric(served: World) -> None:
+    assert "keepfit_accuracy{" not in served.client.get("/metrics").text
+    served.service.store.put("reviews", "accuracy", Interval(0.9, 0.85, 0.93, 200).to_json())
+    metrics = served.client.get("/metrics").text
+    assert 'keepfit_accuracy{end="low",model="reviews"} 0.85' in metrics
+    assert 'keepfit_accuracy_labels{model="reviews"} 200.0' in metrics
 
 
 def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World) -> None:

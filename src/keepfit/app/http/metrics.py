@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from keepfit.app.service import Service
+from keepfit.errors import BackendError
 from keepfit.serving.batching import BUCKETS, BatchCounts
 
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -32,6 +33,7 @@ class ServingCollector(Collector):
         yield from self._engines()
         yield from self._caches()
         yield from self._writer()
+        yield from self._quality()
 
     def _engines(self) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -69,6 +71,25 @@ class ServingCollector(Collector):
         writer = self._service.writer
         yield GaugeMetricFamily("keepfit_records_waiting", "Predictions not yet stored.", value=writer.waiting())
         yield CounterMetricFamily("keepfit_records_lost", "Predictions that could not be stored.", value=writer.lost)
+
+    def _quality(self) -> Iterator[Metric]:
+        """The realised accuracy of the last check; no sample while no label measures, or while the store is away."""
+        accuracy = GaugeMetricFamily(
+            "keepfit_accuracy",
+            "Realised accuracy on labels asked for, with its 95 % interval.",
+            labels=["model", "end"],
+        )
+        labels = GaugeMetricFamily("keepfit_accuracy_labels", "Labels that it rests on.", labels=["model"])
+        for name in self._service.models:
+            try:
+                found = self._service.store.get(name, "accuracy")
+            except BackendError:  # probes say so; the other metrics are still wanted
+                continue
+            if found is not None:
+                for end in ("value", "low", "high"):
+                    accuracy.add_metric([name, end], found[end])
+                labels.add_metric([name], found["n"])
+        yield from (accuracy, labels)
 
 
 def buckets(counts: BatchCounts) -> list[tuple[str, float]]:
