@@ -10,10 +10,9 @@ import pytest
 from keepfit.data.records import Event, Job, JobState, Label, Source, new_id
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
-from keepfit.pipelines.retrain import approve
 from keepfit.pipelines.watch import WatchPlan
 from keepfit.registry.registry import Alias
-from keepfit.rollout.rollout import rollback
+from keepfit.rollout.rollout import approve, rollback
 from keepfit.serving.predictor import Request
 
 MODEL = "toy"
@@ -203,7 +202,7 @@ class TestApproval:
         result = world.work(world.waiting_job())
         assert result["verdict"] == "pass"
         assert world.shares == {1: 1.0}
-        approve(world.store, world.registry, MODEL, 2, "ann", world.clock)
+        approve(world.store, MODEL, 2, "ann", world.clock)
         assert world.shares == {2: 1.0}
-        with pytest.raises(NotFound):
-            approve(world.store, world.registry, MODEL, 2, "ann", world.clock)
+        with pytest.raises(Refused, match="waits for approval"):
+            approve(world.store, MODEL, 2, "ann", world.clock)

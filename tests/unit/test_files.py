@@ -136,6 +136,11 @@ def test_a_quote_that_is_never_closed_costs_one_error_not_the_file(tmp_path: Pat
     assert pairs(found)[-1] == ("better", "y")
 
 
+def test_a_line_break_in_a_quoted_field_does_not_split_a_row(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "data.csv", [("text", "label"), (",\r", ""), ("one,\ntwo", "x")])
+    assert [(row.values["text"], row.values["label"]) for row in read_rows(path)] == [(",\r", ""), ("one,\ntwo", "x")]
+
+
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5))
 def test_any_text_survives_a_csv(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     clean = [(a.encode("utf-8", "replace").decode(), b.encode("utf-8", "replace").decode()) for a, b in rows]

@@ -36,7 +36,7 @@ def test_plain_mappings_become_triggers() -> None:
         ({"kind": "on_demand", "who": "me"}, "it takes no settings"),
         ({"kind": "new_labels"}, "needs 'amount'"),
         ({"kind": "new_labels", "amount": "many"}, "must be a number"),
-        ({"kind": "ks", "persist": 0}, "from 1 to 1000"),
+        ({"kind": "ks", "persist": 0}, "from 1 to 11"),
         ({"kind": "schedule", "cron": "soon"}, "cron line"),
         ({"kind": "all_of", "triggers": []}, "at least one"),
         ({"kind": "all_of", "triggers": "ks"}, "must be a list"),

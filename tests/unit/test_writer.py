@@ -80,18 +80,6 @@ def test_it_writes_by_itself_within_its_time(store: Moody) -> None:
     writer.close()
 
 
-def test_a_record_that_waits_can_be_found(store: Moody) -> None:
-    store.gate.clear()
-    writer = RecordWriter(store)
-    example, prediction = pair()
-    writer.add("reviews", [(example, prediction)])
-    assert writer.find(prediction.id) == (example, prediction)
-    store.gate.set()
-    writer.flush()
-    assert writer.find(prediction.id) is None
-    writer.close()
-
-
 def test_closing_writes_what_waits(store: Moody) -> None:
     writer = RecordWriter(store, linger_s=60)
     writer.add("reviews", [pair(n) for n in range(3)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,10 +38,10 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
 from keepfit.pipelines.announce import Announcer
-from keepfit.pipelines.retrain import Retraining, approve, settle
+from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
-from keepfit.rollout.rollout import rollback, single
+from keepfit.rollout.rollout import adopt, approve, rollback, single
 from keepfit.tasks.task import Report
 
 Progress = Callable[[int, int | None], None]
@@ -110,18 +110,18 @@ class Project:
         job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
         if job.request.get("snapshot") != snapshot.id:
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
-        result = self.finish(job, report)
-        self.store.put(self.model, "snapshot", snapshot.id)
-        return result
+        return self.finish(job, report)
 
     def import_data(self, data: Path) -> tuple[Snapshot, Any]:
-        """The file as a snapshot, with the report of its check; the columns are remembered for `batch` and `label`."""
+        """The file as a snapshot, with the report of its check.
+
+        Its columns are remembered for `batch` and `label` once a version made from it serves.
+        """
         check_readable(data)
         columns = guess_columns(data, self.columns(remembered=False))
         snapshot, report = named(LATE["import_file"])(self.home.snapshots, data, columns)
-        self.store.put(self.model, "columns", columns.to_json())
-        if self.store.get(self.model, "snapshot") is None:
-            self.store.put(self.model, "snapshot", snapshot.id)
+        if self.store.get(self.model, "snapshot") is None:  # the first data: there is no other to go by
+            adopt(self.store, self.model, {"snapshot": snapshot.id, "columns": {"text": list(snapshot.columns)}})
         return snapshot, report
 
     def columns(self, remembered: bool = True) -> Columns:
@@ -172,10 +172,14 @@ class Project:
         return ended
 
     def ended(self, job_id: str) -> Mapping[str, Any] | None:
-        """The result of a job that is done, None while it is not. Raises InvalidInput with its failure."""
+        """The result of a job that is done, None while it is not.
+
+        Raises its failure: BackendError where trying again may help, InvalidInput where only another input does.
+        """
         job = self.store.job(job_id)
         if job.state is JobState.FAILED:
-            raise InvalidInput(str(job.result.get("error", "the job failed")))
+            sentence = str(job.result.get("error", "the job failed"))
+            raise BackendError(sentence) if job.result.get("retry") else InvalidInput(sentence)
         return job.result if job.state is JobState.DONE else None
 
     def retraining(self, model: str, report: Report = nothing) -> Retraining:
@@ -229,12 +233,13 @@ class Project:
         """Train a version again from its snapshot, recipe and seed, and compare the numbers."""
         version = self.registry.version(self.model, number)
         snapshot = open_snapshot(self.home.snapshots, version.lineage.snapshot_id)
-        workdir = self.home.work / f"reproduce-{number}"
-        shutil.rmtree(workdir, ignore_errors=True)
-        workdir.mkdir(parents=True)
         task = learning_half(self.settings.task)
-        folder = task.fit(snapshot, version.lineage.recipe, report, workdir)
-        again = evaluate(judge(task.load(folder), snapshot.rows(Split.TEST)), snapshot.id, Split.TEST)
+        self.home.work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
+            folder = task.fit(snapshot, version.lineage.recipe, report, Path(workdir))
+            judged = judge(task.load(folder), snapshot.rows(Split.TEST))
+        own = self.retraining(self.model).plan.metrics(judged.labels)
+        again = evaluate(judged, snapshot.id, Split.TEST, own, snapshot.contradicted_ids())
         differences = compare(version.evaluation, again)
         return {
             "version": number, "same": not differences, "differences": [str(d) for d in differences],
@@ -308,7 +313,8 @@ class Project:
 
     def approve(self, number: int) -> None:
         """Serve a version that passed its gate and waits for a person."""
-        approve(self.store, self.registry, self.model, number, actor(), self.home.clock)
+        approve(self.store, self.model, number, actor(), self.home.clock)
+        self.follow()
 
     # -- tokens -----------------------------------------------------------------------------------------------
 
@@ -392,10 +398,15 @@ class Project:
 
 
 def mirror(store: RecordStore, registry: Registry, model: str) -> None:
-    """Let the registry's champion follow what is deployed."""
+    """Let the registry's champion follow what is deployed; a champion challenges nobody."""
     live = store.deployment(model)
-    if live is not None and registry.alias(model, Alias.CHAMPION) != single(live.traffic):
-        registry.set_alias(model, Alias.CHAMPION, single(live.traffic))
+    if live is None:
+        return
+    champion = single(live.traffic)
+    if registry.alias(model, Alias.CHAMPION) != champion:
+        registry.set_alias(model, Alias.CHAMPION, champion)
+    if registry.alias(model, Alias.CHALLENGER) == champion:
+        registry.set_alias(model, Alias.CHALLENGER, None)
 
 
 def check_readable(file: Path) -> None:

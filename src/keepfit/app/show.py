@@ -21,6 +21,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
 from keepfit.registry.registry import Alias, ModelVersion
+from keepfit.rollout.rollout import WAITING
 
 
 def out(value: Any) -> None:
@@ -202,7 +203,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "champion": None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v]),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
-        "awaiting_approval": project.store.get(project.model, "awaiting_approval"),
+        "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
         "worker": project.worker_runs(),

@@ -198,13 +198,17 @@ def grow(
     arrived last counts (`lineage["superseded"]` counts the others that said otherwise). The new train rows together
     get `recent_share` of the train part's weight, each between one and ten times an old row's.
 
-    Raises InvalidInput when a content does not fit the base's columns, BackendError when it cannot be written.
+    Examples with other columns than the base's, from before its columns changed, are left out (`lineage["unfit"]`).
+
+    Raises BackendError when it cannot be written.
     """
-    growth = Growth(base.stored, fresh, holdout, recent_share)
+    fit = [row for row in fresh if fits(row.example.content, len(base.columns))]
+    growth = Growth(base.stored, fit, holdout, recent_share)
     lineage = {
         "kind": "grow",
         "parents": [base.id],
-        "fresh": len(fresh),
+        "fresh": len(fit),
+        "unfit": len(fresh) - len(fit),
         "holdout": holdout,
         "recent_share": recent_share,
         "contradicted": growth.contradicted,
@@ -213,6 +217,15 @@ def grow(
         "fresh_weight": growth.ratio,
     }
     return write_snapshot(folder, growth.rows(), base.columns, lineage)
+
+
+def fits(content: Any, columns: int) -> bool:
+    """Whether a content has so many columns.
+
+    >>> fits("one text", 1), fits(("subject", "body"), 2), fits("one text", 2)
+    (True, True, False)
+    """
+    return (len(content) if isinstance(content, tuple) else 1) == columns
 
 
 def _present(folder: Path, id: str) -> Snapshot | None:

@@ -125,9 +125,17 @@ def dialect_of(path: Path) -> Dialect:
         if score > best + 1e-9:
             best, delimiter = score, candidate
     plain = _rows(lines, Dialect(delimiter, quoted=False))
-    if _fit(plain) == 1 and len(plain) > len(_rows(lines, Dialect(delimiter))):
+    if _fit(plain) == 1 and len(plain) > len(_rows(lines, Dialect(delimiter))) and not _well_quoted(lines, delimiter):
         return Dialect(delimiter, quoted=False)  # its quotation marks are just characters, as in many TSV files
     return Dialect(delimiter)
+
+
+def _well_quoted(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether every quotation mark that opens a field also closes one, and all rows are as wide as the header."""
+    try:
+        return _fit([row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row]) == 1
+    except csv.Error:
+        return False
 
 
 def _fit(rows: Sequence[list[str]]) -> float:

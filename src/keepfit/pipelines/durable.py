@@ -17,13 +17,16 @@ from dbos import DBOS, SetWorkflowID
 from dbos import error as dbos_error
 from dbos._serialization import Serializer
 
-from keepfit.errors import BackendError, KeepfitError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.pipelines.retrain import STEPS, Retraining, State
 
 EXECUTOR = "keepfit-worker"
 APPLICATION_VERSION = "keepfit-retrain-1"
 """Changes only when STEPS change in a way that a half-done retraining of the old kind cannot finish."""
 ATTEMPTS = 4
+CLOSING_ATTEMPTS = 12
+"""With doubling pauses, over an hour: a store that was away must not leave a job under way for ever."""
+GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +73,11 @@ class DurableRetrainings:
         def step(model: str, name: str, state: State) -> State:
             return self._step(model, name, state)
 
-        @DBOS.step(name="keepfit.retrain.failed")
-        def close(model: str, job_id: str, sentence: str) -> None:
-            self._failed(model, job_id, sentence)
+        @DBOS.step(
+            name="keepfit.retrain.failed", retries_allowed=True, max_attempts=CLOSING_ATTEMPTS, interval_seconds=1.0
+        )
+        def close(model: str, job_id: str, sentence: str, retry: bool = False) -> None:
+            self._failed(model, job_id, sentence, retry)
 
         @DBOS.workflow(name="keepfit.retrain")
         def retrain(model: str, job_id: str) -> State:
@@ -81,9 +86,10 @@ class DurableRetrainings:
                 try:
                     state = step(model, name, state)
                 except dbos_error.DBOSMaxStepRetriesExceeded as error:
-                    state = {**state, "error": str(error.errors[-1] if getattr(error, "errors", None) else error)}
+                    last = str(error.errors[-1] if getattr(error, "errors", None) else error)
+                    state = {**state, "error": last, "retry": True}
                 if "error" in state:
-                    close(model, job_id, state["error"])
+                    close(model, job_id, state["error"], state.get("retry", False))
                     return state
             return state
 
@@ -104,8 +110,14 @@ class DurableRetrainings:
         DBOS.destroy(destroy_registry=True)
 
     def start(self, model: str, job_id: str) -> None:
-        """Begin or go on with the job; returns at once. A job that was begun before is not begun again."""
+        """Begin or go on with the job; returns at once. A job that was begun before is not begun again.
+
+        One that was given up without its row being closed is closed as failed, so that the next can begin.
+        """
         self._start(model, job_id)
+        status = DBOS.retrieve_workflow(job_id).get_status().status
+        if status in GIVEN_UP:
+            self._failed(model, job_id, f"the job was given up earlier ({status.lower()}); ask for it again", True)
 
     def run(self, model: str, job_id: str) -> State:
         """Begin or go on with the job, and wait for its end."""
@@ -115,7 +127,7 @@ class DurableRetrainings:
             return aside.submit(self._run, model, job_id).result()
 
     def _run(self, model: str, job_id: str) -> State:
-        self._start(model, job_id)
+        self.start(model, job_id)
         state: State = DBOS.retrieve_workflow(job_id).get_result()
         return state
 
@@ -131,8 +143,8 @@ class DurableRetrainings:
             log.exception("step %s of job %s failed", name, state["job"])
             return {**state, "error": f"{type(error).__name__} in step {name}: {error}"}
 
-    def _failed(self, model: str, job_id: str, sentence: str) -> None:
-        self._retraining(model).failed(job_id, BackendError(sentence))
+    def _failed(self, model: str, job_id: str, sentence: str, retry: bool) -> None:
+        self._retraining(model).failed(job_id, BackendError(sentence) if retry else InvalidInput(sentence))
 
 
 def refuse(model: str, job_id: str) -> None:

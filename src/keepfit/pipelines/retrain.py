@@ -7,6 +7,7 @@ outside effect (a snapshot, a run, a version, a decision, a deployment) is idemp
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from keepfit.data.records import Job, JobState, LabelledExample
 from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, KeepfitError, NotFound
+from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.evaluation.behaviour import BehaviourResult
 from keepfit.evaluation.evaluator import (
     Evaluation,
@@ -35,7 +36,7 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
 from keepfit.registry.registry import Alias, Lineage, Registry
-from keepfit.rollout.rollout import deploy
+from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
 from keepfit.training.recipe import Recipe
 
@@ -162,25 +163,37 @@ class Retraining:
             return self.finish(state, deployed=False)
         self.registry.fetch(self.model, number)
         if self.plan.approval and self.store.deployment(self.model) is not None:
-            self.store.put(self.model, "awaiting_approval", {"version": number, "decision": state["decision"]})
+            waiting = {"version": number, "decision": state["decision"], "adopt": self.brought(job)}
+            self.store.put(self.model, WAITING, waiting)
             return self.finish(state, deployed=False)
         settle(self.store, self.registry, self.model, number, actor=str(job.request.get("actor", "keepfit")),
                reason=f"version {number} passed its gate", clock=self.clock,
                decision_id=state["decision"], token=job.id)  # fmt: skip
+        adopt(self.store, self.model, self.brought(job))
         return self.finish(state, deployed=True)
 
+    def brought(self, job: Job) -> State:
+        """Data that a person brought with the job: once its version serves, later retrainings start from it."""
+        id_ = job.request.get("snapshot")
+        if id_ is None:
+            return {}
+        return {"snapshot": id_, "columns": {"text": list(open_snapshot(self.folders.snapshots, id_).columns)}}
+
     def finish(self, state: State, deployed: bool) -> State:
-        """Close the job with its result."""
+        """Close the job with its result; the registry has its own copy of the model by now."""
         result = {**state, "deployed": deployed}
         self.store.update_job(state["job"], state=JobState.DONE, result=result, finished_at=self.clock.now())
+        shutil.rmtree(self.folders.work / state["job"], ignore_errors=True)
         return {"deployed": deployed}
 
     def failed(self, job_id: str, error: KeepfitError) -> None:
         """Close the job with the reason, as a decision too: `did not retrain because ...` is kept like the opposite."""
         sentence = str(error)
+        shutil.rmtree(self.folders.work / job_id, ignore_errors=True)
         decision = Decision(Outcome.FAIL, (f"the retraining stopped: {sentence}",))
         self.store.add_decision(self.model, "retrain", decision, self.clock.now(), id=f"{job_id}-failed")
-        self.store.update_job(job_id, state=JobState.FAILED, result={"error": sentence}, finished_at=self.clock.now())
+        result = {"error": sentence, "retry": isinstance(error, BackendError)}
+        self.store.update_job(job_id, state=JobState.FAILED, result=result, finished_at=self.clock.now())
 
     def trial(self, state: State, job: Job) -> Trial:
         """What the gate looks at; the candidate's answers come from its folder, the champion answers now."""
@@ -283,13 +296,3 @@ def settle(
     )
     registry.set_alias(model, Alias.CHAMPION, number)
     registry.set_alias(model, Alias.CHALLENGER, None)
-
-
-def approve(store: RecordStore, registry: Registry, model: str, number: int, actor: str, clock: Clock) -> None:
-    """Serve the version that waits for a person. Raises NotFound when it does not wait."""
-    waiting = store.get(model, "awaiting_approval")
-    if not waiting or waiting["version"] != number:
-        raise NotFound(f"version {number} of {model!r} does not wait for approval")
-    settle(store, registry, model, number, actor=actor, reason=f"version {number} was approved by {actor}",
-           clock=clock, decision_id=waiting["decision"])  # fmt: skip
-    store.put(model, "awaiting_approval", None)

@@ -88,6 +88,7 @@ class Watch:
             new_labels=self.store.count_labels(self.model, trained_at or live.at),
             measurements=measurements, history=self.history(measurements),
             events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,
+            labels_since_deployment=now - self.plan.label_window <= live.at,
             predictions=self.store.count_predictions(self.model, Window(live.at, now + timedelta(seconds=1))),
         )  # fmt: skip
 
@@ -184,7 +185,7 @@ class Watch:
         return stored
 
     def since(self, situation: Situation) -> datetime:
-        """When the harm may have begun: the earliest answer among those whose labels showed it."""
+        """When the harm may have begun: the earliest answer among those with labels in the window."""
         end = situation.now + timedelta(microseconds=1)
         start = max(situation.deployed_at or situation.now, situation.now - self.plan.label_window)
         pairs = self.store.labelled(self.model, Window(start, end), situation.version, by="label")

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keepfit.clock import Clock
 from keepfit.data.records import Deployment, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound, Refused
 
+WAITING = "awaiting_approval"
+"""Under this name the store keeps the version that waits for a person."""
+
 
 def deploy(
     store: RecordStore, model: str, version: int, *, actor: str, reason: str, clock: Clock,
     decision_id: str | None = None, token: str | None = None, kind: str = "deploy",
 ) -> Deployment:  # fmt: skip
-    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by `token`."""
-    return store.deploy(
+    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by `token`.
+
+    A version that waits for approval waits no longer: it was judged against what served until now.
+    """
+    done = store.deploy(
         model, Traffic({version: 1.0}), actor, reason, clock.now(), kind=kind, decision_id=decision_id, token=token
     )
+    store.put(model, WAITING, None)
+    return done
+
+
+def approve(store: RecordStore, model: str, version: int | None, actor: str, clock: Clock) -> Deployment:
+    """Serve the version that passed its gate and waits for a person; two approvals at once deploy once.
+
+    Raises Refused when none waits, or another than `version`.
+    """
+    waiting = store.get(model, WAITING)
+    if waiting is None:
+        raise Refused(f"no version of {model!r} waits for approval; `keepfit status` says what became of the last one")
+    number = int(waiting["version"])
+    if version not in (None, number):
+        raise Refused(f"version {number} waits for approval, not version {version}")
+    decision = waiting.get("decision")
+    done = deploy(
+        store, model, number, actor=actor, reason=f"version {number} was approved by {actor}", clock=clock,
+        decision_id=decision, token=f"approve-{number}-{decision}",
+    )  # fmt: skip
+    adopt(store, model, waiting.get("adopt", {}))
+    return done
+
+
+def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:
+    """Make what a version was made from the model's own: the data and columns that a person brought with it."""
+    for name, value in values.items():
+        store.put(model, name, value)
 
 
 def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: Clock) -> Deployment:
@@ -40,7 +75,9 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     if target == left:
         raise Refused(f"version {target} is live already")
     reason = f"rolled back from version {left} to version {target}"
-    return store.deploy(model, Traffic({target: 1.0}), actor, reason, clock.now(), kind="rollback")
+    done = store.deploy(model, Traffic({target: 1.0}), actor, reason, clock.now(), kind="rollback")
+    store.put(model, WAITING, None)
+    return done
 
 
 def served_before(history: Sequence[Deployment]) -> list[int]:

@@ -67,14 +67,6 @@ class RecordWriter:
         well = self._trouble is None and not self._closing and self._thread.is_alive()
         return len(self._waiting) + n <= self._capacity or not self._waiting or not well
 
-    def find(self, prediction_id: str) -> tuple[Example, Prediction] | None:
-        """A record that waits here still; None when it is written, or was never made."""
-        with self._change:
-            for _, example, prediction in self._waiting:
-                if prediction.id == prediction_id:
-                    return example, prediction
-        return None
-
     def waiting(self) -> int:
         """Records not yet in the store."""
         return len(self._waiting)
@@ -122,7 +114,12 @@ class RecordWriter:
                 continue
             except Exception:
                 log.exception("a group of predictions is not storable; each is tried alone")
-                self._write_each(group)
+                try:
+                    self._write_each(group)
+                except BackendError as error:
+                    if not self._put_off(error):
+                        return
+                    continue
             self._advance(len(group))
             self._give_way(time.monotonic() - started)
 
@@ -146,13 +143,21 @@ class RecordWriter:
                 )
 
     def _write_each(self, group: Sequence[Record]) -> None:
-        """One record that no store can take must not hold up the others for ever: it is lost, and counted."""
+        """One record that no store can take must not hold up the others for ever: it is lost, and counted.
+
+        Raises BackendError when the store fails meanwhile; the group is then tried again from its beginning.
+        """
+        lost = 0
         for record in group:
             try:
                 self._write([record])
+            except BackendError:
+                raise
             except Exception as error:
-                self.lost += 1
+                lost += 1
                 log.error("prediction %s could not be recorded: %s", record[2].id, error)
+        with self._change:
+            self.lost += lost
 
     def _next_group(self) -> list[Record]:
         """Wait until something is due; the group stays in the queue until it is stored. Empty: closed and done."""

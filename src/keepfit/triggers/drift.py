@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keepfit.decision import Decision
+from keepfit.errors import SettingsError
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, fire, wait, within
 
 PREFIX = "ks:"
+KEPT = 10
+"""Earlier windows that are remembered; with the present one, `persist` may ask for one more."""
 Window = Sequence[Measurement]
 
 
@@ -28,7 +31,7 @@ def disjoint(windows: Sequence[Window], most: int) -> list[Window]:
     return chosen
 
 
-def remembered(history: Sequence[Window], present: Window, most: int = 10) -> tuple[tuple[Measurement, ...], ...]:
+def remembered(history: Sequence[Window], present: Window, most: int = KEPT) -> tuple[tuple[Measurement, ...], ...]:
     """The history to keep after a check: the present window joins it when it shares no moment with the newest one.
 
     Checks come more often than windows end, so keeping the last few checks would keep one window several times.
@@ -57,7 +60,11 @@ class Ks(NoObjection):
 
     def __post_init__(self) -> None:
         within(self.kind, "p", self.p, 1e-12, 0.5)
-        within(self.kind, "persist", self.persist, 1, 1000)
+        within(self.kind, "persist", self.persist, 1, KEPT + 1)
+        if self.persist != int(self.persist):
+            raise SettingsError(
+                f"persist of the trigger ks counts windows, so it cannot be {self.persist!r}", "persist"
+            )
         within(self.kind, "effect", self.effect, 0, 1)
 
     def decide(self, situation: Situation) -> Decision:

@@ -84,10 +84,13 @@ class Bound:
     name: str
     alpha: float
     run_length: float
+    fixed_start: bool = True
+    """All labels together are those since the deployment; a stretch whose beginning slides has many beginnings, and
+    needs as much evidence as the newest ones."""
 
     def needed(self, measured: Measurement) -> float:
         """The evidence at which a measurement counts."""
-        return 1 / self.alpha if measured.name == ACCURACY else self.run_length
+        return 1 / self.alpha if measured.name == ACCURACY and self.fixed_start else self.run_length
 
     def proof(self, measured: Measurement) -> float:
         """The evidence as a multiple of what is needed."""
@@ -145,7 +148,10 @@ class AccuracyFloor:
 
     floor: float = 0.80
     alpha: float = 0.05
-    """The chance of a false alarm from all labels together, in the life of a version that is at the floor itself."""
+    """The chance of a false alarm from all labels together, for a version that is at the floor itself.
+
+    It holds while the label window reaches back to the deployment; for an older version, `run_length` does.
+    """
     run_length: float = 50_000
     """Labels between two false alarms of the newest stretches, on average at least.
 
@@ -162,8 +168,8 @@ class AccuracyFloor:
     def decide(self, situation: Situation) -> Decision:
         if (objection := self.objection(situation.reference_accuracy)) is not None:
             return wait(self.kind, objection, {"bound": self.floor, "refused": True})
-        bound = Bound(self.floor, f"the floor {self.floor:.2f}", self.alpha, self.run_length)
-        return judge_below(self.kind, situation, bound)
+        name, fixed = f"the floor {self.floor:.2f}", situation.labels_since_deployment
+        return judge_below(self.kind, situation, Bound(self.floor, name, self.alpha, self.run_length, fixed))
 
     def objection(self, reference: Interval | None) -> str | None:
         """A champion that was never above the floor would be retrained for ever."""
@@ -182,7 +188,10 @@ class AccuracyDrop(NoObjection):
 
     tolerance: float = 0.02
     alpha: float = 0.05
-    """The chance of a false alarm from all labels together, in the life of a version that is just at the bound."""
+    """The chance of a false alarm from all labels together, for a version that is just at the bound.
+
+    It holds while the label window reaches back to the deployment; for an older version, `run_length` does.
+    """
     run_length: float = 50_000
     """Labels between two false alarms of the newest stretches, on average at least.
 
@@ -203,4 +212,5 @@ class AccuracyDrop(NoObjection):
         # the lower end: a champion judged on few rows may have been lucky
         bound = reference.low - self.tolerance
         name = f"{bound:.3f} (the champion's {reference.low:.3f} to {reference.high:.3f} less {self.tolerance:g})"
-        return judge_below(self.kind, situation, Bound(bound, name, self.alpha, self.run_length))
+        fixed = situation.labels_since_deployment
+        return judge_below(self.kind, situation, Bound(bound, name, self.alpha, self.run_length, fixed))

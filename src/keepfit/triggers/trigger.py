@@ -50,6 +50,8 @@ class Situation:
     """Those that nobody has taken up yet."""
     timezone: str = "UTC"
     """An IANA name; schedules are read in it."""
+    labels_since_deployment: bool = True
+    """False once the label window no longer reaches back to the deployment: its beginning slides from then on."""
     predictions: int = 0
     """How many answers the champion has given since it was deployed."""
 

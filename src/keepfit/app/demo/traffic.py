@@ -95,7 +95,8 @@ class Traffic:
         """Stop sending; requests under way end."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(TIMEOUT)
+            if thread.is_alive():
+                thread.join(TIMEOUT)
 
     def now(self) -> float:
         """Seconds since the start."""
@@ -146,7 +147,8 @@ class Labeller:
     def stop(self) -> None:
         """Leave."""
         self._stop.set()
-        self._thread.join(TIMEOUT)
+        if self._thread.is_alive():
+            self._thread.join(TIMEOUT)
 
     def _run(self) -> None:
         client, waiting, known = Client(self._traffic.port), deque[tuple[float, str]](), set[str]()

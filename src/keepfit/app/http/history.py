@@ -7,6 +7,7 @@ from typing import Any
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
 from keepfit.data.records import Deployment, Job, StoredDecision
+from keepfit.rollout.rollout import WAITING
 
 
 def status(call: Call) -> Any:
@@ -52,7 +53,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "champion": champion,
         "challenger": others[-1] if others else None,
         "traffic": traffic_out(shares),
-        "awaiting_approval": (store.get(name, "awaiting_approval") or {}).get("version"),
+        "awaiting_approval": (store.get(name, WAITING) or {}).get("version"),
         "accuracy": store.get(name, "accuracy"),
         "last_check": decision_out(checks[0]) if checks else None,
         "retraining": job_out(job) if job else None,

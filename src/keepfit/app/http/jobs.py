@@ -18,7 +18,6 @@ from keepfit.app.http.schemas import (
 )
 from keepfit.data.records import Event, Job, new_id
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import Refused
 from keepfit.rollout import rollout
 
 SILENT = timedelta(seconds=15)
@@ -53,23 +52,8 @@ def roll_back(call: Call, body: RollbackBody) -> Any:
 
 def approve(call: Call, body: ApproveBody) -> Any:
     """Deploy the version that passed its gate and waits for a person."""
-    store = call.service.store
-    waiting = store.get(call.name, "awaiting_approval")
-    if waiting is None:
-        raise Refused("no version waits for approval; see GET /decisions for what became of the last one")
-    version = int(waiting["version"])
-    if body.version is not None and body.version != version:
-        raise Refused(f"version {version} waits for approval, not version {body.version}")
-    deployment = rollout.deploy(
-        store,
-        call.name,
-        version,
-        actor=call.caller.name,
-        reason=f"version {version} was approved by {call.caller.name}",
-        clock=call.service.clock,
-        decision_id=waiting.get("decision"),
-    )
-    store.put(call.name, "awaiting_approval", None)
+    service = call.service
+    deployment = rollout.approve(service.store, call.name, body.version, call.caller.name, service.clock)
     return apply(call, deployment.id)
 
 

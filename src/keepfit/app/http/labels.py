@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import LabelBody, LabelsBody, LabelsOut, QueueOut, QueueQuery
 from keepfit.data.records import Example, Label, Prediction, QueueItem, Source
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, TooLarge
+
+SKEW = timedelta(minutes=5)
+"""By so much a client's clock may be ahead of ours."""
 
 
 def add_labels(call: Call, body: LabelsBody) -> Any:
@@ -50,19 +54,29 @@ def read_label(call: Call, place: int, body: LabelBody) -> Label:
     """The label to be stored. Raises NotFound or InvalidInput, with the label's place."""
     try:
         example, prediction = find(call, body)
-        value = value_of(body, prediction)
+        value, time = value_of(body, prediction), time_of(call, body)
     except (InvalidInput, NotFound) as error:
         raise at_place(error, f"labels.{place}") from error
     source, propensity = source_of(call, example)
     return Label(
         example_id=example.id,
         value=value,
-        time=body.time or call.service.clock.now(),
+        time=time,
         source=source,
         actor=body.actor or call.caller.name,
         propensity=propensity,
         prediction_id=prediction.id,
     )
+
+
+def time_of(call: Call, body: LabelBody) -> datetime:
+    """When the label became known. Raises InvalidInput for the future, from where it would beat every correction."""
+    now = call.service.clock.now()
+    if body.time is not None and body.time > now + SKEW:
+        raise InvalidInput(
+            f"{body.time.isoformat()} lies in the future; give the time when the label became known", "time"
+        )
+    return now if body.time is None else min(body.time, now)
 
 
 def at_place(error: KeepfitError, place: str) -> KeepfitError:
