@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check slow bench clean
+.PHONY: demo demo-video test check slow bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "keepfit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/keepfit demo
+
+demo-video: $(STAMP)
+	$(BIN)/keepfit demo --task video
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,6 +19,24 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(datetime(2025, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def tiny_video() -> ModuleType:
+    """tests/tiny_video.py; it needs torch, so only those who ask for it load it."""
+    spec = importlib.util.spec_from_file_location("tiny_video", Path(__file__).with_name("tiny_video.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_video_model(tiny_video: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a video model that nobody has trained; not to be changed."""
+    built: Path = tiny_video.build(tmp_path_factory.mktemp("tiny") / "model")
+    return built
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,7 +19,10 @@ from tokenizers.processors import TemplateProcessing
 from keepfit.engine.convert import export
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "good", "film"]
-HEAVY = {"torch", "transformers", "mlflow", "nncf", "accelerate", "pandas", "sklearn", "scipy", "matplotlib", "dbos"}
+HEAVY = {
+    "torch", "transformers", "mlflow", "nncf", "accelerate", "pandas", "sklearn", "scipy", "matplotlib", "dbos",
+    "optuna", "diffusers", "PIL",
+}  # fmt: skip
 
 
 class TinyNetwork(torch.nn.Module):
@@ -66,3 +71,54 @@ def test_predicting_a_text_imports_nothing_of_learning(folder: Path) -> None:
     imported = set(json.loads(done.stdout))
     assert {"openvino", "tokenizers"} <= imported
     assert not imported & HEAVY
+
+
+WATCH = """
+import json, sys
+from pathlib import Path
+from keepfit.app import serving
+from keepfit.app.wiring import LATE, named
+from keepfit.tasks.loading import load_answering
+from keepfit.tasks.task import predict
+folder, file = Path(sys.argv[1]), Path(sys.argv[2])
+class Part:
+    filename = file.name
+    def save(self, target):
+        target.write_bytes(file.read_bytes())
+before = sorted({name.partition(".")[0] for name in sys.modules})
+model = load_answering(folder, threads=1)
+footage = named(LATE["intake"])(folder.parent / "videos", 60.0).video(Part(), model.facts)
+output = predict(model, [model.read(str(window)) for window in footage.windows()])
+assert abs(output.scores.sum() - len(output.scores)) < 1e-6, output
+assert len(footage.answer(output.details)["frames"]) == 40
+print(json.dumps([before, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def test_answering_a_video_imports_nothing_of_learning_and_a_server_of_texts_no_decoder(
+    tiny_video: ModuleType, tiny_video_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "videos").mkdir()
+    model = shutil.copytree(tiny_video_model, tmp_path / "model")
+    file = tiny_video.write_video(tmp_path / "lobby.mp4", tiny_video.plaza(40))
+    command = [sys.executable, "-c", WATCH, str(model), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, imported = map(set, json.loads(done.stdout))
+    assert {"openvino", "av"} <= imported - before
+    assert not imported & HEAVY
+
+
+START = """
+import json, sys
+import keepfit.app.cli, keepfit.app.serving
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_a_server_process_starts_without_what_only_learning_needs() -> None:
+    done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = set(json.loads(done.stdout))
+    assert "granian" in imported
+    assert not imported & {"torch", "transformers", "mlflow", "nncf", "dbos", "optuna"}

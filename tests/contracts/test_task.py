@@ -144,6 +144,10 @@ def test_one_class_only_is_refused_with_a_sentence(fitted: Fitted, tmp_path: Pat
         fitted.task.fit(snapshot, fitted.recipe, silent, tmp_path / "work")
 
 
+def test_what_a_model_of_the_task_reads_can_be_learnt_from(fitted: Fitted, model: Model) -> None:
+    assert fitted.task.learns_from(model.read("a lovely film"))
+
+
 # answering
 
 

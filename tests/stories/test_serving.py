@@ -559,6 +559,7 @@ def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World)
     assert bare == {
         "/predict", "/labels", "/labels/queue", "/batches", "/batches/{id}", "/batches/{id}/output",
         "/retrain", "/rollback", "/approve", "/events", "/status", "/history", "/decisions",
+        "/streams", "/streams/{id}", "/streams/{id}/frames",
     }  # fmt: skip
     assert {f"/models/{{name}}{path}" for path in bare} == set(document["paths"]) - bare
     problem = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]

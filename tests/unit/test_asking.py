@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from keepfit.data.records import Prediction
+from keepfit.data.records import STREAM, Prediction
 from keepfit.errors import InvalidInput
 from keepfit.monitoring.asking import draw, rate_within
 
@@ -39,6 +40,11 @@ def test_nothing_and_everything_can_be_asked(rate: float, expected: int) -> None
 
 def test_answers_in_the_shadow_are_not_asked_about() -> None:
     assert draw(predictions(100, shadow=True), 1.0, "m") == []
+
+
+def test_nobody_is_asked_what_a_live_stream_showed() -> None:
+    gone = [replace(prediction, stage=STREAM) for prediction in predictions(100)]
+    assert draw(gone, 1.0, "m") == []
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])

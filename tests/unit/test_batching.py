@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from keepfit.errors import BackendError, Overloaded
+from keepfit.errors import BackendError, Overloaded, TooLarge
 from keepfit.serving.batching import DEAD_AFTER, Batcher, ClosedError
 from keepfit.tasks.task import Output, Prepared
 
@@ -43,6 +44,17 @@ class Echo:
             raise RuntimeError("a negative number")
         scores = np.array(prepared.items, np.float32).reshape(-1, 1)
         return Output(scores, np.zeros((len(prepared.items), 2), np.float32))
+
+
+class Talkative(Echo):
+    """Has something to add to each number of an engine call that holds an even one; finds that 13 is no number."""
+
+    def infer(self, prepared: Prepared) -> Output:
+        if 13 in prepared.items:
+            raise TooLarge("13 is no number", "number")
+        output = super().infer(prepared)
+        even = any(item % 2 == 0 for item in prepared.items)
+        return replace(output, details=[f"said {item}" for item in prepared.items]) if even else output
 
 
 class Dying(Echo):
@@ -123,6 +135,37 @@ def test_only_the_culprit_of_a_failed_batch_hears_of_it(pool: ThreadPoolExecutor
     with pytest.raises(BackendError, match="negative"):
         bad.result(DEADLINE)
     assert batcher.trouble() is None
+
+
+def test_what_else_the_model_says_reaches_its_caller_from_whatever_engine_call(pool: ThreadPoolExecutor) -> None:
+    model = Talkative(open_gate=False)
+    batcher = Batcher(model, batch_cost=2, queue_items=100)
+    first = pool.submit(batcher.ask, prepared(1), DEADLINE)
+    assert model.entered.acquire(timeout=DEADLINE)
+    some = pool.submit(batcher.ask, prepared(2, 3, 5), DEADLINE)
+    wait_until(lambda: batcher.waiting() == 3)
+    none = pool.submit(batcher.ask, prepared(7), DEADLINE)
+    wait_until(lambda: batcher.waiting() == 4)
+    all_ = pool.submit(batcher.ask, prepared(4, 6), DEADLINE)
+    wait_until(lambda: batcher.waiting() == 6)
+    model.gate.set()
+    assert first.result(DEADLINE).details is None
+    assert some.result(DEADLINE).details == ["said 2", "said 3", None]
+    assert none.result(DEADLINE).details is None
+    assert all_.result(DEADLINE).details == ["said 4", "said 6"]
+
+
+def test_what_only_the_engine_sees_is_wrong_is_still_the_callers_fault(pool: ThreadPoolExecutor) -> None:
+    model = Talkative()
+    batcher = Batcher(model, batch_cost=100, queue_items=100)
+    refusals = []
+    for _ in range(DEAD_AFTER + 1):
+        with pytest.raises(TooLarge, match="13 is no number") as refused:
+            batcher.ask(prepared(13), DEADLINE)
+        refusals.append(refused.value)
+    assert {error.field for error in refusals} == {"number"}
+    assert all(error is not error.__cause__ for error in refusals), "each caller gets an error of its own"
+    assert batcher.trouble() is None, "the engine is well"
 
 
 def test_an_engine_that_fails_again_and_again_is_reported_until_it_recovers() -> None:

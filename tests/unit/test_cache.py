@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from keepfit.serving.cache import AnswerCache, Cached, size_of
@@ -57,6 +59,13 @@ def test_forgetting_a_version_frees_what_it_answered() -> None:
     cache.forget(1)
     assert cache.get(1, ("subject", "body")) is None
     assert cache.get(2, ("subject", "body")) is not None
+
+
+def test_details_count_as_the_bytes_they_state() -> None:
+    plain = answer()
+    frames = np.zeros(5000, np.uint8)
+    assert size_of("x", replace(plain, details=frames)) == size_of("x", plain) + 5000
+    assert size_of("x", replace(plain, details="some words")) > size_of("x", plain)
 
 
 def test_putting_the_same_twice_counts_its_bytes_once() -> None:

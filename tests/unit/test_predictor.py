@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -270,6 +271,70 @@ def test_a_new_version_is_warmed_with_what_was_asked_lately(
     deploy(2)
     predictor.refresh()
     assert "lately" in seen
+    predictor.close()
+
+
+def test_recent_contents_that_are_none_any_more_do_not_keep_a_version_from_being_served(
+    store: RecordStore, writer: RecordWriter, deploy: Deploy, clock: ManualClock
+) -> None:
+    class Forgetful(ToyModel):
+        def infer(self, prepared: Prepared) -> Output:
+            if "lost" in prepared.items:
+                raise InvalidInput("it is gone", "video")
+            return super().infer(prepared)
+
+    seen = Predictor("reviews", store, lambda _: ToyModel(["a", "b"], {}, [0.5, 0.5]), writer, clock)
+    deploy(1)
+    seen.refresh()
+    seen.predict([Request("lost")])
+    writer.flush()
+    predictor = Predictor("reviews", store, lambda _: Forgetful(["a", "b"], {}, [0.5, 0.5]), writer, clock)
+    predictor.refresh()
+    assert predictor.ready() is None
+    with pytest.raises(InvalidInput, match="gone"):
+        predictor.predict([Request("lost")])
+    seen.close()
+    predictor.close()
+
+
+def test_a_model_that_warms_itself_is_not_asked_about_recent_contents(
+    store: RecordStore, writer: RecordWriter, deploy: Deploy, clock: ManualClock
+) -> None:
+    asked: list[str] = []
+
+    class Listening(ToyModel):
+        def infer(self, prepared: Prepared) -> Output:
+            asked.extend(prepared.items)
+            return super().infer(prepared)
+
+    limits = ServingLimits(warm_up=0)
+    predictor = Predictor(
+        "reviews", store, lambda _: Listening(["a", "b"], {}, [0.5, 0.5]), writer, clock, limits=limits
+    )
+    deploy(1)
+    predictor.refresh()
+    predictor.predict([Request("lately")])
+    writer.flush()
+    deploy(2)
+    predictor.refresh()
+    assert asked == ["warm", "lately", "warm"]
+    predictor.close()
+
+
+def test_what_else_the_model_says_is_in_the_answer_also_from_the_cache(
+    store: RecordStore, writer: RecordWriter, deploy: Deploy, clock: ManualClock
+) -> None:
+    class Talkative(ToyModel):
+        def infer(self, prepared: Prepared) -> Output:
+            return replace(super().infer(prepared), details=[word.upper() for word in prepared.items])
+
+    predictor = Predictor("reviews", store, lambda _: Talkative(["a", "b"], {}, [0.5, 0.5]), writer, clock)
+    deploy(1)
+    predictor.refresh()
+    for stages in (["model", "model"], ["cache", "cache"]):
+        answers = predictor.predict([Request("one"), Request("two")])
+        assert [answer.details for answer in answers] == ["ONE", "TWO"]
+        assert [answer.prediction.stage for answer in answers] == stages
     predictor.close()
 
 

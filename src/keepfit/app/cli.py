@@ -17,6 +17,7 @@ from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
 from keepfit.app.settings import duration
 from keepfit.app.wiring import LATE, named
+from keepfit.app.worker import calm_down
 from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, KeepfitError, NotFound, SettingsError
@@ -38,6 +39,8 @@ PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; overrides the settings.")
 ]
 HERE = Path()
+EXAMPLES = {"text": "DATA.csv", "video": "VIDEO.mp4"}
+"""The tasks that `init` writes settings for, with what each is trained on."""
 
 
 def version(wanted: bool) -> None:
@@ -57,31 +60,48 @@ def root(
 @cli.command()
 def init(
     folder: Annotated[Path | None, typer.Argument(help="Where; the project folder unless given.")] = None,
-    task: Annotated[str, typer.Option(help="The kind of problem: text.")] = "text",
+    task: Annotated[str, typer.Option(help="The kind of problem: text or video.")] = "text",
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Write a commented keepfit.toml."""
-    if task != "text":
-        raise SettingsError(f"the task {task!r} is not available in this release; use --task text")
+    if task not in EXAMPLES:
+        raise SettingsError(f"there is no task {task!r}; use --task {' or --task '.join(EXAMPLES)}")
     file = Project.init(folder or project, task)
-    show.result({"settings": str(file)}, json, f"{file} is written. Next: keepfit train DATA.csv, then keepfit up.")
+    words = f"{file} is written. Next: keepfit train {EXAMPLES[task]}, then keepfit up."
+    show.result({"settings": str(file)}, json, words)
 
 
 @cli.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="A labelled CSV, TSV, JSONL or Parquet file.")],
-    tune: Annotated[int, typer.Option(help="Tuning trials; comes with a later release.")] = 0,
+    data: Annotated[Path, typer.Argument(help="A labelled CSV, TSV, JSONL or Parquet file; a video, or a folder.")],
+    labels: Annotated[
+        Path | None, typer.Argument(help="Of videos: a CSV with video, start, end (seconds) and label (1 or 0).")
+    ] = None,
+    tune: Annotated[
+        int | None, typer.Option(min=1, help="Try so many recipes first, the one as set among them; use the best.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="How recipes are chosen, with --tune: tpe (unless given), random or grid.")
+    ] = None,
+    tune_minutes: Annotated[
+        float | None, typer.Option(min=0, help="With --tune: begin no trial after so many minutes; 0: no limit.")
+    ] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Train a version from a labelled file; the first that passes its own floors becomes champion."""
-    if tune:
-        raise SettingsError("--tune is not available in this release; leave it out")
+    """Train a version from labelled data or from video; the first that passes its own floors becomes champion."""
+    if tune is None and (search is not None or tune_minutes is not None):
+        raise SettingsError("--search and --tune-minutes need --tune N, the number of trials")
     home = Project(project, model)
-    snapshot, report = home.import_data(data)
+    wanted = None if tune is None else home.search(tune, search or "tpe", tune_minutes or 0.0)
+    snapshot, report = home.import_data(data, labels)
     if not json:
         show.text(report.as_text())
+    if wanted is not None and home.worker_runs():  # answering goes first here, too
+        calm_down(home.home.settings.worker.niceness, home.home.settings.worker.threads)
     with training_progress(json) as progress:
-        result = home.train(data, progress, snapshot)
+        result = home.train(data, progress, snapshot, wanted)
+    if wanted is not None and not json:
+        show.tuning(result["tuning"], home.model)
     show.result(dict(result), json, show.trained(result))
 
 
@@ -151,15 +171,17 @@ def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
 
 @cli.command()
 def batch(
-    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet, plain or .gz.")],
-    target: Annotated[Path, typer.Argument(help="The output; its suffix names the kind.")],
+    source: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet, plain or .gz; a video, or a folder.")],
+    target: Annotated[Path, typer.Argument(help="The output; its suffix names the kind. Of videos: a folder.")],
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Score a file; killed and started again it goes on."""
     with batch_progress(json) as progress:
         report = Project(project, model).batch(source, target, progress)
     result = {"output": str(target), "rows": report.rows, "errors": report.errors}
-    show.result(result, json, f"{report.rows} rows written to {target}, {report.errors} of them with an error.")
+    result |= {name: getattr(report, name) for name in ("frames", "alarms") if hasattr(report, name)}
+    kind = "videos" if "frames" in result else "rows"
+    show.result(result, json, f"{report.rows} {kind} written to {target}, {report.errors} of them with an error.")
 
 
 @cli.command()
@@ -330,13 +352,26 @@ def token_revoke(
 
 @cli.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="A labelled file instead of the generated reviews.")] = None,
-    drift: Annotated[Path | None, typer.Option(help="A labelled file that the world changes to.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo"),
+    task: Annotated[str, typer.Option(help="Whose demo: text or video.")] = "text",
+    data: Annotated[
+        Path | None, typer.Option(help="A labelled file instead of the reviews; a video instead of the plaza.")
+    ] = None,
+    drift: Annotated[Path | None, typer.Option(help="A labelled file that the world changes to; of text only.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes; demo or demo-video unless given.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """The whole loop in five minutes: train, serve, drift, alarm, retrain, gate, swap, recover."""
-    result = named("keepfit.app.demo.story:run")(out, data, drift, json)
+    """The whole loop in five minutes: train, serve, drift, alarm, retrain, gate, swap, recover.
+
+    Of video: learn one camera's normal life, find what does not belong to it, answer a clip.
+    """
+    if task not in EXAMPLES:
+        raise SettingsError(f"there is no demo of the task {task!r}; use --task {' or --task '.join(EXAMPLES)}")
+    if task == "video" and drift is not None:
+        raise SettingsError("--drift is for the demo of text, whose world changes; leave it out with --task video")
+    if task == "video":
+        result = named("keepfit.app.demo.video_story:run")(out or Path("demo-video"), data, json)
+    else:
+        result = named("keepfit.app.demo.story:run")(out or Path("demo"), data, drift, json)
     raise typer.Exit(0 if result["ok"] else 1)
 
 

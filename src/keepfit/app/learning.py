@@ -34,7 +34,7 @@ from keepfit.evaluation.evaluator import Judged, cost_matrix, read_reference
 from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Behaviour as BehaviourRule
 from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
-from keepfit.metrics import METRICS, Metric, cost_metric
+from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
@@ -63,9 +63,10 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
     def fresh_rows(path: str) -> list[LabelledExample]:
         return labelled_file(Path(path), columns_of(store, name, model))
 
+    check = behaviour(model.gate, home.folder) if model.task in READS_TEXT else unchecked
     return Retraining(
-        name, learning_half(model.task), store, registry, gate(model.gate, own_metrics(model)), plan,
-        Folders(home.snapshots, home.work), home.clock, fresh_rows, behaviour(model.gate, home.folder), report,
+        name, learning_half(model.task), store, registry, gate(model, metrics_of(model)), plan,
+        Folders(home.snapshots, home.work), home.clock, fresh_rows, check, report,
     )  # fmt: skip
 
 
@@ -139,11 +140,27 @@ def from_timestamp(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def gate(settings: GateSettings, own: Mapping[str, Metric]) -> Gate:
+READS_TEXT = frozenset({"text", "toy"})
+"""Tasks whose contents can be written otherwise without a change of meaning."""
+
+
+def unchecked(model: Model, judged: Judged) -> None:
+    """No behaviour is checked."""
+
+
+def metrics_of(model: ModelSettings) -> Mapping[str, Metric]:
+    """What is measured besides the standard metrics: of a detector how it ranks, and the user's own."""
+    return {**({"auc": Metric(auc)} if model.task == "video" else {}), **own_metrics(model)}
+
+
+def gate(model: ModelSettings, own: Mapping[str, Metric]) -> Gate:
     """The rules of the settings; floors may name a user's own metrics."""
+    settings = model.gate
     return Gate(
         (
-            Floors(settings.floors, {**METRICS, **own}, settings.min_evidence),
+            Floors(
+                settings.floors, {**METRICS, **own}, settings.min_evidence, one_answer_fails=model.task in READS_TEXT
+            ),
             Better(settings.level, settings.min_evidence),
             NotWorse(settings.not_worse_margin, min_labels=settings.min_evidence),
             Guard(settings.guard_margin),
@@ -179,7 +196,7 @@ def must_hold_file(path: Path) -> tuple[tuple[Any, str], ...]:
 
 def user_metrics(model: ModelSettings, labels: Sequence[str]) -> Mapping[str, Metric]:
     """A user's own metric and cost matrix, for these classes."""
-    found = dict(own_metrics(model))
+    found = dict(metrics_of(model))
     if model.gate.cost is not None:
         found["cost"] = cost_metric(cost_matrix(labels, model.gate.cost))
     return found

@@ -25,7 +25,7 @@ from keepfit.tasks.task import Report
 
 @contextmanager
 def training_progress(quiet: bool) -> Iterator[Report]:
-    """Shows what a training reports: step of steps, and the newest metrics."""
+    """Shows what a training reports: step of steps, and the newest metrics; of a search also which trial it is."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -36,17 +36,34 @@ def training_progress(quiet: bool) -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("training", total=1.0)
+        now = "training"
 
         def report(metrics: Mapping[str, float], step: int) -> None:
+            nonlocal now
+            before, now = now, phase(metrics)
+            if now != before:
+                bar.reset(task, description=now)
             bar.update(task, completed=metrics.get("progress", 0.0) or bar.tasks[0].completed)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name in SHOWN)
             if shown:
-                bar.update(task, description=f"training, step {step}  {shown}")
+                bar.update(task, description=f"{now}, step {step}  {shown}")
 
         yield report
 
 
 SHOWN = ("loss", "eval_loss", "validation_loss", "validation_accuracy", "accuracy")
+
+
+def phase(metrics: Mapping[str, float]) -> str:
+    """What is under way: the training, or a trial of a search.
+
+    >>> phase({"trial": 2.0, "trials": 12.0, "best": 0.25})
+    'trial 2 of 12 (best 0.250)'
+    """
+    if "trial" not in metrics:
+        return "training"
+    best = f" (best {metrics['best']:.3f})" if "best" in metrics else ""
+    return f"trial {metrics['trial']:.0f} of {metrics['trials']:.0f}{best}"
 
 
 class RowRate(ProgressColumn):

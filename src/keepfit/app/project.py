@@ -12,13 +12,26 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepfit.app.http.access import hash_token
 from keepfit.app.label_file import LabelFile
 from keepfit.app.settings import FILE, ModelSettings, load
 from keepfit.app.template import project_file
-from keepfit.app.wiring import LATE, Home, answering_half, learning_half, named, open_registry, open_store
+from keepfit.app.wiring import (
+    IMPORTERS,
+    LATE,
+    PASSES,
+    SCORERS,
+    TUNABLE,
+    Home,
+    answering_half,
+    learning_half,
+    named,
+    open_registry,
+    open_store,
+    recipe,
+)
 from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns
@@ -43,6 +56,10 @@ from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
 from keepfit.rollout.rollout import adopt, approve, rollback, single
 from keepfit.tasks.task import Report
+
+if TYPE_CHECKING:  # a search is loaded only when one is asked for
+    from keepfit.training.trials import Tuned
+    from keepfit.training.tuning import Search
 
 Progress = Callable[[int, int | None], None]
 POLL = 0.2
@@ -93,33 +110,62 @@ class Project:
 
     # -- learning ---------------------------------------------------------------------------------------------
 
-    def train(self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None) -> Mapping[str, Any]:
+    def train(
+        self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None, tune: Search | None = None
+    ) -> Mapping[str, Any]:
         """Make a version from a labelled file; the first that passes its own floors becomes champion.
 
-        `snapshot` spares the import of a file that `import_data` has just given. Raises InvalidInput when the file
-        cannot be learnt from.
+        `snapshot` spares the import of a file that `import_data` has just given; `tune` (see `search`) looks for a
+        better recipe first. Raises InvalidInput when the file cannot be learnt from.
         """
         snapshot = snapshot or self.import_data(data)[0]
+        tuned = None if tune is None else self.tune(snapshot, tune, report)
         first = self.store.deployment(self.model) is None
         request = {
             "reason": "first" if first else "routine",
             "snapshot": snapshot.id,
             "actor": actor(),
             "file": str(data),
+            **({} if tuned is None else {"recipe": tuned.best.to_json()}),
         }
         job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
-        if job.request.get("snapshot") != snapshot.id:
+        if job.request.get("snapshot") != snapshot.id or (tuned and job.request.get("recipe") != request["recipe"]):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
-        return self.finish(job, report)
+        result = self.finish(job, report)
+        return result if tuned is None else {**result, "tuning": tuned.to_json()}
 
-    def import_data(self, data: Path) -> tuple[Snapshot, Any]:
-        """The file as a snapshot, with the report of its check.
+    def search(self, trials: int, kind: str = "tpe", minutes: float = 0.0) -> Search:
+        """A search for `train(tune=...)`. Raises SettingsError for one that makes no sense, or for this task."""
+        if not TUNABLE.get(self.settings.task):
+            raise SettingsError(f"the task {self.settings.task!r} has nothing to tune; leave --tune out")
+        made: Search = named(LATE["search"])(kind, trials, 60 * minutes, self.settings.recipe.seed)
+        return made
 
-        Its columns are remembered for `batch` and `label` once a version made from it serves.
+    def tune(self, snapshot: Snapshot, search: Search, report: Report = nothing) -> Tuned:
+        """Search a better recipe for this data than the one that is set; the decision is stored, nothing is trained.
+
+        Raises Refused before anything is tried when a training is under way that could not use what is found.
         """
-        check_readable(data)
-        columns = guess_columns(data, self.columns(remembered=False))
-        snapshot, report = named(LATE["import_file"])(self.home.snapshots, data, columns)
+        job = self.store.running_or_waiting(self.model, "retrain")
+        if job is not None and (job.request.get("snapshot") != snapshot.id or "recipe" not in job.request):
+            raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
+        task, rows = self.settings.task, len(snapshot.rows(Split.TRAIN))
+        passes = named(PASSES[task])(rows) if task in PASSES else None
+        workdir = self.home.work / f"tune-{self.model}"
+        trials = named(LATE["trials"])(workdir, self.home.tuning_url, TUNABLE.get(task, ()), passes)
+        tuning = named(LATE["tuning"])(
+            self.model, learning_half(task), self.store, self.registry, trials, self.home.clock
+        )
+        found: Tuned = tuning.run(snapshot, recipe(self.settings), search, report)
+        return found
+
+    def import_data(self, data: Path, labels: Path | None = None) -> tuple[Snapshot, Any]:
+        """The file (of a video model: a video or a folder of them) as a snapshot, with the report of its check.
+
+        Its columns are remembered for `batch` and `label` once a version made from it serves. `labels` is a table of
+        what happens when in videos.
+        """
+        snapshot, report = self.imported(data, labels, remembered=False)
         if self.store.get(self.model, "snapshot") is None:  # the first data: there is no other to go by
             adopt(self.store, self.model, {"snapshot": snapshot.id, "columns": {"text": list(snapshot.columns)}})
         return snapshot, report
@@ -224,10 +270,20 @@ class Project:
 
     def as_test(self, data: Path) -> Snapshot:
         """A labelled file as a snapshot of its own."""
+        return self.imported(data)[0]
+
+    def imported(self, data: Path, labels: Path | None = None, remembered: bool = True) -> tuple[Snapshot, Any]:
+        """Data of the task's kind as a snapshot, with its report. Raises SettingsError for labels that nobody reads."""
+        if self.settings.task in IMPORTERS:
+            side = self.settings.recipe.video.long_side
+            made: tuple[Snapshot, Any] = named(IMPORTERS[self.settings.task])(self.home.snapshots, data, labels, side)
+            return made
+        if labels is not None:
+            raise SettingsError('a table has its labels in a column; give one file, or set task = "video"')
         check_readable(data)
-        columns = guess_columns(data, self.columns())
-        snapshot: Snapshot = named(LATE["import_file"])(self.home.snapshots, data, columns)[0]
-        return snapshot
+        columns = guess_columns(data, self.columns(remembered))
+        found: tuple[Snapshot, Any] = named(LATE["import_file"])(self.home.snapshots, data, columns)
+        return found
 
     def reproduce(self, number: int, report: Report = nothing) -> Mapping[str, Any]:
         """Train a version again from its snapshot, recipe and seed, and compare the numbers."""
@@ -249,10 +305,12 @@ class Project:
     # -- answering --------------------------------------------------------------------------------------------
 
     def batch(self, source: Path, target: Path, progress: Progress = nothing) -> Any:
-        """Score a file with the champion; killed and called again it goes on."""
-        check_readable(source)
+        """Score a file (or videos) with the champion; killed and called again it goes on."""
         number = self.champion()
         model = answering_half(self.home, self.model)(number)
+        if self.settings.task in SCORERS:
+            return named(SCORERS[self.settings.task])(model, source, target, number, progress)
+        check_readable(source)
         columns = guess_columns(source, self.columns(), need_label=False)
         return named(LATE["score_file"])(model, source, target, columns, number, progress)
 

@@ -38,7 +38,7 @@ def settings_page() -> str:
     for title, section in sections():
         lines += [f"## {title}", "", "| setting | default | meaning |", "|---|---|---|"]
         for name, field in section.model_fields.items():
-            if name in SKIPPED and title in ("Top level", "[models.NAME]", "[alerts]"):
+            if name in SKIPPED and title in ("Top level", "[models.NAME]", "[models.NAME.recipe]", "[alerts]"):
                 continue
             default = "required" if field.is_required() else f"`{plain(field.get_default(call_default_factory=True))}`"
             lines.append(f"| `{name}` | {default} | {field.description} |")
@@ -53,8 +53,8 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         yield f"[{name}]", SECTIONS[name]
     yield "[alerts.email]", SECTIONS["email"]
     yield "[models.NAME]", ModelSettings
-    for name in ("columns", "recipe", "watch", "gate"):
-        yield f"[models.NAME.{name}]", SECTIONS[name]
+    for name in ("columns", "recipe", "recipe.video", "watch", "gate"):
+        yield f"[models.NAME.{name}]", SECTIONS[name.rpartition(".")[2]]
 
 
 def plain(value: Any) -> str:

@@ -21,7 +21,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
-from keepfit.app.http import batches, health, history, jobs, labels, metrics, predict, problems, routing
+from keepfit.app.http import batches, health, history, jobs, labels, metrics, predict, problems, routing, video
 from keepfit.app.http.access import Access, check_host
 from keepfit.app.http.reading import StrictRequest
 from keepfit.app.http.schemas import Problem
@@ -30,13 +30,18 @@ from keepfit.errors import BackendError, KeepfitError
 
 log = logging.getLogger(__name__)
 
-TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES)
+TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES)
 
 
 class Application(OpenAPI):
     """Flask with strict reading of requests."""
 
     request_class = StrictRequest
+
+    @property
+    def api_doc(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return routing.document_uploads(super().api_doc, self.config["ROLES"])
 
 
 def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:

@@ -12,6 +12,7 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
+from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
 
 
@@ -34,6 +35,8 @@ class HttpLimits:
     """For files given to POST /batches."""
     items: int = 1000
     """Texts, or labels, in one call."""
+    clip_s: float = 120.0
+    """Seconds of video given to POST /predict."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Service:
     version: str
     batches: Path
     """Folder where uploaded files and their outputs lie, one folder per job."""
+    videos: Path = Path(".keepfit/videos")
+    """Folder of stored videos."""
+    streams: Streams = field(default_factory=Streams)
     limits: HttpLimits = field(default_factory=HttpLimits)
     tokens_required: bool = False
     """Ask for a token even while none was made; once there is one, every caller needs one anyway."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +17,15 @@ from keepfit.app.wiring import Home, answering_half, open_store, unasked
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
+from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
+from keepfit.tasks.video.clips import FOLDER
 
 MB = 2**20
+FRAMES = 512
+"""Of video in one engine call: they are in memory together."""
+VIDEO_TIMEOUT_S = 900.0
+"""Two cores answer some ten frames a second, and a call may bring two minutes of video."""
 
 
 def serve(project: Path, host: str | None, port: int | None) -> None:
@@ -38,10 +45,16 @@ def make(project: Path) -> Service:
     writer = RecordWriter(store)
     limits = ServingLimits(queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB))
     worker = f"{socket.gethostname()}-{os.getpid()}"
+    videos = home.state / FOLDER
+    if any(model.task == "video" for model in home.settings.models.values()):
+        videos.mkdir(exist_ok=True)  # models look for it when they are loaded
     predictors = {
-        name: Predictor(name, store, answering_half(home, name), writer, home.clock, worker, limits)
-        for name in home.settings.models
-    }
+        name: Predictor(
+            name, store, answering_half(home, name), writer, home.clock, worker,
+            for_videos(limits) if model.task == "video" else limits,
+        )
+        for name, model in home.settings.models.items()
+    }  # fmt: skip
     return Service(
         store=store,
         models={
@@ -54,6 +67,15 @@ def make(project: Path) -> Service:
         clock=home.clock,
         version=__version__,
         batches=home.batches,
-        limits=HttpLimits(int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts),
+        videos=videos,
+        streams=Streams(settings.max_streams, settings.stream_idle, home.clock),
+        limits=HttpLimits(
+            int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts, settings.max_clip_s
+        ),
         tokens_required=home.settings.tokens_required,
     )
+
+
+def for_videos(limits: ServingLimits) -> ServingLimits:
+    """The limits of a model whose contents cost seconds, not milliseconds; costs are frames."""
+    return replace(limits, batch_cost=FRAMES, timeout_s=VIDEO_TIMEOUT_S, warm_up=0)

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from keepfit.errors import NotFound, SettingsError
 
@@ -85,6 +94,23 @@ class ColumnSettings(Section):
     context: tuple[str, ...] = Field((), description="Columns kept as context of the example (slices).")
 
 
+class VideoRecipeSettings(Section):
+    """`[models.NAME.recipe.video]`: how a video model is trained; see docs/video.md."""
+
+    profile: Literal["auto", "demo", "cpu", "gpu"] = Field(
+        "auto", description="Size of the denoiser; auto: gpu where CUDA is there, else cpu."
+    )
+    budget_minutes: float = Field(20.0, gt=0, description="Time for a training; steps and clips follow from it.")
+    steps: int = Field(0, ge=0, description="Steps of the denoiser; 0: from the budget.")
+    sequences: int = Field(0, ge=0, description="Clips with synthetic events for the head; 0: from the budget.")
+    long_side: int = Field(384, ge=64, le=2048, description="Pictures are made smaller until this is their long side.")
+    head: Literal["cells", "global", "cnn_only", "none"] = Field(
+        "cells", description="cells: an LSTM per cell; global: one for the picture; cnn_only: no memory; none: errors."
+    )
+    alarms_per_day: float = Field(1.0, gt=0, description="The budget of false alarms of one camera.")
+    drop: float = Field(0.03, ge=0, lt=0.5, description="Share of the hardest clips that are not learnt from.")
+
+
 class RecipeSettings(Section):
     """`[models.NAME.recipe]`: how a model is trained; see `training/recipe.py` for the meaning of each."""
 
@@ -112,6 +138,7 @@ class RecipeSettings(Section):
     inference: Literal["auto", "int8", "bf16", "fp32"] = Field("auto", description="Arithmetic of answering.")
     abstain_below: float | None = Field(None, gt=0, lt=1, description="Below this score no label is given.")
     seed: int = Field(17, description="Seed of everything random in training.")
+    video: VideoRecipeSettings = VideoRecipeSettings()
 
 
 class GateSettings(Section):
@@ -158,7 +185,7 @@ class WatchSettings(Section):
 class ModelSettings(Section):
     """`[models.NAME]`: one model."""
 
-    task: Literal["text", "toy"] = Field("text", description="The kind of problem.")
+    task: Literal["text", "video", "toy"] = Field("text", description="The kind of problem.")
     labels: Literal["volunteered", "complete"] = Field("volunteered", description="What unasked labels are.")
     settle_after: Duration = Field(
         timedelta(days=7), description="For complete: silence this long confirms the answer."
@@ -177,6 +204,36 @@ class ModelSettings(Section):
         timedelta(0), description="No trigger but a person's demand fires this soon after a deployment."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def defaults_of_the_task(cls, values: Any) -> Any:
+        """What a video model has in the place of the defaults for texts."""
+        if isinstance(values, Mapping) and values.get("task") == "video":
+            gate = values.get("gate", {})
+            known = {**values, "gate": {"floors": {"auc": VIDEO_FLOOR}, **gate} if isinstance(gate, Mapping) else gate}
+            return {"triggers": ({"kind": "on_demand"}, {"kind": "on_event"}), **known}
+        return values
+
+    @model_validator(mode="after")
+    def each_setting_concerns_the_task(self) -> ModelSettings:
+        """A setting that the task would pass over in silence is refused."""
+        if self.task == "video":
+            foreign = [f"recipe.{name}" for name in sorted(self.recipe.model_fields_set - OF_VIDEO)]
+            foreign += [f"gate.{name}" for name in sorted(self.gate.model_fields_set & OF_TEXT_GATES)]
+            foreign += ["columns"] if self.columns.model_fields_set else []
+        else:
+            foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
+        if foreign:
+            raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
+        return self
+
+
+VIDEO_FLOOR = 0.6
+"""Area under the curve on the test windows that a video model needs, unless set."""
+OF_VIDEO = frozenset({"precision", "inference", "seed", "video"})
+"""What a video model heeds of `[models.NAME.recipe]`."""
+OF_TEXT_GATES = frozenset({"must_hold", "invariances", "names"})
+
 
 class ServerSettings(Section):
     """`[server]`: the HTTP server."""
@@ -186,8 +243,11 @@ class ServerSettings(Section):
     threads: int = Field(32, ge=1, le=1024, description="Requests handled at once.")
     queue: int = Field(1024, ge=1, description="Texts that may wait; beyond it the answer is 429.")
     max_body_mb: float = Field(10.0, gt=0, description="Larger request bodies are refused.")
-    max_upload_mb: float = Field(1024.0, gt=0, description="Larger batch files are refused.")
+    max_upload_mb: float = Field(1024.0, gt=0, description="Larger batch files and videos are refused.")
     max_texts: int = Field(1000, ge=1, description="Texts in one call.")
+    max_clip_s: float = Field(120.0, gt=0, description="Seconds of a video in one call; longer ones go to batch.")
+    max_streams: int = Field(64, ge=1, description="Cameras with an open session; beyond it the answer is 429.")
+    stream_idle: Duration = Field(timedelta(minutes=10), description="A session that is silent so long is dropped.")
     cache_mb: float = Field(64.0, ge=0, description="Size of the answer cache; 0 switches it off.")
     engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
 
@@ -325,5 +385,6 @@ def known_names(path: tuple[Any, ...]) -> list[str]:
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "alerts": AlertSettings, "email": EmailSettings,
-    "columns": ColumnSettings, "recipe": RecipeSettings, "gate": GateSettings, "watch": WatchSettings,
+    "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings, "gate": GateSettings,
+    "watch": WatchSettings,
 }  # fmt: skip

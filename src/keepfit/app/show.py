@@ -67,6 +67,35 @@ def trained(done: Mapping[str, Any]) -> str:
     return f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
 
 
+def tuning(values: Mapping[str, Any], model: str) -> None:
+    """The trials of a search, what came of it, and how to keep the recipe."""
+    start = values["trials"][0]["recipe"]
+    shown = table("trial", "log loss", "minutes", "recipe", "")
+    for trial in values["trials"]:
+        loss = "" if trial["loss"] is None else f"{trial['loss']:.4f}"
+        changed = ", ".join(f"{name} {value}" for name, value in trial["recipe"].items() if value != start[name])
+        said = "" if trial["state"] == "finished" else f"{trial['state']} {trial['error']}".strip()
+        minutes = f"{trial['seconds'] / 60:.1f}"
+        shown.add_row(str(trial["number"]), loss, minutes, changed or "as set", escape(said))
+    console = Console()
+    console.print(shown)
+    for reason in values["because"]:
+        console.print(escape(f"  - {reason}"), soft_wrap=True)
+    if values["changes"]:
+        lines = "\n".join(f"  {name} = {toml(value)}" for name, value in values["changes"].items())
+        words = f"This training uses it; for later ones, too, set below [models.{model}.recipe]:\n{lines}"
+        console.print(escape(words), soft_wrap=True)
+
+
+def toml(value: Any) -> str:
+    """A plain value as it is written in the settings.
+
+    >>> toml("head"), toml(8e-05)
+    ('"head"', '8e-05')
+    """
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
 def evaluation(values: Mapping[str, Any]) -> str:
     """The numbers of an evaluation."""
     lines = [f"Version {values['version']} on {values['n']} rows:"]

@@ -60,6 +60,29 @@ kind = "on_event"
 """
 
 
+VIDEO_TAIL = """\
+approval = false                        # true: a version that passed its gate waits for `keepfit approve`
+
+[models.default.recipe.video]
+budget_minutes = 20                     # time for a training
+alarms_per_day = 1                      # the budget of false alarms
+# profile = "gpu"                       # the size of the denoiser; auto unless set
+# head = "cells"                        # or global, cnn_only, none
+
+[models.default.watch]
+every = "1m"
+label_rate = 0.05                       # share of the answered windows whose label is asked for
+label_budget = 200                      # per day
+
+# Any of these calls for a retraining.
+[[models.default.triggers]]
+kind = "on_demand"
+
+[[models.default.triggers]]
+kind = "on_event"
+"""
+
+
 def project_file(task: str) -> str:
     """The text of the file."""
-    return f'{HEAD}task = "{task}"\n{TAIL}'
+    return f'{HEAD}task = "{task}"\n{VIDEO_TAIL if task == "video" else TAIL}'

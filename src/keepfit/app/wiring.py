@@ -7,7 +7,7 @@ that the answering half starts fast and stays small.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -30,6 +30,7 @@ STATE = ".keepfit"
 
 LEARNING = {
     "text": "keepfit.tasks.text.fit:TextTask",
+    "video": "keepfit.tasks.video.fit:VideoTask",
     "toy": "keepfit.tasks.toy:ToyTask",
 }
 REGISTRIES = {
@@ -44,7 +45,22 @@ LATE = {
     "import_file": "keepfit.data.snapshot:import_file",
     "score_file": "keepfit.pipelines.score:score_file",
     "serve": "keepfit.app.serving:serve",
+    "intake": "keepfit.tasks.video.intake:Intake",
+    "search": "keepfit.training.tuning:Search",
+    "tuning": "keepfit.pipelines.tune:Tuning",
+    "trials": "keepfit.pipelines.tune:Trials",
 }
+IMPORTERS = {"video": "keepfit.tasks.video.importing:import_video"}
+"""Tasks that learn from other files than tables."""
+SCORERS = {"video": "keepfit.pipelines.score_video:score_videos"}
+"""Tasks whose batches are other files than tables."""
+_FIELDS = (
+    "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
+)  # fmt: skip
+TUNABLE: Mapping[str, Sequence[str]] = {"text": _FIELDS, "toy": _FIELDS}
+"""The fields of the recipe that a task heeds and that can be searched over; what is not named here cannot be tuned."""
+PASSES = {"text": "keepfit.tasks.text.learning:passes_for"}
+"""What `epochs = 0` means to a task, by the number of rows to learn from."""
 GROUP = "keepfit.tasks"
 """Entry points of this group add tasks of other packages to LEARNING."""
 
@@ -95,6 +111,11 @@ class Home:
     def work(self) -> Path:
         """Where trainings keep their checkpoints."""
         return self.state / "work"
+
+    @property
+    def tuning_url(self) -> str:
+        """Where the trials of searches are."""
+        return f"sqlite:///{(self.state / 'tuning.db').absolute()}"
 
     @property
     def batches(self) -> Path:

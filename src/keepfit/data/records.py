@@ -53,6 +53,10 @@ class Example:
         return text_group("\x1f".join(str(p) for p in parts))
 
 
+STREAM = "stream"
+"""The stage of what was said of a live camera: nobody can look at its frames any more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What one version answered for one example."""
@@ -72,7 +76,7 @@ class Prediction:
     measures: Mapping[str, float] = field(default_factory=dict)
     """Cheap facts of the input that the model's tokenizer knows: `length` (tokens), `unknown` (share of unknown)."""
     stage: str = "model"
-    """Who answered: model, cache (and, later, first stage)."""
+    """Who answered: model, cache, stream (of a live camera, whose frames are not kept)."""
     shadow: bool = False
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,32 @@ def export(module: nn.Module, xml: Path, longest: int = 64, threads: int | None 
     return xml
 
 
+def export_fixed(module: nn.Module, xml: Path, example: Arrays, outputs: Sequence[str]) -> Path:
+    """Convert `module` to `xml` and a `.bin` beside it, in fp32, for any number of rows of exactly these shapes.
+
+    forward takes the inputs by their names in `example` (rows, ...) and gives a mapping that has `outputs`. The result
+    is compared with torch on the example. Raises BackendError when it cannot be converted or the answers differ.
+    """
+    xml.parent.mkdir(parents=True, exist_ok=True)
+    with _ready(module), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer comments on every Python branch
+        shapes = [ov.PartialShape([-1, *values.shape[1:]]) for values in example.values()]
+        tensors = tuple(torch.from_numpy(np.asarray(values)) for values in example.values())
+        try:
+            network = ov.convert_model(_Positional(module, example, outputs), example_input=tensors, input=shapes)
+        except Exception as error:  # the tracer lets through whatever the module raises
+            raise BackendError(f"this network cannot be converted to OpenVINO ({error}); report this") from error
+        _name(network, example, outputs)
+        ov.save_model(network, xml, compress_to_fp16=False)
+        ours = OpenVinoEngine.load(xml, "fp32").infer(example)
+        theirs = dict(zip(outputs, _Positional(module, example, outputs)(*tensors), strict=True))
+    for name in outputs:
+        if not np.allclose(ours[name], theirs[name].numpy(), TOLERANCE, TOLERANCE):
+            worst = float(np.max(np.abs(ours[name] - theirs[name].numpy())))
+            raise BackendError(f"the converted network differs from torch by {worst:.2g} in {name}; report this")
+    return xml
+
+
 def quantise(xml: Path, batches: Sequence[Arrays], out: Path) -> Path:
     """Make an int8 network of the fp32 one in `xml`: post-training, with SmoothQuant, calibrated on `batches`.
 
@@ -70,26 +96,31 @@ def quantise(xml: Path, batches: Sequence[Arrays], out: Path) -> Path:
 
 def _trace(module: nn.Module) -> ov.Model:
     ids, mask = (torch.from_numpy(v) for v in _sample(2, 9, _vocabulary(module), padded=True).values())
-    shapes = [(name, ov.PartialShape([-1, -1]), ov.Type.i64) for name in INPUTS]
+    shapes = [(ov.PartialShape([-1, -1]), ov.Type.i64) for _ in INPUTS]
     try:
-        network = ov.convert_model(_Positional(module), example_input=(ids, mask), input=shapes)
+        network = ov.convert_model(_Positional(module, INPUTS, OUTPUTS), example_input=(ids, mask), input=shapes)
     except Exception as error:  # the tracer lets through whatever the module raises
         raise BackendError(f"this backbone cannot be converted to OpenVINO ({error}); choose another one") from error
-    for port, name in zip(network.outputs, OUTPUTS, strict=True):
-        port.tensor.set_names({name})
+    _name(network, INPUTS, OUTPUTS)
     return network
 
 
+def _name(network: ov.Model, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    for ports, names in ((network.inputs, inputs), (network.outputs, outputs)):
+        for port, name in zip(ports, names, strict=True):
+            port.tensor.set_names({name})
+
+
 class _Positional(nn.Module):
-    """Named outputs would be flattened in an order of the tracer's own."""
+    """Inputs and outputs by place: named outputs would be flattened in an order of the tracer's own."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, inputs: Iterable[str], outputs: Iterable[str]) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.names, self.outputs = module, tuple(inputs), tuple(outputs)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = self.module(input_ids, attention_mask)
-        return tuple(outputs[name] for name in OUTPUTS)
+    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.module(**dict(zip(self.names, values, strict=True)))
+        return tuple(outputs[name] for name in self.outputs)
 
 
 @contextmanager

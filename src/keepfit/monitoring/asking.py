@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keepfit.data.records import Prediction
+from keepfit.data.records import STREAM, Prediction
 from keepfit.errors import InvalidInput
 
 
@@ -27,12 +27,13 @@ def lot(prediction_id: str, salt: str) -> float:
 def draw(predictions: Iterable[Prediction], rate: float, salt: str) -> list[Drawn]:
     """Each prediction with the chance `rate`, independently of the others and of what was answered.
 
-    Drawing again gives the same, so a stretch may be repeated after a crash. Answers of shadow versions are left out.
+    Drawing again gives the same, so a stretch may be repeated after a crash. Answers of shadow versions are left out,
+    and those to live streams, whose frames nobody can look at any more.
     `salt` is any constant text, such as the model's name. Raises InvalidInput unless `rate` is in [0, 1].
     """
     if not 0 <= rate <= 1:
         raise InvalidInput(f"the share of labels to ask for is {rate}; it must be between 0 and 1", "label_rate")
-    return [Drawn(p, rate) for p in predictions if not p.shadow and lot(p.id, salt) < rate]
+    return [Drawn(p, rate) for p in predictions if not p.shadow and p.stage != STREAM and lot(p.id, salt) < rate]
 
 
 def rate_within(wanted: float, budget_left: int, expected: float) -> float:

@@ -4,6 +4,7 @@ ROOT/NAME/3/            the model of version 3, with its manifest
 ROOT/NAME/3.json        what is known of it; a version exists when this file does
 ROOT/NAME/aliases.json  {"champion": 3}
 ROOT/NAME/runs/JOB.jsonl, ROOT/NAME/monitoring.jsonl    metrics, one line each
+ROOT/NAME/searches/ID.json    the trials of a search
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from keepfit.decision import Decision
@@ -23,6 +24,9 @@ from keepfit.evaluation.evaluator import Evaluation
 from keepfit.registry.files import check_model, damage, locked, place, write_at_once, write_manifest
 from keepfit.registry.registry import Alias, Lineage, ModelVersion, checked_name, model_folder
 from keepfit.tasks.task import Report
+
+if TYPE_CHECKING:
+    from keepfit.training.trials import Tuned
 
 ALIASES = "aliases.json"
 
@@ -92,6 +96,11 @@ class LocalRegistry:
 
     def log_window(self, name: str, at: datetime, values: Mapping[str, float]) -> None:
         self._append(name, self._home(name) / "monitoring.jsonl", {"at": at.isoformat(), **values})
+
+    def log_search(self, name: str, search_id: str, found: Tuned) -> None:
+        path = self._home(name) / "searches" / f"{quote(search_id, safe='')}.json"
+        with locked(self._home(name)):
+            write_at_once(path, json.dumps(found.to_json(), indent=1))
 
     def _home(self, name: str) -> Path:
         return self._root / checked_name(name)

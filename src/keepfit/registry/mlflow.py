@@ -11,7 +11,7 @@ from hashlib import sha256 as sha256_of
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, NotFound
@@ -39,6 +39,9 @@ from keepfit.registry.registry import (
     verdict_to_json,
 )
 from keepfit.tasks.task import Report
+
+if TYPE_CHECKING:
+    from keepfit.training.trials import Tuned
 
 LONGEST_TAG = 4500
 """Older servers cut tags of versions at 5000 characters; longer verdicts lie in a file of the run."""
@@ -141,6 +144,10 @@ class MlflowRegistry:
         except BackendError:
             self._monitoring.pop(name, None)  # somebody may have deleted the run: find or make it anew next time
             raise
+
+    def log_search(self, name: str, search_id: str, found: Tuned) -> None:
+        with locked(self._root / checked_name(name), REGISTER_SECONDS, "register"):
+            self._runs.search(name, search_id, found)
 
     def _create(self, name: str, folder: Path, lineage: Lineage, evaluation: Evaluation, at: datetime) -> Entry:
         """Everything before the last call may be repeated; the version exists when that returns."""

@@ -1,4 +1,4 @@
-"""The MLflow runs of keepfit: one per training job, and one per model, called monitoring, that never ends."""
+"""The MLflow runs of keepfit: one per training job, one per search, and one per model, monitoring, that never ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import psutil
 import pyarrow.parquet as pq
@@ -30,6 +31,9 @@ from keepfit.registry.mlflow_quiet import (
 )
 from keepfit.registry.pictures import draw
 from keepfit.registry.registry import Lineage
+
+if TYPE_CHECKING:
+    from keepfit.training.trials import Trial, Tuned
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +106,46 @@ class Runs:
                 tags = {"keepfit.kind": "monitoring", "keepfit.model": name}
                 run = self._client.create_run(self._experiment, tags=tags, run_name="monitoring")
         return str(run.info.run_id)
+
+    def search(self, name: str, search_id: str, found: Tuned) -> None:
+        """A run of the search, and below it one of each trial: its recipe and its loss on the validation part."""
+        parent = self._of_search(name, search_id, 0, f"{name} search")
+        for trial in found.trials:
+            self._trial(self._of_search(name, search_id, trial.number, f"trial {trial.number}", parent), trial)
+        with talking(self._uri):
+            self._client.set_tag(parent, "keepfit.recipe", found.best.hash)
+            self._client.set_tag(parent, "keepfit.because", "\n".join(found.because)[:5000])
+        best = min(trial.loss for trial in found.trials if trial.loss is not None)
+        importance = {f"importance/{field}": share for field, share in found.importance.items()}
+        self.log(parent, metrics_of({"validation_loss": best, **importance}, None, len(found.trials)))
+        self.write(parent, "search.json", json.dumps(found.to_json(), indent=1))
+        self.finish(parent)
+
+    def _of_search(self, name: str, search_id: str, number: int, title: str, parent: str | None = None) -> str:
+        """The run of a trial, or of the search itself (0); made when there is none."""
+        tags = {"keepfit.kind": "trial" if number else "search", "keepfit.model": name,
+                "keepfit.search": job_key(search_id), "keepfit.trial": str(number)}  # fmt: skip
+        with talking(self._uri):
+            run = self._find(" and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items()))
+            if run is None:
+                below = {} if parent is None else {"mlflow.parentRunId": parent}
+                run = self._client.create_run(self._experiment, tags={**tags, **below}, run_name=title[:200])
+        return str(run.info.run_id)
+
+    def _trial(self, run_id: str, trial: Trial) -> None:
+        with talking(self._uri):
+            if self._client.get_run(run_id).info.status != "RUNNING":
+                return
+            params = [Param(key, str(value)) for key, value in trial.recipe.to_json().items()]
+            self._client.log_batch(run_id, params=params)
+            self._client.set_tag(run_id, "keepfit.recipe", trial.recipe.hash)
+            if trial.error:
+                self._client.set_tag(run_id, "keepfit.error", trial.error[:5000])
+        found = {"seconds": trial.seconds} | ({} if trial.loss is None else {"validation_loss": trial.loss})
+        self.log(run_id, metrics_of(found, None, 0))
+        status = {"finished": "FINISHED", "stopped early": "KILLED"}.get(trial.state, "FAILED")
+        with talking(self._uri):
+            self._client.set_terminated(run_id, status)
 
     def log(self, run_id: str, metrics: list[Metric]) -> None:
         """Add metrics; the same ones again change nothing."""

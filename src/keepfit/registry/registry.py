@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput
 from keepfit.evaluation.evaluator import Evaluation
 from keepfit.tasks.task import Report
 from keepfit.training.recipe import Recipe
+
+if TYPE_CHECKING:  # the answering half must not load a search
+    from keepfit.training.trials import Tuned
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Model names become folders and addresses."""
@@ -170,6 +173,10 @@ class Registry(Protocol):
 
     def log_window(self, name: str, at: datetime, values: Mapping[str, float]) -> None:
         """What was measured in a watched window that ended at `at`."""
+        ...
+
+    def log_search(self, name: str, search_id: str, found: Tuned) -> None:
+        """The trials of a search; given again under the same id, trials are added and nothing is there twice."""
         ...
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.errors import BackendError, KeepfitError, Overloaded
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
 from keepfit.tasks.task import Model, Output, Prepared
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,17 @@ class Waiting:
     done: threading.Event = field(default_factory=threading.Event)
     scores: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
+    details: list[Any] | None = None
     missing: int = 0
     error: BaseException | None = None
     over: bool = False
     """Nobody waits for this any more."""
+
+    def note(self, place: int, detail: Any) -> None:
+        """Take what else the model says of the content at `place`; before `fill`, which may wake the caller."""
+        if self.details is None:
+            self.details = [None] * len(self.prepared.items)
+        self.details[place] = detail
 
     def fill(self, place: int, scores: NDArray[np.float32], embedding: NDArray[np.float32]) -> None:
         """Take the answer of the content at `place`; the last one wakes the caller."""
@@ -57,7 +64,7 @@ class Waiting:
         """The answers, once done without an error."""
         if self.scores is None or self.embeddings is None:
             raise BackendError("the engine lost this call; try again")
-        return Output(self.scores, self.embeddings)
+        return Output(self.scores, self.embeddings, self.details)
 
     def fail(self, error: BaseException) -> None:
         """Give up on the whole call."""
@@ -102,7 +109,8 @@ class Batcher:
         """The answers, in the order of the items.
 
         Raises Overloaded when too many contents wait already, ClosedError after `close`, BackendError when the
-        engine failed, died, or was not done in time.
+        engine failed, died, or was not done in time, InvalidInput when only the engine's thread saw that a content is
+        none (a video is decoded there).
         """
         if not prepared.items:
             return self._model.infer(prepared)
@@ -113,7 +121,7 @@ class Batcher:
             self._wake.notify()
         if not waiting.done.wait(timeout_s):
             waiting.over = True
-            raise BackendError(f"no answer within {timeout_s:g} s; try again, or send fewer texts in one call")
+            raise BackendError(f"no answer within {timeout_s:g} s; try again, or send less in one call")
         if waiting.error is not None:
             raise failure(waiting.error) from waiting.error
         return waiting.output()
@@ -207,7 +215,8 @@ class Batcher:
         except Exception as error:
             calls = {id(waiting): waiting for waiting, _ in batch}
             if len(calls) == 1:
-                self._failures += 1
+                if not isinstance(error, InvalidInput):  # the engine is well, the content is none
+                    self._failures += 1
                 batch[0][0].fail(error)
                 return
             for call in calls.values():
@@ -223,6 +232,9 @@ class Batcher:
         if len(output.scores) != len(batch) or not np.isfinite(output.scores).all():
             raise BackendError("the engine gave no usable scores for this batch")
         self._count(len(batch), time.perf_counter() - started)
+        if output.details is not None:
+            for (waiting, place), detail in zip(batch, output.details, strict=True):
+                waiting.note(place, detail)
         for row, (waiting, place) in enumerate(batch):
             waiting.fill(place, output.scores[row], output.embeddings[row])
 
@@ -246,4 +258,6 @@ def joined(batch: list[Place]) -> Prepared:
 
 def failure(error: BaseException) -> KeepfitError:
     """A fresh error for one caller (an exception object must not be raised in several threads)."""
+    if isinstance(error, InvalidInput):
+        return type(error)(str(error), error.field)
     return BackendError(f"the model could not answer: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ class Cached:
     scores: NDArray[np.float32]
     embedding: NDArray[np.float32]
     measures: Mapping[str, float]
+    details: Any = None
+    """What else the model said; see tasks.task.Output."""
 
 
 class AnswerCache:
@@ -76,7 +79,8 @@ class AnswerCache:
 
 
 def size_of(content: Any, answer: Cached) -> int:
-    """Roughly the bytes that an entry holds (a character counts as up to four)."""
+    """Roughly the bytes that an entry holds (a character counts as up to four, details as the `nbytes` they state)."""
     parts = content if isinstance(content, tuple) else (content,)
     text = sum(len(part) * (1 if part.isascii() else 4) for part in parts if isinstance(part, str))
-    return text + answer.scores.nbytes + answer.embedding.nbytes + OVERHEAD
+    details = 0 if answer.details is None else int(getattr(answer.details, "nbytes", sys.getsizeof(answer.details)))
+    return text + answer.scores.nbytes + answer.embedding.nbytes + details + OVERHEAD

@@ -19,11 +19,13 @@ class ServingLimits:
     """Memory for answers that are given again; 0 turns the cache off."""
     timeout_s: float = 30.0
     """How long a call waits for its answer."""
+    warm_up: int = 32
+    """Recent contents that a new version answers before anyone waits for it; 0 for models that warm themselves."""
     keep_warm: int = 2
     """Versions that no longer serve but stay loaded, the latest first, for a rollback without loading."""
 
     def __post_init__(self) -> None:
         if self.batch_cost < 1 or self.queue_items < 1 or self.timeout_s <= 0:
             raise SettingsError("serving needs batch_cost >= 1, queue_items >= 1 and timeout_s > 0")
-        if self.cache_bytes < 0 or self.keep_warm < 0:
-            raise SettingsError("serving needs cache_bytes >= 0 and keep_warm >= 0")
+        if self.cache_bytes < 0 or self.keep_warm < 0 or self.warm_up < 0:
+            raise SettingsError("serving needs cache_bytes >= 0, keep_warm >= 0 and warm_up >= 0")

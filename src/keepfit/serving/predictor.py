@@ -24,11 +24,11 @@ from keepfit.tasks.task import Model, predict
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 32
-"""Recent contents that a new version answers before anyone waits for it."""
-
 RETRY_S = 30.0
 """Pause before a deployment that could not be loaded is tried again; asking for another one waits for nothing."""
+
+CLOSE_S = 20.0
+"""So long `close` waits for answers that are under way: whoever stops a server kills it when it takes too long."""
 
 NOT_READY = "no version is deployed yet; train one with `keepfit train DATA`"
 
@@ -45,6 +45,8 @@ class Request:
     time: datetime | None = None
     """When it happened; None: now."""
     context: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    group: str | None = None
+    """What must not be split between train and test; None: derived from the content."""
     field: str | None = None
     """Where the content stood in the caller's request, for error messages."""
 
@@ -55,6 +57,8 @@ class Answer:
 
     prediction: Prediction
     abstained: bool = False
+    details: Any = None
+    """What else the model says (for video: the frames)."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,17 @@ class Predictor:
                 continue
             return answers
 
+    def version_for(self, key: str) -> Served:
+        """The version that answers requests of this key now. Raises BackendError when nothing is deployed."""
+        live = self._live
+        if not live.models:
+            raise BackendError(self._trouble or NOT_READY)
+        return live.models[route(key, live.traffic)]
+
+    def record(self, pairs: Sequence[tuple[Example, Prediction]]) -> None:
+        """Keep, aside, what one of the versions said without being asked through `predict`."""
+        self._writer.add(self.name, pairs)
+
     def refresh(self) -> bool:
         """Bring up what the newest deployment asks for, then switch over in one assignment; true when it did.
 
@@ -193,7 +208,7 @@ class Predictor:
             for served in self._loaded.values():
                 served.batcher.close()
             for served in self._loaded.values():
-                served.batcher.join(self._limits.timeout_s)
+                served.batcher.join(min(self._limits.timeout_s, CLOSE_S))
 
     # answering
 
@@ -204,7 +219,7 @@ class Predictor:
         now = self._clock.now()
         answers = [self._answer_of(turn, turn.cached or fresh[place], now) for place, turn in enumerate(turns)]
         pairs = [(turn.example, answer.prediction) for turn, answer in zip(turns, answers, strict=True)]
-        self._writer.add(self.name, pairs)
+        self.record(pairs)
         return answers
 
     def _read(self, live: Live, requests: Sequence[Request]) -> list[Example]:
@@ -217,7 +232,9 @@ class Predictor:
             except InvalidInput as error:
                 error.field = request.field or error.field
                 raise
-            example = Example(content, request.time or now, key=request.key, context=request.context)
+            example = Example(
+                content, request.time or now, key=request.key, context=request.context, group=request.group
+            )
             examples.append(example if request.id is None else replace(example, id=request.id))
         return examples
 
@@ -239,8 +256,14 @@ class Predictor:
             served = turns[mine[0]].served
             prepared = served.model.prepare([turns[place].example.content for place in mine])
             output = served.batcher.ask(prepared, self._limits.timeout_s)
+            details = output.details
             for row, place in enumerate(mine):
-                answer = Cached(output.scores[row].copy(), output.embeddings[row].copy(), prepared.measures[row])
+                answer = Cached(
+                    output.scores[row].copy(),
+                    output.embeddings[row].copy(),
+                    prepared.measures[row],
+                    None if details is None else details[row],
+                )
                 answers[place] = answer
                 self.cache.put(version, turns[place].example.content, answer)
         return answers
@@ -260,7 +283,7 @@ class Predictor:
             stage="model" if turn.cached is None else "cache",
         )
         floor = model.abstain_below
-        return Answer(prediction, abstained=floor is not None and prediction.confidence < floor)
+        return Answer(prediction, floor is not None and prediction.confidence < floor, known.details)
 
     # refreshing
 
@@ -303,7 +326,7 @@ class Predictor:
             if (known := self._well(number)) is not None:
                 return known
             model = self._load_model(number)
-            predict(model, self._contents_to_warm_with(model))
+            self._warm_up(model)
             batcher = Batcher(model, self._limits.batch_cost, self._limits.queue_items, f"{self.name} v{number}")
             self._loaded[number] = Served(number, model, batcher)
             return self._loaded[number]
@@ -312,16 +335,28 @@ class Predictor:
         served = self._loaded.get(number)
         return served if served is not None and served.batcher.trouble() is None else None
 
-    def _contents_to_warm_with(self, model: Model) -> list[Any]:
-        """Recent contents where there are some, else a word, so that the first caller does not pay for the start."""
-        window = Window(datetime(1970, 1, 1, tzinfo=UTC), self._clock.now() + timedelta(days=1))
-        recent = [example.content for example in self._store.examples(self.name, window, limit=WARM_UP)]
-        if recent:
-            return recent
+    def _warm_up(self, model: Model) -> None:
+        """Answer recent contents, else a word, so that the first caller does not pay for the start.
+
+        Old contents may be none any more (a stored video is gone), which is no fault of the version.
+        """
         try:
-            return [model.read("warm up")]
+            if recent := self._recent_contents():
+                predict(model, recent)
+                return
+        except KeepfitError as error:
+            log.warning("%s: a new version could not be warmed with recent contents: %s", self.name, error)
+        try:
+            contents = [model.read("warm up")]
         except InvalidInput:
+            contents = []
+        predict(model, contents)
+
+    def _recent_contents(self) -> list[Any]:
+        if not self._limits.warm_up:
             return []
+        window = Window(datetime(1970, 1, 1, tzinfo=UTC), self._clock.now() + timedelta(days=1))
+        return [example.content for example in self._store.examples(self.name, window, limit=self._limits.warm_up)]
 
     def _retire(self, before: Live) -> None:
         """Keep the latest retired versions in memory, unload the others (they finish what they have)."""

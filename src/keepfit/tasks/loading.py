@@ -15,7 +15,11 @@ from keepfit.tasks.task import Model
 GROUP = "keepfit.tasks"
 """Other packages' tasks: entry points of this group, NAME = module:load."""
 OWN = "keepfit.tasks."
-LOADERS: Mapping[str, str] = {"text": "keepfit.tasks.text.model:load", "toy": "keepfit.tasks.toy:load"}
+LOADERS: Mapping[str, str] = {
+    "text": "keepfit.tasks.text.model:load",
+    "video": "keepfit.tasks.video.model:load",
+    "toy": "keepfit.tasks.toy:load",
+}
 """Task -> its answering half, for folders whose model.json names none."""
 
 

@@ -34,6 +34,8 @@ class Output:
     """Probabilities, shape (n, k), rows sum to one, columns in the order of `Model.labels`."""
     embeddings: Floats
     """Shape (n, d)."""
+    details: Sequence[Any] | None = None
+    """Per content whatever else the task has to say (for video: the frames); None where there is nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,10 @@ class Task(Protocol):
     """The learning half."""
 
     name: str
+
+    def learns_from(self, content: Any) -> bool:
+        """Whether a content from life can be learnt from (for video: not from a stream, whose frames are gone)."""
+        ...
 
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
         """Learn from the train part, stop and calibrate by the validation part, never look at the test part.

@@ -92,6 +92,9 @@ class ToyTask:
 
     name = "toy"
 
+    def learns_from(self, content: Any) -> bool:
+        return True
+
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
         rows = snapshot.rows(Split.TRAIN)
         if len(set(rows.truth)) < 2:

@@ -14,6 +14,34 @@ Truncation = Literal["head", "head+tail"]
 
 
 @dataclass(frozen=True)
+class VideoRecipe:
+    """What the training of a video model depends on; see docs/video.md."""
+
+    profile: Literal["auto", "demo", "cpu", "gpu"] = "auto"
+    """The size of the denoiser; auto: gpu where CUDA is there, else cpu."""
+    budget_minutes: float = 20.0
+    """Time for a training. A short probe makes numbers of steps and sequences of it."""
+    steps: int = 0
+    """Steps of the denoiser; 0: from the budget. Set it where a training must be repeatable to the digit."""
+    sequences: int = 0
+    """Clips with synthetic events that the head learns from; 0: from the budget."""
+    long_side: int = 384
+    """Pictures are made smaller until their long side is at most this."""
+    head: Literal["cells", "global", "cnn_only", "none"] = "cells"
+    """cells: an LSTM per cell of the picture; global: one for the whole; cnn_only: no memory; none: plain errors."""
+    alarms_per_day: float = 1.0
+    """The budget of false alarms of one camera."""
+    drop: float = 0.03
+    """Share of the clips, the hardest ones, that the denoiser does not learn from: they may be anomalies."""
+
+    def __post_init__(self) -> None:
+        if self.budget_minutes <= 0 or self.alarms_per_day <= 0 or not 0 <= self.drop < 0.5:
+            raise SettingsError("recipe.video needs budget_minutes > 0, alarms_per_day > 0 and 0 <= drop < 0.5")
+        if not 64 <= self.long_side <= 2048:
+            raise SettingsError("recipe.video.long_side must lie between 64 and 2048")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a training depends on besides its data. A retraining uses its champion's recipe unless told otherwise."""
 
@@ -45,6 +73,8 @@ class Recipe:
     """The arithmetic of answering; auto takes int8, then bf16, then fp32: the first that loses no accuracy."""
     abstain_below: float | None = None
     seed: int = 17
+    video: VideoRecipe = VideoRecipe()
+    """Of a video model; the settings of text models above, but precision, inference and seed, do not concern it."""
 
     def __post_init__(self) -> None:
         if (
@@ -74,7 +104,10 @@ class Recipe:
             raise SettingsError(
                 f"unknown recipe setting {unknown[0]!r}; known are {', '.join(cls.__dataclass_fields__)}"
             )
-        return cls(**values)
+        known = dict(values)
+        if isinstance(known.get("video"), Mapping):
+            known["video"] = VideoRecipe(**known["video"])
+        return cls(**known)
 
     def with_(self, **changes: Any) -> Recipe:
         """A copy with some values changed."""

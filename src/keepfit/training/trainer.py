@@ -22,7 +22,7 @@ from keepfit.training.precision import PrecisionChoice, choose
 Batch = Mapping[str, Tensor]
 Report = Callable[[Mapping[str, float], int], None]
 Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
-"""(outputs of the network, labels (n,), weights (n,)) -> one loss per batch."""
+"""(outputs of the network, labels (n, ...), weights (n, ...)) -> one loss per batch."""
 
 
 class Batches(Protocol):
@@ -31,7 +31,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int) -> Batch:
-        """The network's inputs by name, with `labels` (n,) int64 and `weights` (n,) float32."""
+        """The network's inputs by name, with `labels` and `weights`: for a classifier (n,) int64 and (n,) float32."""
         ...
 
 
@@ -160,7 +160,7 @@ class _Trainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """The mean loss and the accuracy on the validation part, in the arithmetic of training."""
+        """The mean loss, and of a classifier the accuracy, on the validation part, in the arithmetic of training."""
         self._network.eval()
         total = right = rows = 0.0
         with torch.inference_mode(), self.compute_loss_context_manager():
@@ -169,9 +169,12 @@ class _Trainer(Trainer):
                 loss, outputs = self.compute_loss(self._network, inputs, return_outputs=True)
                 n = len(inputs["labels"])
                 total, rows = total + float(loss) * n, rows + n
-                right += float((outputs["logits"].argmax(dim=1) == inputs["labels"]).sum())
+                if "logits" in outputs:
+                    right += float((outputs["logits"].argmax(dim=1) == inputs["labels"]).sum())
         self._network.train()
-        metrics = {f"{metric_key_prefix}_loss": total / rows, f"{metric_key_prefix}_accuracy": right / rows}
+        metrics = {f"{metric_key_prefix}_loss": total / rows}
+        if "logits" in outputs:
+            metrics[f"{metric_key_prefix}_accuracy"] = right / rows
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

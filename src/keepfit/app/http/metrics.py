@@ -33,6 +33,7 @@ class ServingCollector(Collector):
         yield from self._engines()
         yield from self._caches()
         yield from self._writer()
+        yield from self._streams()
         yield from self._quality()
 
     def _engines(self) -> Iterator[Metric]:
@@ -71,6 +72,9 @@ class ServingCollector(Collector):
         writer = self._service.writer
         yield GaugeMetricFamily("keepfit_records_waiting", "Predictions not yet stored.", value=writer.waiting())
         yield CounterMetricFamily("keepfit_records_lost", "Predictions that could not be stored.", value=writer.lost)
+
+    def _streams(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("keepfit_streams", "Cameras with an open session.", value=len(self._service.streams))
 
     def _quality(self) -> Iterator[Metric]:
         """The realised accuracy of the last check; no sample while no label measures, or while the store is away."""

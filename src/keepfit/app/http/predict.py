@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from keepfit.app.http.routing import Call, Route
-from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
+from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut, UploadForm
+from keepfit.app.http.video import answer_upload
 from keepfit.errors import InvalidInput, TooLarge
 from keepfit.serving.predictor import Answer, Request
 
@@ -16,7 +17,7 @@ DIGITS = 6
 
 
 def predict(call: Call, body: PredictBody) -> Any:
-    """Classify one text or many.
+    """Classify one text or many; or a video, sent as the form `file`.
 
     Each answer has an id; a label that comes later may name it.
     """
@@ -37,7 +38,10 @@ def predict(call: Call, body: PredictBody) -> Any:
     }
 
 
-ROUTES = (Route("post", "/predict", predict, "predict", PredictOut, body=PredictBody, errors=(409, 413, 415, 429)),)
+ROUTES = (
+    Route("post", "/predict", predict, "predict", PredictOut, body=PredictBody, upload=answer_upload,
+          upload_form=UploadForm, errors=(409, 411, 413, 415, 429)),
+)  # fmt: skip
 
 
 def field_of(body: PredictBody) -> str:

@@ -89,7 +89,7 @@ def of_http(error: HTTPException) -> Response:
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or 500
-    if status == 413:
+    if status in (413, 415):
         drain()
     response = problem(status, DETAILS.get(status) or error.description or TITLES.get(status, "Error"))
     for name, value in error.get_headers():
@@ -108,7 +108,7 @@ def drain() -> None:
 DETAILS: Mapping[int, str] = {
     404: "there is nothing at this path; /docs lists the routes",
     405: "this path does not know this method; see the Allow header and /docs",
-    413: "the body is over this server's limit; send fewer texts a call, or a file to POST /batches",
+    413: "the body is over this server's limit; send fewer texts a call, a file to POST /batches, or a shorter video",
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from flask import Request
+from flask import Request, request
+from pydantic import BaseModel
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from keepfit.app.http.problems import wrong_type
 from keepfit.errors import InvalidInput
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class StrictRequest(Request):
@@ -29,6 +32,15 @@ class StrictRequest(Request):
         if not isinstance(value, dict):
             raise InvalidInput('the body must be a JSON object such as {"text": "..."}')
         return value
+
+
+def read_form(form: type[Form]) -> Form:
+    """The parts of a multipart request. Raises ValidationError as the form says; a name that comes twice is a list."""
+    parts: dict[str, list[Any]] = {}
+    for given in (request.form, request.files):
+        for name in given:
+            parts.setdefault(name, []).extend(given.getlist(name))
+    return form.model_validate({name: values[0] if len(values) == 1 else values for name, values in parts.items()})
 
 
 def read_json(body: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from keepfit.errors import InvalidInput
 
 OPTIONAL_TOKEN: list[dict[str, list[Any]]] = [{"token": []}, {}]
 """Of OpenAPI: with a token, or without where none is set."""
+
+FORM = "multipart/form-data"
 
 Handler = Callable[..., Any]
 
@@ -63,7 +65,7 @@ class Route:
     Response.
     """
 
-    method: Literal["get", "post"]
+    method: Literal["get", "post", "delete"]
     rule: str
     handler: Handler
     role: Role
@@ -73,6 +75,9 @@ class Route:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    upload: Callable[[Call], Any] | None = None
+    """Answers instead of the handler where the request is multipart; it reads `upload_form` itself."""
+    upload_form: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()
     """Besides 401, 403, 404, 422 and 503, which every route may answer."""
     media: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +93,7 @@ def add(app: OpenAPI, service: Service, access: Access, route: Route) -> None:
         view.__name__ = route.handler.__name__ + ("_of_model" if named else "")
         view.__doc__ = route.handler.__doc__
         rule = f"/models/<name>{route.rule}" if named else route.rule
-        method = {"get": app.get, "post": app.post}[route.method]
+        method = {"get": app.get, "post": app.post, "delete": app.delete}[route.method]
         method(rule, responses=responses(route), operation_id=view.__name__, security=OPTIONAL_TOKEN)(view)
         app.config["ROLES"][view.__name__] = route
 
@@ -98,17 +103,20 @@ def view_of(service: Service, access: Access, route: Route, path: type[BaseModel
 
     def view(**given: Any) -> Response:
         place = given.pop("path", None)
-        named = getattr(place, "name", None)
-        name = named or service.default
-        service.model(name)
         if (id_ := getattr(place, "id", None)) is not None:
             given["id"] = id_
-        answer = route.handler(Call(service, name, g.caller, named is not None), **given)
+        answer = route.handler(call_of(service, getattr(place, "name", None)), **given)
         return answer if isinstance(answer, Response) else json_response(answer, route.status)
 
     parts = {"path": path, "body": route.body, "query": route.query, "form": route.form}
     view.__annotations__ = {name: kind for name, kind in parts.items() if kind is not None}
     return view
+
+
+def call_of(service: Service, name: str | None) -> Call:
+    """The call to a named model, or to the default one. Raises NotFound."""
+    service.model(name or service.default)
+    return Call(service, name or service.default, g.caller, name is not None)
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -135,19 +143,39 @@ def responses(route: Route) -> dict[Any, Any]:
 def guard(app: OpenAPI, service: Service, access: Access) -> None:
     """Before anything is read: may this caller call this, and how much may the body bring?"""
 
-    def check() -> None:
+    def check() -> Response | None:
         route: Route | None = app.config["ROLES"].get(request.endpoint or "")
         if request.endpoint is None:
-            return
+            return None
         g.caller = access.check(request, route.role if route else "open")
         if route is not None and route.query is None and request.args:
             name = next(iter(request.args))
             raise InvalidInput(f"{name}: this route has no query parameters", name)
         if route is not None and route.form is not None:
-            if request.mimetype != "multipart/form-data":
-                raise wrong_type("multipart/form-data")
-            if request.content_length is None:
-                raise LengthRequired("say how long the file is: send a Content-Length")
-            request.max_content_length = service.limits.file_bytes
+            if request.mimetype != FORM:
+                raise wrong_type(FORM)
+            allow_file(service)
+        if route is not None and route.upload is not None and request.mimetype == FORM:
+            allow_file(service)
+            call = call_of(service, (request.view_args or {}).get("name"))
+            return json_response(route.upload(call), route.status)
+        return None
 
     app.before_request(check)
+
+
+def allow_file(service: Service) -> None:
+    """Let this request bring a file. Raises LengthRequired when it does not say how long it is."""
+    if request.content_length is None:
+        raise LengthRequired("say how long the file is: send a Content-Length")
+    request.max_content_length = service.limits.file_bytes
+
+
+def document_uploads(spec: dict[str, Any], routes: Mapping[str, Route]) -> dict[str, Any]:
+    """The OpenAPI document, with the multipart form of the routes that take one besides their JSON body."""
+    for methods in spec["paths"].values():
+        for operation in methods.values():
+            route = routes.get(operation.get("operationId", ""))
+            if route is not None and route.upload_form is not None:
+                operation["requestBody"]["content"][FORM] = {"schema": route.upload_form.model_json_schema()}
+    return spec

@@ -42,6 +42,10 @@ class TextTask:
 
     name = "text"
 
+    def learns_from(self, content: Any) -> bool:
+        """Every text can be learnt from."""
+        return True
+
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
         """Learn, convert, make int8, choose the arithmetic, calibrate, describe; the finished folder is workdir/model.
 

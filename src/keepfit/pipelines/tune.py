@@ -1,0 +1,137 @@
+"""One search for a better recipe, told from top to bottom: try recipes, remember why one was taken, log the trials."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from keepfit.clock import Clock
+from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, Refused
+from keepfit.evaluation.evaluator import judge
+from keepfit.metrics import log_loss
+from keepfit.registry.registry import Registry
+from keepfit.tasks.task import Report, Task
+from keepfit.training.recipe import Recipe
+from keepfit.training.space import Space
+from keepfit.training.trials import Tuned, changes
+from keepfit.training.tuning import Search, tune
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Where a search works, and what may vary."""
+
+    workdir: Path
+    storage: str
+    """The URL of the database of the trials."""
+    fields: Sequence[str]
+    """The fields of the recipe that the task heeds."""
+    passes: float | None = None
+    """What `epochs = 0` means for this data; None: not known, and epochs vary only where the recipe sets them."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search, bound to one model's rooms."""
+
+    model: str
+    task: Task
+    store: RecordStore
+    registry: Registry
+    trials: Trials
+    clock: Clock
+
+    def run(self, snapshot: Snapshot, base: Recipe, search: Search, report: Report) -> Tuned:
+        """Search, keep the decision, and tell the registry; killed and called again it goes on.
+
+        Raises Refused while another process searches for this model.
+        """
+        with _alone(self.trials.workdir):
+            found = tune_recipe(self.task, snapshot, base, search, self.trials, report)
+        name = study_name(self.task, snapshot, _space(base, search, self.trials), search)
+        found = replace(found, because=(*found.because, *self.logged(name, found)))
+        outcome = Outcome.ADVANCE if changes(found.best, base) else Outcome.HOLD
+        evidence = {"study": name, "snapshot": snapshot.id, "search": search.kind, **found.to_json()}
+        decision = Decision(outcome, found.because, {k: v for k, v in evidence.items() if k != "because"})
+        self.store.add_decision(self.model, "tune", decision, self.clock.now())
+        return found
+
+    def logged(self, name: str, found: Tuned) -> tuple[str, ...]:
+        """Give the trials to the registry; nothing depends on it, so one that is away costs a sentence."""
+        try:
+            self.registry.log_search(self.model, name, found)
+        except KeepfitError as error:
+            return (f"the trials were not logged: {error}",)
+        return ()
+
+
+def tune_recipe(task: Task, snapshot: Snapshot, base: Recipe, search: Search, trials: Trials, report: Report) -> Tuned:
+    """Fit each trial's recipe, and judge it by its log loss on the validation part; the test part is never read.
+
+    What the base recipe raises is raised; another recipe that fails is a failed trial. A trial that was killed goes
+    on from its checkpoint; the others leave no files behind.
+    """
+    validation = snapshot.rows(Split.VALIDATION)
+    if not len(validation):
+        raise InvalidInput("the validation part is empty, and tuning needs it; add rows, or give it a share")
+    space = _space(base, search, trials)
+
+    def objective(recipe: Recipe, heard: Report) -> float:
+        folder = trials.workdir / recipe.hash
+        _clear(trials.workdir, folder)
+        judged = judge(task.load(task.fit(snapshot, recipe, heard, folder)), validation)
+        return log_loss(judged.truth, judged.output.scores)
+
+    try:
+        found = tune(objective, space, search, trials.storage, study_name(task, snapshot, space, search), report)
+    except KeepfitError:
+        _clear(trials.workdir)
+        raise
+    _clear(trials.workdir)
+    return found
+
+
+def study_name(task: Task, snapshot: Snapshot, space: Space, search: Search) -> str:
+    """Names a search by all that its trials depend on, but not by how many there are: more may follow."""
+    return f"{task.name}-{snapshot.id[:16]}-{space.hash}-{search.kind}-{search.seed}"
+
+
+def _space(base: Recipe, search: Search, trials: Trials) -> Space:
+    return Space.around(base, search.kind, trials.fields, trials.passes)
+
+
+def _clear(workdir: Path, but: Path | None = None) -> None:
+    """Remove what trials have left, also those that were killed, and make the folder of the next."""
+    try:
+        for left in workdir.iterdir() if workdir.is_dir() else ():
+            if left.is_dir() and left != but:
+                shutil.rmtree(left)
+        if but is not None:
+            but.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
+
+
+@contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """One search at a time per model: a trial under way would be taken for one that was killed."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workdir / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise Refused("another search runs for this model; wait for it, or stop it") from error
+    except OSError as error:
+        raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,36 @@
+"""The card of a video model: what it is, what it was judged on, and what the numbers do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def card(values: Mapping[str, Any]) -> str:
+    """Markdown from the values of model.json."""
+    threshold, head, denoiser = values["threshold"], values["head"], values["denoiser"]
+    lines = [
+        "# Video model",
+        "",
+        f"- Denoiser: {denoiser['steps']:,} steps, {denoiser['seconds'] / 60:.1f} minutes, validation loss "
+        f"{denoiser['validation_loss']:.4f}; {len(denoiser['dropped'])} windows left out as suspicious.",
+        f"- Error maps: {', '.join(values['levels'])}; answered in {values['precision']}.",
+        f"- Head: {head['kind']}" + (f" ({head['because']})" if "because" in head else "") + ".",
+        *_areas(head),
+        f"- Threshold {threshold['enter']:.3f} for {threshold['alarms_per_day']:g} alarms a day: {threshold['note']}.",
+        "",
+        "Trained on one camera; the numbers say nothing about others. Areas on synthetic events are no areas on real "
+        "ones. What happened in the part that was learnt from counts as normal.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _areas(head: Mapping[str, Any]) -> list[str]:
+    if "left_out" not in head:
+        return []
+    unseen, plain = head["left_out"], head["plain"]
+    return [
+        f"- Area under the curve on synthetic families that the head had not seen: mean {unseen['mean']:.3f}, worst "
+        f"{unseen['worst']:.3f}; plain errors: mean {plain['mean']:.3f}, worst {plain['worst']:.3f}."
+    ]

@@ -1,0 +1,105 @@
+"""Clip: a stretch of a stored video by name, the content of a video example; and where stored videos lie."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from keepfit.errors import InvalidInput, NotFound
+
+FOLDER = "videos"
+"""The folder in a project's state that holds every stored video, named by the hash of its bytes."""
+WINDOW_S = 3.2
+"""Length of one example in seconds: long enough for an event, short enough to say when."""
+SHORTEST_WINDOW, LONGEST_WINDOW = 16, 64
+LONGEST = 10_000_000
+
+_FORM = re.compile(r"([A-Za-z0-9_-]{1,80}(?:\.[A-Za-z0-9]{1,8})?)#(\d{1,9})-(\d{1,9})(?:\+([a-z_]+)@(\d{1,9}))?")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames `first` to `stop` (exclusive) of a stored video, as text `NAME#FIRST-STOP`.
+
+    With `+FAMILY@SEED` a synthetic anomaly of this family is put into it; the same text always gives the same frames.
+
+    >>> str(Clip("3f2a.mp4", 0, 32)), Clip.parse("3f2a.mp4#0-32+speed@7").family
+    ('3f2a.mp4#0-32', 'speed')
+    """
+
+    name: str
+    first: int
+    stop: int
+    family: str | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        plain = f"{self.name}#{self.first}-{self.stop}"
+        return plain if self.family is None else f"{plain}+{self.family}@{self.seed}"
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    @classmethod
+    def parse(cls, text: str) -> Clip:
+        """Raises InvalidInput when the text is none of this form."""
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise InvalidInput(f"{text[:80]!r} names no clip; write NAME#FIRST-STOP, such as lobby.mp4#0-32", "video")
+        clip = cls(found[1], int(found[2]), int(found[3]), found[4], int(found[5] or 0))
+        if not 0 <= clip.first < clip.stop <= LONGEST:
+            raise InvalidInput(f"{text!r} has no frames: its end must lie after its beginning", "video")
+        return clip
+
+    def follows(self, other: Clip) -> bool:
+        """Whether this goes on exactly where `other` ends, with nothing put into either."""
+        plain = self.family is None and other.family is None
+        return plain and self.name == other.name and self.first == other.stop
+
+    def with_anomaly(self, family: str, seed: int) -> Clip:
+        """The same frames with a synthetic anomaly."""
+        return replace(self, family=family, seed=seed)
+
+
+def names_clip(text: str) -> bool:
+    """Whether a text is of the form of a clip.
+
+    >>> names_clip("3f2a.mp4#0-32"), names_clip("stream/7#0-32")
+    (True, False)
+    """
+    return _FORM.fullmatch(text) is not None
+
+
+def windows(name: str, first: int, stop: int, length: int) -> list[Clip]:
+    """Clips of this length side by side; the last may be up to half longer or shorter.
+
+    >>> [str(clip) for clip in windows("a.mp4", 0, 76, 32)]
+    ['a.mp4#0-32', 'a.mp4#32-76']
+    """
+    count = max(1, (stop - first + length // 2) // length)
+    edges = [first + length * i for i in range(count)] + [stop]
+    if count > 1 and edges[-1] - edges[-2] < length // 2:
+        del edges[-2]
+    return [Clip(name, a, b) for a, b in pairwise(edges) if b > a]
+
+
+def window_frames(fps: float) -> int:
+    """Frames of one window at this rate: about WINDOW_S, but 16 to 64 for slow and fast cameras.
+
+    >>> window_frames(10.0), window_frames(60.0)
+    (32, 64)
+    """
+    return min(max(round(WINDOW_S * fps), SHORTEST_WINDOW), LONGEST_WINDOW)
+
+
+def videos_near(folder: Path) -> Path:
+    """The project's folder of videos, seen from a model's folder: the first `videos` on the way up.
+
+    Raises NotFound when there is none: then clips of stored videos cannot be answered, whole files still can.
+    """
+    for parent in folder.absolute().parents:
+        if (parent / FOLDER).is_dir():
+            return parent / FOLDER
+    raise NotFound(f"no folder of videos lies above {folder}; keep the model in its project's .keepfit folder")

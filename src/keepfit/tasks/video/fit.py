@@ -1,0 +1,390 @@
+"""VideoTask: the learning half of the video task, told in its phases; each is remembered in case of a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from keepfit.data.snapshot import Rows, Snapshot, Split
+from keepfit.engine.convert import export_fixed
+from keepfit.engine.openvino import OpenVinoEngine, has_bf16
+from keepfit.errors import BackendError, InvalidInput
+from keepfit.tasks.task import Report
+from keepfit.tasks.video import diffusion, head_training, network, sequences
+from keepfit.tasks.video import head as heads
+from keepfit.tasks.video import model as answering
+from keepfit.tasks.video.card import card
+from keepfit.tasks.video.clips import Clip, names_clip, videos_near
+from keepfit.tasks.video.features import CHANNELS, LEVELS, ErrorMaps
+from keepfit.tasks.video.injecting import injecting_render
+from keepfit.tasks.video.material import Material, gather
+from keepfit.tasks.video.normality import UNCHANGED, usual
+from keepfit.tasks.video.preparation import Preparation, foreground_rms
+from keepfit.tasks.video.scene import median_background
+from keepfit.tasks.video.stream import Normal, Parts, Stream
+from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
+from keepfit.tasks.video.thresholding import block_maxima, calibrate
+from keepfit.tasks.video.timeline import LABELS, NORMAL
+from keepfit.training.recipe import Recipe
+
+HEAD_SHARE = 0.27
+"""Share of the training windows, the last ones, that the denoiser never sees: the head learns from them."""
+FEWEST_WINDOWS = 6
+DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
+"""Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
+SEQUENCES = (48, 320)
+SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
+EARNED = 0.005
+"""What the head must gain in area over the plain errors, on families that it has not seen, to be taken."""
+MOST_SCENE_FRAMES = 600
+
+Settings = dict[str, Any]
+
+
+class VideoTask:
+    """Learns a camera's normal life from clips of it; see tasks.task.Task."""
+
+    name = "video"
+
+    def learns_from(self, content: Any) -> bool:
+        """Windows of stored videos; those of live streams have no frames any more."""
+        return isinstance(content, str) and names_clip(content)
+
+    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+        """Denoiser, normal errors, head, threshold; the finished folder is workdir/model.
+
+        Raises InvalidInput when there is too little video, or no normal part to choose a threshold from; BackendError
+        when the disk fails.
+        """
+        try:
+            return _Fit(snapshot, recipe, report, workdir).run()
+        except (OSError, SafetensorError) as error:
+            raise BackendError(
+                f"cannot write the model in {workdir} ({error}); make room on the disk and start again: it will go on"
+            ) from error
+
+    def load(self, folder: Path, precision: str | None = None) -> answering.VideoModel:
+        """The fitted model; it also answers clips with synthetic events, which its evaluation is made of."""
+        facts = answering.Facts.read(folder)
+        return answering.load(folder, precision, render=injecting_render(folder, facts))
+
+
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """The windows of a snapshot by what they are for."""
+
+    fit: list[Clip]
+    head: list[Clip]
+    calibrate: list[Clip]
+    events: list[Clip]
+    """Train windows that are labelled as anomalies: the head learns from them, too."""
+
+
+def divide(train: Rows, validation: Rows) -> Divided:
+    """Normal train windows in order of file and time, the last for the head. Raises InvalidInput for too few."""
+    plain = [clip for clip in _clips(train, anomalous=False) if clip.family is None]
+    events = [clip for clip in _clips(train, anomalous=True) if clip.family is None]
+    count = max(2, round(HEAD_SHARE * len(plain)))
+    if len(plain) < FEWEST_WINDOWS:
+        raise InvalidInput(
+            f"there are {len(plain)} windows of normal video to learn from and {FEWEST_WINDOWS} are needed; "
+            "give a longer video",
+            "video",
+        )
+    held = [clip for clip in _clips(validation, anomalous=False) if clip.family is None]
+    if not held:
+        raise InvalidInput("no normal video is left to choose a threshold from; give a longer video", "video")
+    return Divided(plain[:-count], plain[-count:], held, events)
+
+
+def _clips(rows: Rows, anomalous: bool) -> list[Clip]:
+    chosen = [
+        Clip.parse(content) for content, said in zip(rows.contents, rows.truth, strict=True)
+        if (said != NORMAL) == anomalous
+    ]  # fmt: skip
+    return sorted(chosen, key=lambda clip: (clip.name, clip.first))
+
+
+class _Fit:
+    """One training: its arguments, and the phases in order."""
+
+    def __init__(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> None:
+        self.snapshot, self.recipe, self.video, self.report = snapshot, recipe, recipe.video, report
+        self.workdir, self.draft = workdir, workdir / "draft"
+        self.videos = videos_near(snapshot.path)
+
+    def run(self) -> Path:
+        """All phases; what is done already costs little."""
+        _start(self.workdir, {"snapshot": self.snapshot.id, "recipe": self.recipe.to_json()})
+        folder = self.workdir / "model"
+        if (folder / "model.json").is_file():
+            return folder
+        divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
+        parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
+        preparation = self._scene(parts["fit"])
+        trained = self._denoise(parts, preparation)
+        maps = ErrorMaps(self._engine("denoiser"), preparation)
+        normal = self._normal(parts["head"], preparation, maps)
+        events = self._events(divided.events)
+        made = self._sequences(parts["head"], events, sequences.Extractor(preparation, maps, normal), preparation)
+        head = self._head(made, maps.grid)
+        shape = heads.HeadShape.from_json(head["shape"])
+        answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
+        self._finish(parts["calibrate"], answer, {"denoiser": trained, "head": head})
+        self._clear()
+        shutil.rmtree(folder, ignore_errors=True)
+        self.draft.rename(folder)
+        return folder
+
+    def _gather(self, name: str, clips: list[Clip]) -> Material:
+        self.report({"progress": 0.0, "decoding": float(len(clips))}, 0)
+        return gather(clips, self.videos, self.video.long_side, self.draft / f"{name}.raw")
+
+    def _scene(self, material: Material) -> Preparation:
+        """The empty scene: the median of frames spread over the part that is learnt."""
+        step = max(1, len(material) // MOST_SCENE_FRAMES)
+        return Preparation(median_background(material.images[::step]))
+
+    def _denoise(self, parts: Mapping[str, Material], preparation: Preparation) -> Settings:
+        """The denoiser as a network of the engine, and what is said of its training."""
+        done = self.draft / "denoiser.json"
+        if done.is_file():
+            found: Settings = json.loads(done.read_text("utf-8"))
+            return found
+        profile = diffusion.PROFILES[self._profile()]
+        step = max(1, len(parts["fit"]) // MOST_SCENE_FRAMES)
+        spread = foreground_rms(preparation.pictures(parts["fit"].images[::step]))
+        shape = network.DenoiserShape(profile.channels, profile.layers, spread)
+        settings = diffusion.DiffusionSettings(
+            self._profile(), 60 * DIFFUSION_SHARE * self.video.budget_minutes, self.video.steps, self.video.drop,
+            self.recipe.precision, self.recipe.seed,
+        )  # fmt: skip
+        trained = diffusion.learn(
+            (parts["fit"], parts["head"]), preparation, shape, settings, self._part(0.0, 0.55), self.draft / "diffusion"
+        )
+        network.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
+        self._export_denoiser(trained.network, preparation)
+        about = {
+            "shape": shape.to_json(),
+            "steps": trained.steps,
+            "dropped": list(trained.dropped),
+            **trained.outcome.to_json(),
+        }
+        done.write_text(json.dumps(about), "utf-8")
+        return about
+
+    def _export_denoiser(self, trained: network.Denoiser, preparation: Preparation) -> None:
+        height, width = preparation.size
+        rng = np.random.default_rng(0)
+        example = {
+            "noisy": rng.standard_normal((2, 1, height, width), np.float32),
+            "past": rng.standard_normal((2, len(network.PAST), height, width), np.float32),
+            "known": np.array([0, 1], np.float32),
+            "sigma": np.array([0.5, 2], np.float32),
+            "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (2, 1)),
+        }
+        export_fixed(trained, self.draft / "ir" / "denoiser.xml", example, ("denoised",))
+
+    def _profile(self) -> str:
+        if self.video.profile != "auto":
+            return self.video.profile
+        return "gpu" if torch.cuda.is_available() else "cpu"
+
+    def _precision(self) -> str:
+        """bf16 where the processor has it, unless told otherwise; errors are z-scored in the same arithmetic."""
+        if self.recipe.inference == "int8":
+            raise InvalidInput(
+                "a video model answers in bf16 or fp32; leave recipe.inference at auto", "recipe.inference"
+            )
+        if self.recipe.inference != "auto":
+            return self.recipe.inference
+        return "bf16" if has_bf16() else "fp32"
+
+    def _engine(self, name: str) -> OpenVinoEngine:
+        return OpenVinoEngine.load(
+            self.draft / "ir" / f"{name}.xml", self._precision() if name == "denoiser" else "fp32"
+        )
+
+    def _normal(self, material: Material, preparation: Preparation, maps: ErrorMaps) -> Normal:
+        """What errors are usual, from normal frames that the denoiser has not learnt."""
+        file = self.draft / "normal.npz"
+        if not file.is_file():
+            extractor = sequences.Extractor(preparation, maps, UNCHANGED)
+            stretches = [s for s in material.stretches() if len(s) > sequences.RUN_UP]
+            found = usual([extractor.raw(s)[sequences.RUN_UP :] for s in stretches])
+            _save(file, mean=found.mean, spread=found.spread)
+        with np.load(file, allow_pickle=False) as kept:
+            return Normal(kept["mean"], kept["spread"])
+
+    def _events(self, clips: list[Clip]) -> list[NDArray[np.uint8]]:
+        """The last frames of each window that people labelled as anomalous, as many as a sequence has."""
+        long = [replace(clip, first=max(0, clip.stop - SEQUENCE_FRAMES)) for clip in clips]
+        long = [clip for clip in long if len(clip) == SEQUENCE_FRAMES]
+        if not long:
+            return []
+        material = gather(long, self.videos, self.video.long_side, self.draft / "events.raw")
+        return [material.images[first:stop] for first, stop in material.windows]
+
+    def _sequences(
+        self, material: Material, events: list[NDArray[np.uint8]], extractor: sequences.Extractor,
+        preparation: Preparation,
+    ) -> sequences.Sequences:  # fmt: skip
+        """The labelled events, and clips of the held-out part with synthetic events in them."""
+        stretches = [s for s in material.stretches() if len(s) >= SEQUENCE_FRAMES]
+        if not stretches:
+            raise InvalidInput(
+                f"no unbroken stretch of {SEQUENCE_FRAMES} frames is left for the head; give a longer video", "video"
+            )
+
+        def draw(number: int, rng: np.random.Generator) -> Injected:
+            if number < len(events):
+                images = np.array(events[number])
+                return Injected(images, np.zeros(images.shape, np.bool_), sequences.REAL)
+            return sample(stretches, preparation.background, SEQUENCE_FRAMES, FAMILIES, rng)
+
+        progress = self._part(0.55, 0.8)
+        count = len(events) + (self.video.sequences or self._affordable(draw, extractor))
+        return sequences.make(
+            draw, extractor, count, self.recipe.seed, self.draft / "sequences",
+            lambda share: progress({"progress": share}, round(share * count)),
+        )  # fmt: skip
+
+    def _affordable(self, draw: Callable[[int, np.random.Generator], Injected], extractor: sequences.Extractor) -> int:
+        """How many sequences fit the time, by one that is made; kept, so that a resumed training is the same."""
+        note = self.draft / "count.json"
+        if not note.is_file():
+            began = time.perf_counter()
+            extractor.of(draw(0, np.random.default_rng(0)).images)
+            seconds = time.perf_counter() - began
+            affordable = 60 * SEQUENCE_SHARE * self.video.budget_minutes / seconds
+            note.write_text(json.dumps(int(min(SEQUENCES[1], max(SEQUENCES[0], affordable)))), "utf-8")
+        return int(json.loads(note.read_text("utf-8")))
+
+    def _head(self, made: sequences.Sequences, grid: tuple[int, int]) -> Settings:
+        """The head as a network of the engine: the CNN+LSTM where it has earned its place, else the plain errors."""
+        done = self.draft / "head.json"
+        if done.is_file():
+            found: Settings = json.loads(done.read_text("utf-8"))
+            return found
+        shape = heads.HeadShape(CHANNELS, grid, self.video.head)
+        head, about = self._learnt(made, shape) if shape.kind != "none" else (_plain(shape), {})
+        heads.save(head, self.draft / "weights" / "head.safetensors")
+        self._export_head(head)
+        about |= {"shape": head.shape.to_json(), "asked": shape.kind, "kind": head.shape.kind}
+        done.write_text(json.dumps(about), "utf-8")
+        return about
+
+    def _learnt(self, made: sequences.Sequences, shape: heads.HeadShape) -> tuple[heads.Head, Settings]:
+        """A head, and its areas beside those of the plain errors on families that it had not seen."""
+        folder, seed = self.draft / "heads", self.recipe.seed
+        unseen = head_training.leave_one_out(made, shape, seed, self._part(0.8, 0.9), folder, self.recipe.precision)
+        plain = _plain(shape)
+        everything = range(len(made))
+        bare = head_training.judged(plain, made, [i for i in everything if i % head_training.HELD_OUT == 0])
+        families = head_training.judged(plain, made, everything)
+        about: Settings = {"left_out": unseen.to_json(), "plain": families.to_json(), "plain_held_out": bare.to_json()}
+        if unseen.mean < families.mean + EARNED:
+            about["because"] = "the CNN+LSTM is no better than the plain errors on families that it has not seen"
+            return plain, about
+        head, outcome = head_training.fit_head(
+            made, shape, head_training.EPOCHS, seed, self._part(0.9, 0.98), folder / "final",
+            precision=self.recipe.precision,
+        )  # fmt: skip
+        held = head_training.parted(made)[1]
+        about |= {"held_out": head_training.judged(head, made, held).to_json(), "training": outcome.to_json()}
+        return head, about
+
+    def _export_head(self, head: heads.Head) -> None:
+        shape = head.shape
+        rng = np.random.default_rng(0)
+        memory = np.zeros((2, shape.places, shape.hidden), np.float32)
+        example = {
+            "maps": rng.standard_normal((2, shape.channels, *shape.grid), np.float32),
+            "memory": memory,
+            "cell": memory,
+        }
+        export_fixed(heads.Step(head), self.draft / "ir" / "head.xml", example, ("cells", "memory_out", "cell_out"))
+
+    def _finish(self, material: Material, parts: Parts, about: Settings) -> None:
+        """The threshold from normal video that nothing was learnt from, and everything that answering needs."""
+        stream = Stream(parts)
+        step = answering.CHUNK
+        scores = np.concatenate(
+            [
+                stream.push(material.images[i : i + step], material.starts[i : i + step]).scores
+                for i in range(0, len(material), step)
+            ]
+        )
+        fps = float(self.snapshot.lineage["fps"])
+        threshold = calibrate(scores, fps, material.starts, self.video.alarms_per_day)
+        _save(
+            self.draft / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
+            spread=parts.normal.spread, maxima=block_maxima(scores, fps, material.starts),
+        )  # fmt: skip
+        values = {
+            "format": answering.FORMAT,
+            "task": VideoTask.name,
+            "load": "keepfit.tasks.video.model:load",
+            "labels": list(LABELS),
+            "columns": ["video"],
+            "threshold": asdict(threshold),
+            "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
+            "fps": fps,
+            "long_side": self.video.long_side,
+            "memory": list(parts.memory),
+            "precision": self._precision(),
+            "levels": [str(level) for level in LEVELS],
+            "snapshot": self.snapshot.id,
+            "recipe": self.recipe.to_json(),
+            **about,
+        }
+        (self.draft / "card.md").write_text(card(values), "utf-8")
+        (self.draft / "model.json").write_text(json.dumps(values, indent=1), "utf-8")
+
+    def _part(self, low: float, high: float) -> Report:
+        """A report whose progress is a part of the whole."""
+
+        def report(metrics: Mapping[str, float], step: int) -> None:
+            self.report({**metrics, "progress": low + (high - low) * metrics.get("progress", 0.0)}, step)
+
+        return report
+
+    def _clear(self) -> None:
+        """What answering does not need."""
+        for name in ("diffusion", "heads", "sequences"):
+            shutil.rmtree(self.draft / name, ignore_errors=True)
+        for file in (*self.draft.glob("*.raw"), *self.draft.glob("*.json"), self.draft / "normal.npz"):
+            if file.name != "model.json":
+                file.unlink(missing_ok=True)
+
+
+def _plain(shape: heads.HeadShape) -> heads.Head:
+    return heads.Head(replace(shape, kind="none")).eval()
+
+
+def _save(file: Path, **arrays: NDArray[Any]) -> None:
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as out:
+        np.savez(out, allow_pickle=False, **arrays)
+    partial.replace(file)
+
+
+def _start(workdir: Path, arguments: Settings) -> None:
+    """What another training left in the folder is removed; what this one left is kept."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    note, text = workdir / "arguments.json", json.dumps(arguments, sort_keys=True)
+    if note.is_file() and note.read_text("utf-8") != text:
+        for name in ("model", "draft"):
+            shutil.rmtree(workdir / name, ignore_errors=True)
+    note.write_text(text, "utf-8")
+    (workdir / "draft").mkdir(exist_ok=True)

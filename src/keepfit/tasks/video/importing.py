@@ -1,0 +1,176 @@
+"""Importing: video files become stored videos, and a snapshot of windows of them, divided by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.data.snapshot import Snapshot, SnapshotRow, Split, write_snapshot
+from keepfit.data.splits import UNKNOWN_TIME, hash_point
+from keepfit.errors import InvalidInput
+from keepfit.tasks.video.clips import FOLDER, Clip
+from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
+from keepfit.tasks.video.model import cut_finder
+from keepfit.tasks.video.segments import truth_of
+from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
+from keepfit.tasks.video.stored import keep, video_files, windows_of
+from keepfit.tasks.video.survey import Surveyed, VideoReport
+from keepfit.tasks.video.synthetic import FAMILIES
+from keepfit.tasks.video.timeline import ANOMALY, NORMAL
+
+SHARES = (0.15, 0.10)
+"""Of calibration and test; the rest is learnt from."""
+LABELLED_SHARES = (0.2, 0.2)
+"""Of test and calibration among labelled videos."""
+EVENTS = 16
+"""Test windows with a synthetic event, at least, where nothing is labelled."""
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """One video in the folder of stored videos, as it was looked through."""
+
+    name: str
+    source: str
+    facts: VideoFacts
+    starts: NDArray[np.bool_]
+    truth: NDArray[np.uint8] | None
+    """1 for anomalous frames, shape (n,); None where nothing is labelled."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.facts.fps
+
+
+def import_video(
+    snapshots: Path, source: Path, labels: Path | None = None, long_side: int = 384,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Snapshot, VideoReport]:  # fmt: skip
+    """Store the videos of a file or a folder and make them a snapshot; `labels` is a CSV (video, start, end, label).
+
+    Without labels everything counts as normal, the parts follow one another in time with a window between them, and
+    the test part gets windows with synthetic events. Labelled videos are divided as wholes. Raises InvalidInput when
+    there is nothing to learn from, BackendError when a video cannot be stored.
+    """
+    files = video_files(source)
+    known = {} if labels is None else read_labels(labels)
+    _check_labels(known, files)
+    store = snapshots.parent / FOLDER
+    videos = [_look_through(keep(file, store), file, known, long_side, progress) for file in files]
+    labelled = any(video.truth is not None for video in videos)
+    rows = by_video(videos) if labelled and len(videos) > 1 else by_time(videos, labelled)
+    report = _report(source, videos, rows)
+    if report.problems:
+        raise InvalidInput(f"{source.name} cannot be learnt from: {'; '.join(report.problems)}", "video")
+    lineage = {
+        "kind": "import",
+        "source": source.name,
+        "labels": None if labels is None else labels.name,
+        "videos": {video.name: {"source": video.source, **video.facts.to_json()} for video in videos},
+        "fps": float(np.median([video.fps for video in videos])),
+        "long_side": long_side,
+    }
+    return write_snapshot(snapshots, rows, ("video",), lineage), report
+
+
+def _look_through(name: str, file: Path, known: Mapping[str, Labels], long_side: int, progress: Progress) -> Stored:
+    """Every frame once: how many there are, where the cuts are, what is labelled."""
+    about = facts(file)
+    is_start, found, times = cut_finder(), [], []
+    for frame in read_frames(file, long_side):
+        found.append(is_start(frame))
+        times.append(frame.time_s)
+        progress(len(found), None)
+    sidecar = read_sidecar(file)
+    starts, truth = np.array(found, np.bool_), None
+    if sidecar is not None:
+        sidecar.check(len(starts))
+        starts, truth = sidecar.starts(len(starts)), sidecar.truth(len(starts))
+    labels = known.get(file.name, known.get(file.stem))
+    if labels is not None:
+        truth = truth_of(labels.anomalies, np.array(times))
+    return Stored(name, file.name, about, starts, truth)
+
+
+def _check_labels(known: Mapping[str, Labels], files: Sequence[Path]) -> None:
+    names = {name for file in files for name in (file.name, file.stem)}
+    strange = sorted(set(known) - names)
+    if strange:
+        raise InvalidInput(f"the labels name a video {strange[0]!r} that is not there; correct the name", "video")
+
+
+def by_time(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
+    """Parts that follow one another: learn, calibrate, test; one window is left out between two of them."""
+    every = [(video, clip) for video in videos for clip in windows_of(video.name, video.starts, video.fps)]
+    held, tested = (round(share * len(every)) for share in SHARES)
+    rows: list[SnapshotRow] = []
+    for place, (video, clip) in enumerate(every):
+        left = len(every) - place
+        split = Split.TEST if left <= tested else Split.VALIDATION if left <= tested + held else Split.TRAIN
+        if rows and split is not rows[-1].split and clip.follows(Clip.parse(rows[-1].content)):
+            continue  # the gap: what lies beside a part must not have been learnt in it
+        rows.append(row(video, clip, split))
+    return rows if labelled else [*rows, *with_events(rows)]
+
+
+def by_video(videos: Sequence[Stored]) -> list[SnapshotRow]:
+    """Whole videos to each part, in the order of their hashes, so that a clip is never on both sides.
+
+    Those with an event and those without are divided alike, so that each part has some of both where it can.
+    """
+    rows: list[SnapshotRow] = []
+    for eventful in (False, True):
+        group = [v for v in videos if eventful == (v.truth is not None and bool(v.truth.any()))]
+        total, seen = sum(len(video.starts) for video in group), 0
+        for video in sorted(group, key=lambda video: hash_point(video.name)):
+            split = _part_at((seen + len(video.starts) / 2) / total)
+            rows += [row(video, clip, split) for clip in windows_of(video.name, video.starts, video.fps)]
+            seen += len(video.starts)
+    return rows
+
+
+def _part_at(share: float) -> Split:
+    """The part of what lies at this share of the labelled videos."""
+    tested, held = LABELLED_SHARES
+    return Split.TEST if share < tested else Split.VALIDATION if share < tested + held else Split.TRAIN
+
+
+def row(video: Stored, clip: Clip, split: Split) -> SnapshotRow:
+    """One window with its label: anomalous when any frame of it is."""
+    anomalous = video.truth is not None and bool(video.truth[clip.first : clip.stop].any())
+    time = UNKNOWN_TIME + timedelta(seconds=clip.first / video.fps)
+    return SnapshotRow(str(clip), str(clip), ANOMALY if anomalous else NORMAL, video.name, split, time)
+
+
+def with_events(rows: Sequence[SnapshotRow]) -> list[SnapshotRow]:
+    """Copies of the test windows with a synthetic event, each family in turn."""
+    tested = [one for one in rows if one.split is Split.TEST]
+    count = max(EVENTS, len(tested)) if tested else 0
+    made = []
+    for number in range(count):
+        base, family = tested[number % len(tested)], FAMILIES[number % len(FAMILIES)]
+        content = str(Clip.parse(base.content).with_anomaly(family, number))
+        made.append(replace(base, id=content, content=content, label=ANOMALY, context={"family": family}))
+    return made
+
+
+def _report(source: Path, videos: Sequence[Stored], rows: Sequence[SnapshotRow]) -> VideoReport:
+    surveyed = tuple(
+        Surveyed(
+            video.source, len(video.starts), video.facts, int(video.starts.sum()) - 1,
+            None if video.truth is None else int(video.truth.sum()),
+        )
+        for video in videos
+    )  # fmt: skip
+    parts: dict[str, dict[str, int]] = {split.value: {} for split in Split}
+    for one in rows:
+        parts[one.split.value][one.label] = parts[one.split.value].get(one.label, 0) + 1
+    return VideoReport(source.name, surveyed, parts)

@@ -1,0 +1,309 @@
+"""VideoModel: the answering half of the video task. No torch, no diffusers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.engine.engine import known_precision
+from keepfit.engine.openvino import OpenVinoEngine
+from keepfit.errors import BackendError, InvalidInput, NotFound, TooLarge
+from keepfit.tasks.task import Output, Prepared
+from keepfit.tasks.video.clips import Clip, videos_near
+from keepfit.tasks.video.decoding import Frame
+from keepfit.tasks.video.features import ErrorMaps
+from keepfit.tasks.video.frames import read_frames
+from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.scene import CutDetector
+from keepfit.tasks.video.stream import LEAD, Normal, Parts, Stream
+from keepfit.tasks.video.thresholding import label
+from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
+
+FORMAT = 1
+CHUNK = 16
+"""Frames that are answered together."""
+MOST_FRAMES = 1024
+"""Of a clip that a request names: its pictures are in memory together."""
+
+Images = NDArray[np.uint8]
+Render = Callable[[Clip, int], tuple[Images, NDArray[np.bool_]]]
+"""(clip, frames before it) -> its frames and those before it that there are (t, h, w), and their starts (t,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What model.json and scene.npz say, as far as answering needs it."""
+
+    threshold: Threshold
+    scale: float
+    """Score units per unit of the logit of the answer's probability."""
+    fps: float
+    long_side: int
+    memory: tuple[int, int]
+    precision: str
+    background: Images
+    normal: Normal
+    maxima: NDArray[np.float64]
+    """Block maxima of the normal video that the threshold was chosen from."""
+    about: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Facts:
+        """Raises BackendError when a file is missing, damaged or of a newer keepfit."""
+        try:
+            values = json.loads((folder / "model.json").read_text("utf-8"))
+            if values["format"] > FORMAT:
+                raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
+            with np.load(folder / "scene.npz", allow_pickle=False) as scene:
+                return cls(
+                    Threshold(**values["threshold"]),
+                    float(values["scale"]),
+                    float(values["fps"]),
+                    int(values["long_side"]),
+                    (int(values["memory"][0]), int(values["memory"][1])),
+                    known_precision(values["precision"]),
+                    scene["background"],
+                    Normal(scene["mean"], scene["spread"]),
+                    scene["maxima"],
+                    values,
+                )
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise BackendError(f"the model in {folder} cannot be read ({what}); fetch or register it again") from error
+
+
+class VideoModel:
+    """A fitted video model; see tasks.task.Model. Its contents are clips of stored videos, by name."""
+
+    def __init__(self, facts: Facts, parts: Parts, render: Render, videos: Path | None) -> None:
+        self._facts, self._parts, self._render, self._videos = facts, parts, render, videos
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return LABELS
+
+    @property
+    def abstain_below(self) -> float | None:
+        return None
+
+    @property
+    def threshold(self) -> Threshold:
+        """When a score is an alarm."""
+        return self._facts.threshold
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the model."""
+        return self._facts
+
+    @property
+    def parts(self) -> Parts:
+        """What answers about a frame."""
+        return self._parts
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that answers."""
+        return self._facts.precision
+
+    def describe(self) -> dict[str, Any]:
+        """For the status and the card."""
+        facts = self._facts
+        height, width = facts.background.shape
+        return {
+            "task": "video",
+            "picture": [width, height],
+            "fps": facts.fps,
+            "head": facts.about.get("head", {}).get("kind"),
+            "threshold": facts.threshold.enter,
+            "calibration": facts.threshold.note,
+            "precision": facts.precision,
+        }
+
+    def read(self, raw: Any) -> str:
+        """A clip by name, `NAME#FIRST-STOP`.
+
+        Raises InvalidInput for anything else, or when the video is not there, TooLarge for too many frames.
+        """
+        if not isinstance(raw, str):
+            raise InvalidInput(f"a clip must be named by a string, not {type(raw).__name__}", "video")
+        clip = Clip.parse(raw)
+        if self._videos is not None and not (self._videos / clip.name).exists():
+            raise InvalidInput(f"there is no stored video {clip.name}; send the file, or train with it", "video")
+        if len(clip) > MOST_FRAMES:
+            raise TooLarge(f"{clip} has more than {MOST_FRAMES} frames; name several shorter clips", "video")
+        return str(clip)
+
+    def prepare(self, contents: Sequence[str]) -> Prepared:
+        """Items are clips, costs their frames; decoding waits for `infer`, which knows what lies side by side."""
+        clips = [Clip.parse(content) for content in contents]
+        measures = [{"length": float(len(clip)), "unknown": 0.0} for clip in clips]
+        return Prepared(clips, [len(clip) for clip in clips], measures)
+
+    def infer(self, prepared: Prepared) -> Output:
+        """Clips that follow one another are answered as one stretch, so that nothing is decoded or computed twice.
+
+        The details of a clip are what is said of its frames. Raises InvalidInput when a clip is not there as named.
+        """
+        n = len(prepared.items)
+        scores, embeddings = np.zeros((n, 2), np.float32), np.zeros((n, self.embedding_dim), np.float32)
+        details: list[Any] = [None] * n
+        for rows in runs(prepared.items):
+            for row, found in zip(rows, self._stretch([prepared.items[i] for i in rows]), strict=True):
+                chance, embeddings[row], details[row] = found
+                scores[row] = (1 - chance, chance)
+        return Output(scores, embeddings, details)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Brightness, contrast and motion, and two numbers for each error channel."""
+        return 3 + 2 * len(self._facts.normal.mean)
+
+    def _stretch(self, clips: Sequence[Clip]) -> Iterator[tuple[float, NDArray[np.float32], Said]]:
+        whole = Clip(clips[0].name, clips[0].first, clips[-1].stop, clips[0].family, clips[0].seed)
+        images, starts = self._render(whole, min(LEAD, whole.first))
+        lead = max(0, len(images) - len(whole))
+        if not len(images):
+            raise InvalidInput(f"{whole} has no frames any more; look at the stored video", "video")
+        stream = self.stream()
+        done = [stream.push(images[i : i + CHUNK], starts[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        scores = np.concatenate([d.scores for d in done])
+        facts, cells = np.concatenate([d.facts for d in done]), np.concatenate([d.cells for d in done])
+        flags = label(scores, starts, self.threshold)
+        for clip in clips:
+            here = slice(clip.first - whole.first + lead, clip.stop - whole.first + lead)
+            # copies: a cache that keeps one clip must not keep the whole stretch
+            of_frames = (scores[here].copy(), flags[here].copy(), cells[here].copy())
+            said = Said(clip.first, *of_frames, self.threshold, self._facts.maxima)
+            yield self.chance(said.scores), facts[here].mean(axis=0), said
+
+    def chance(self, scores: NDArray[np.float32]) -> float:
+        """The answer for some frames: at least 0.5 just when enough in a row reach the threshold. No probability."""
+        kept = sustained(scores, self.threshold.min_frames)
+        return float(1 / (1 + np.exp(-np.clip((kept - self.threshold.enter) / self._facts.scale, -30, 30))))
+
+    def stream(self) -> Stream:
+        """A fresh stream of frames of the model's camera."""
+        return Stream(self._parts)
+
+    def score(self, frames: Iterable[Frame], starts: Callable[[Frame], bool] | None = None) -> Timeline:
+        """Every frame of a video, streamed; at cuts (found, unless `starts` names them) nothing is carried over."""
+        is_start = starts or cut_finder()
+        stream, found = self.stream(), []
+        for chunk in chunks(frames, CHUNK):
+            flags = [is_start(frame) for frame in chunk]
+            said = stream.push(np.stack([frame.image for frame in chunk]), flags)
+            found.append(([f.number for f in chunk], [f.time_s for f in chunk], said.scores, flags, said.cells))
+        if not found:
+            raise InvalidInput("the video has no frames; send another one", "video")
+        numbers, times, scores, begun, heat = (np.concatenate(part) for part in zip(*found, strict=True))
+        marks = np.asarray(begun, np.bool_)
+        return Timeline(
+            np.asarray(numbers, np.int64), np.asarray(times, np.float64), scores,
+            label(scores, marks, self.threshold), marks, heat,
+        )  # fmt: skip
+
+    def warm(self) -> None:
+        """Run once, so that the first caller does not wait for the engine to prepare itself."""
+        self.stream().push(np.repeat(self._facts.background[None], 2, axis=0), [True, False])
+
+
+def load(
+    folder: Path, precision: str | None = None, threads: int | None = None, render: Render | None = None
+) -> VideoModel:
+    """The model in a folder, compiled and warm. Raises BackendError when it cannot be read."""
+    facts = Facts.read(folder)
+    wanted = known_precision(precision or facts.precision)
+    preparation = Preparation(facts.background)
+    denoiser = OpenVinoEngine.load(folder / "ir" / "denoiser.xml", wanted, threads)
+    head = OpenVinoEngine.load(folder / "ir" / "head.xml", "fp32", threads)
+    parts = Parts(preparation, ErrorMaps(denoiser, preparation), facts.normal, head, facts.memory)
+    try:
+        videos = videos_near(folder)
+    except NotFound:
+        videos = None
+    model = VideoModel(facts, parts, render or plain_render(videos, facts.long_side), videos)
+    model.warm()
+    return model
+
+
+def plain_render(videos: Path | None, long_side: int) -> Render:
+    """Frames of stored videos as they are; a clip with a synthetic anomaly is refused (the learning half has them)."""
+
+    def render(clip: Clip, lead: int) -> tuple[Images, NDArray[np.bool_]]:
+        if clip.family is not None:
+            raise InvalidInput(f"{clip} holds a synthetic anomaly, which only training and evaluation know", "video")
+        if videos is None:
+            raise BackendError(f"{clip} is not here: the model lies outside its project; score the file itself")
+        return decoded(videos / clip.name, clip.first - lead, clip.stop, long_side)
+
+    return render
+
+
+def decoded(path: Path, first: int, stop: int, long_side: int) -> tuple[Images, NDArray[np.bool_]]:
+    """Frames first to stop of a file, and which of them follow nothing: the first, and those after a cut.
+
+    Raises InvalidInput when the file ends before.
+    """
+    is_start, images, starts = cut_finder(), [], []
+    for frame in read_frames(path, long_side, first, stop):
+        images.append(frame.image)
+        starts.append(is_start(frame))
+    if len(images) < stop - first:
+        raise InvalidInput(f"{path.name} has fewer than {stop} frames; name a clip that lies inside it", "video")
+    return np.stack(images), np.array(starts, np.bool_)
+
+
+def cut_finder() -> Callable[[Frame], bool]:
+    """Tells of each frame, in order, whether it begins a video or follows a cut."""
+    cuts = CutDetector()
+
+    def is_start(frame: Frame) -> bool:
+        cut = cuts.is_cut(frame.image)  # it must see every frame, the first one too
+        return frame.start or cut
+
+    return is_start
+
+
+def runs(clips: Sequence[Clip]) -> list[list[int]]:
+    """Places of clips that go on where the one before ended, together.
+
+    >>> runs([Clip("a", 0, 8), Clip("a", 8, 16), Clip("b", 0, 8)])
+    [[0, 1], [2]]
+    """
+    found: list[list[int]] = []
+    for place, clip in enumerate(clips):
+        if found and clip.follows(clips[found[-1][-1]]):
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+def sustained(scores: NDArray[np.float32], frames: int) -> float:
+    """The highest level that so many scores in a row have reached.
+
+    >>> sustained(np.array([0, 5, 1, 2, 3], np.float32), 2)
+    2.0
+    """
+    if len(scores) < frames:
+        return float(scores.min())
+    return float(np.lib.stride_tricks.sliding_window_view(scores, frames).min(axis=1).max())
+
+
+def chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Lists of so many frames; the last may be shorter."""
+    held: list[Frame] = []
+    for frame in frames:
+        held.append(frame)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held

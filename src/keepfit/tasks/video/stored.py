@@ -1,0 +1,58 @@
+"""Stored videos: what counts as a video, where it is kept, and the windows that it is cut into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.errors import BackendError, InvalidInput, NotFound
+from keepfit.tasks.video.clips import Clip, window_frames, windows
+from keepfit.tasks.video.frames import video_hash
+
+SUFFIXES = frozenset({".mp4", ".m4v", ".avi", ".mkv", ".mov", ".gif", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
+
+
+def video_files(source: Path) -> list[Path]:
+    """The file itself, or the videos in a folder; a folder of pictures is one video. Raises NotFound, InvalidInput."""
+    if not source.exists():
+        raise NotFound(f"there is no file {source}")
+    if source.is_file():
+        return [source]
+    inside = sorted(source.iterdir())
+    if not inside:
+        raise InvalidInput(f"the folder {source} is empty; put videos, or the pictures of one video, into it", "video")
+    return [path for path in inside if path.suffix.lower() in SUFFIXES] or [source]
+
+
+def keep(file: Path, store: Path) -> str:
+    """Copy a video into the folder of stored videos; its name there is the hash of its bytes.
+
+    Raises BackendError when it cannot be written; nothing half-copied is left under the name.
+    """
+    suffix = "" if file.is_dir() else file.suffix.lower()
+    name = f"{video_hash(file)[:32]}{suffix}"
+    target, partial = store / name, store / f"{name}.partial"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            return name
+        if file.is_dir():
+            shutil.copytree(file, partial, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(file, partial)
+        os.replace(partial, target)
+    except OSError as error:
+        raise BackendError(f"{file} cannot be stored in {store} ({error}); make room on the disk") from error
+    return name
+
+
+def windows_of(name: str, starts: NDArray[np.bool_], fps: float) -> list[Clip]:
+    """Windows of about three seconds side by side, from where each frame begins anew (n,); none goes over a cut."""
+    length = window_frames(fps)
+    edges = [*np.flatnonzero(starts).tolist(), len(starts)]
+    return [clip for first, stop in pairwise(edges) for clip in windows(name, first, stop, length)]

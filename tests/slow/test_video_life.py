@@ -1,0 +1,135 @@
+"""The life of a video model on a small generated scene: train, score, label, retrain, roll back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from keepfit.app.demo.plaza import Event, Plaza, render_plaza, write_sidecar
+from keepfit.app.project import Project
+from keepfit.data.snapshot import Split, open_snapshot
+from keepfit.errors import InvalidInput, SettingsError
+from keepfit.tasks.video.fit import VideoTask
+from keepfit.tasks.video.model import load
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the libraries that convert
+]
+
+SETTINGS = """\
+tracking = "local"
+
+[models.default]
+task = "video"
+
+[models.default.gate]
+floors = { auc = 0.1 }
+max_negative_flips = 1.0
+guard_margin = 1.0
+not_worse_margin = 1.0
+latency_ratio = 100
+
+[models.default.recipe.video]
+profile = "demo"
+steps = 30
+sequences = 16
+budget_minutes = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def lobby(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render_plaza(
+        tmp_path_factory.mktemp("video") / "lobby.mp4", 90, (), np.random.default_rng(0), size=(96, 72)
+    ).path
+
+
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Plaza:
+    event = Event("cart", 8.0, 6.0)
+    plaza = render_plaza(
+        tmp_path_factory.mktemp("clips") / "later.mp4", 24, (event,), np.random.default_rng(1), size=(96, 72)
+    )
+    write_sidecar(plaza)
+    return plaza
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, lobby: Path) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "keepfit.toml").write_text(SETTINGS, "utf-8")
+    home = Project(folder, environ={})
+    home.train(lobby)
+    return home
+
+
+def test_the_first_version_serves(project: Project) -> None:
+    assert project.champion() == 1
+    version = project.models()[-1]
+    assert 0 <= version.evaluation.metrics["auc"].value <= 1
+    card = (project.home.models / "default" / "1" / "card.md").read_text("utf-8")
+    assert "Area under the curve" in card
+    assert "One" not in card.splitlines()[0]
+
+
+def test_a_folder_is_scored_into_files_that_people_and_programs_read(
+    project: Project, eventful: Plaza, tmp_path: Path
+) -> None:
+    (eventful.path.parent / "broken.mp4").write_bytes(b"no video")
+    report = project.batch(eventful.path.parent, tmp_path / "out")
+    assert (report.rows, report.errors, report.frames) == (2, 1, eventful.frames)
+    lines = (tmp_path / "out" / "later.frames.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "frame,time_s,score,label"
+    assert len(lines) == eventful.frames + 1
+    found = json.loads((tmp_path / "out" / "later.segments.json").read_text("utf-8"))
+    assert found["schema"] == "keepfit.video.segments/1"
+    assert found["model"]["version"] == 1
+    assert "error" in json.loads((tmp_path / "out" / "broken.segments.json").read_text("utf-8"))
+    assert (tmp_path / "out" / "later.timeline.png").read_bytes().startswith(b"\x89PNG")
+    with av.open(str(tmp_path / "out" / "later.overlay.mp4")) as overlay:
+        assert sum(1 for _ in overlay.decode(video=0)) == eventful.frames
+
+
+def test_scoring_again_leaves_what_is_finished(project: Project, eventful: Plaza, tmp_path: Path) -> None:
+    project.batch(eventful.path, tmp_path / "out")
+    before = (tmp_path / "out" / "later.overlay.mp4").stat().st_mtime_ns
+    project.batch(eventful.path, tmp_path / "out")
+    assert (tmp_path / "out" / "later.overlay.mp4").stat().st_mtime_ns == before
+
+
+def test_the_answering_half_says_what_the_learning_half_says(project: Project) -> None:
+    folder = project.home.models / "default" / "1"
+    snapshot = open_snapshot(project.home.snapshots, project.store.get("default", "snapshot"))
+    rows = snapshot.rows(Split.TEST)
+    plain = [content for content, said in zip(rows.contents, rows.truth, strict=True) if said == "0"]
+    learnt, answering = VideoTask().load(folder), load(folder)
+    ours, theirs = (model.infer(model.prepare(plain)).scores for model in (learnt, answering))
+    assert np.array_equal(ours, theirs)
+    with pytest.raises(InvalidInput, match="synthetic"):
+        answering.infer(answering.prepare([rows.contents[-1]]))
+
+
+def test_a_labelled_video_measures_the_champion(project: Project, eventful: Plaza) -> None:
+    result = project.evaluate(eventful.path)
+    assert {"auc", "accuracy"} <= result["metrics"].keys()
+
+
+def test_nothing_of_a_text_recipe_is_passed_over(project: Project) -> None:
+    with pytest.raises(SettingsError, match="max_tokens"):
+        Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__MAX_TOKENS": "128"})
+
+
+def test_a_retraining_on_newer_video_is_gated_deployed_and_taken_back(project: Project, eventful: Plaza) -> None:
+    newer = render_plaza(project.folder / "newer.mp4", 90, (), np.random.default_rng(5), size=(96, 72), dusk=0.3)
+    result = project.train(newer.path)
+    assert result["deployed"], result["because"]
+    assert project.champion() == 2
+    project.rollback()
+    assert project.champion() == 1
+    assert [deployment.kind for deployment in project.history()] == ["rollback", "deploy", "deploy"]

@@ -1,0 +1,156 @@
+"""A video model without training, and a video for it: an untrained denoiser and the plain error detector."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from keepfit.engine.convert import export_fixed
+from keepfit.engine.openvino import OpenVinoEngine
+from keepfit.tasks.video import head as heads
+from keepfit.tasks.video import network
+from keepfit.tasks.video.features import CHANNELS, LEVELS, ErrorMaps
+from keepfit.tasks.video.model import FORMAT
+from keepfit.tasks.video.normality import UNCHANGED, usual
+from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.stream import PAST, Normal, Parts, Stream
+from keepfit.tasks.video.thresholding import block_maxima, calibrate
+from keepfit.tasks.video.timeline import LABELS
+
+FPS = 10
+SIZE = (64, 48)
+"""Width and height."""
+
+Images = NDArray[np.uint8]
+
+
+def plaza(frames: int, intruder: range = range(0)) -> Images:
+    """A still scene in which a small thing walks; the intruder is large, bright and fast: (frames, 48, 64)."""
+    width, height = SIZE
+    down, right = np.mgrid[0:height, 0:width]
+    images = np.repeat((90 + 20 * np.sin(down / 5) + right / 4).astype(np.uint8)[None], frames, axis=0)
+    for number, image in enumerate(images):
+        left = number % (width - 4)
+        image[30:36, left : left + 4] = 40
+        if number in intruder:
+            place = 7 * number % (width - 20)
+            image[6:26, place : place + 20] = 250 if number % 2 else 5
+    return images
+
+
+def write_video(path: Path, images: Images) -> Path:
+    """Encode pictures at FPS; the suffix of the path says in which container."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "6"})
+        stream.width, stream.height, stream.pix_fmt = images.shape[2], images.shape[1], "yuv420p"
+        stream.time_base = Fraction(1, FPS)
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, "gray").reformat(format="yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def picture(image: NDArray[np.uint8], kind: str = "png") -> bytes:
+    """One picture as a camera sends it: png (lossless) or mjpeg."""
+    codec = av.CodecContext.create(kind, "w")
+    codec.width, codec.height = image.shape[1], image.shape[0]
+    codec.pix_fmt = "gray" if kind == "png" else "yuvj420p"
+    codec.time_base = Fraction(1, FPS)
+    frame = av.VideoFrame.from_ndarray(image, "gray").reformat(format=codec.pix_fmt)
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
+def build(folder: Path, seed: int = 0) -> Path:
+    """A folder as the learning half leaves it."""
+    torch.manual_seed(seed)
+    normal_video = plaza(80)
+    preparation = Preparation(np.median(normal_video, axis=0).astype(np.uint8))
+    denoiser = _export_denoiser(folder / "ir" / "denoiser.xml", preparation)
+    maps = ErrorMaps(denoiser, preparation)
+    pictures = preparation.pictures(normal_video)
+    past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
+    normal = usual([UNCHANGED(maps.of(pictures, past))])
+    shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
+    head = _export_head(folder / "ir" / "head.xml", shape)
+    _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), normal_video)
+    return folder
+
+
+def other_version(base: Path, folder: Path, gain: float) -> Path:
+    """The same model with another head, so with other scores (the threshold is that of its own scores)."""
+    shutil.copytree(base, folder)
+    with np.load(folder / "scene.npz") as scene:
+        preparation, normal = Preparation(scene["background"]), Normal(scene["mean"], scene["spread"])
+    maps = ErrorMaps(OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32"), preparation)
+    shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
+    head = _export_head(folder / "ir" / "head.xml", shape, gain)
+    _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), plaza(80))
+    return folder
+
+
+def _export_denoiser(xml: Path, preparation: Preparation) -> OpenVinoEngine:
+    height, width = preparation.size
+    rng = np.random.default_rng(0)
+    example = {
+        "noisy": rng.standard_normal((2, 1, height, width), np.float32),
+        "past": rng.standard_normal((2, len(PAST), height, width), np.float32),
+        "known": np.array([0, 1], np.float32),
+        "sigma": np.array([0.5, 2], np.float32),
+        "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (2, 1)),
+    }
+    untrained = network.Denoiser(network.DenoiserShape((8, 8), 1)).eval()
+    export_fixed(untrained, xml, example, ("denoised",))
+    return OpenVinoEngine.load(xml, "fp32")
+
+
+def _export_head(xml: Path, shape: heads.HeadShape, gain: float | None = None) -> OpenVinoEngine:
+    head = heads.Head(shape).eval()
+    if gain is not None:
+        head.gain.data.fill_(gain)
+    memory = np.zeros((2, shape.places, shape.hidden), np.float32)
+    maps = np.random.default_rng(0).standard_normal((2, shape.channels, *shape.grid), np.float32)
+    example = {"maps": maps, "memory": memory, "cell": memory}
+    export_fixed(heads.Step(head), xml, example, ("cells", "memory_out", "cell_out"))
+    return OpenVinoEngine.load(xml, "fp32")
+
+
+def _finish(folder: Path, parts: Parts, images: Images) -> None:
+    """The threshold and the files, as the learning half writes them."""
+    starts = np.zeros(len(images), np.bool_)
+    starts[0] = True
+    scores = Stream(parts).push(images, starts).scores
+    threshold = calibrate(scores, FPS, starts)
+    np.savez(
+        folder / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
+        spread=parts.normal.spread, maxima=block_maxima(scores, FPS, starts),
+    )  # fmt: skip
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "task": "video",
+        "load": "keepfit.tasks.video.model:load",
+        "labels": list(LABELS),
+        "columns": ["video"],
+        "threshold": asdict(threshold),
+        "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
+        "fps": float(FPS),
+        "long_side": 384,
+        "memory": list(parts.memory),
+        "precision": "fp32",
+        "levels": [str(level) for level in LEVELS],
+        "snapshot": "none",
+        "recipe": {},
+        "denoiser": {},
+        "head": {"kind": "none"},
+    }
+    (folder / "model.json").write_text(json.dumps(values), "utf-8")

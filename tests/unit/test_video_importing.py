@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from keepfit.data.snapshot import Split, open_snapshot
+from keepfit.errors import InvalidInput, NotFound
+from keepfit.tasks.video.clips import Clip
+from keepfit.tasks.video.importing import import_video
+from keepfit.tasks.video.material import gather
+from keepfit.tasks.video.stored import keep
+
+
+def video(path: Path, frames: int, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
+    """A disc that walks over a textured ground."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(90, 130, size, dtype=np.uint8)
+    rows, columns = np.indices(size)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = size[1], size[0], "yuv420p"
+        stream.options = {"crf": "10"}
+        for i in range(frames):
+            image = ground.copy()
+            image[(rows - size[0] // 2) ** 2 + (columns - (i * 2) % size[1]) ** 2 < 30] = 230
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_an_unlabelled_video_is_divided_in_time_with_gaps(tmp_path: Path) -> None:
+    snapshot, report = import_video(tmp_path / "state" / "snapshots", video(tmp_path / "lobby.mp4", 640))
+    clips = {split: sorted(c.first for c in map(Clip.parse, snapshot.rows(split).contents)) for split in Split}
+    assert max(clips[Split.TRAIN]) + 64 <= min(clips[Split.VALIDATION])
+    assert max(clips[Split.VALIDATION]) + 64 <= min(clips[Split.TEST])
+    assert set(snapshot.rows(Split.TRAIN).truth) == {"0"}
+    assert report.videos[0].frames == 640
+    assert "nothing is labelled" in report.as_text()
+
+
+def test_the_test_part_of_an_unlabelled_video_gets_synthetic_events(tmp_path: Path) -> None:
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", video(tmp_path / "lobby.mp4", 640))
+    rows = snapshot.rows(Split.TEST)
+    events = [clip for clip, said in zip(map(Clip.parse, rows.contents), rows.truth, strict=True) if said == "1"]
+    assert len(events) >= 16
+    assert all(clip.family for clip in events)
+    assert all(Clip.parse(c).family is None for c, s in zip(rows.contents, rows.truth, strict=True) if s == "0")
+
+
+def test_importing_again_gives_the_same_snapshot(tmp_path: Path) -> None:
+    source = video(tmp_path / "lobby.mp4", 640)
+    first, _ = import_video(tmp_path / "state" / "snapshots", source)
+    again, _ = import_video(tmp_path / "state" / "snapshots", source)
+    assert again.id == first.id == open_snapshot(tmp_path / "state" / "snapshots", first.id).id
+    assert len(list((tmp_path / "state" / "videos").iterdir())) == 1
+
+
+def test_a_sidecar_names_clips_and_events(tmp_path: Path) -> None:
+    source = video(tmp_path / "walk.mp4", 640)
+    clips = [
+        {"name": "a", "first": 0, "frames": 320, "anomaly_frames": []},
+        {"name": "b", "first": 320, "frames": 320, "anomaly_frames": [[100, 110]]},
+    ]
+    source.with_suffix(".json").write_text(json.dumps({"fps": 10, "clips": clips}), "utf-8")
+    snapshot, report = import_video(tmp_path / "state" / "snapshots", source)
+    marked = [
+        Clip.parse(content)
+        for split in Split
+        for content, said in zip(snapshot.rows(split).contents, snapshot.rows(split).truth, strict=True)
+        if said == "1"
+    ]
+    assert marked
+    assert all(clip.first <= 430 and clip.stop > 420 for clip in marked)
+    assert report.videos[0].anomalous == 11
+    assert report.videos[0].cuts == 1
+
+
+def test_labelled_videos_are_divided_as_wholes(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(8):
+        video(folder / f"c{number}.mp4", 96, seed=number)
+    lines = ["video,start,end,label", *(f"c{n}.mp4,,,0" for n in range(6)), "c6.mp4,2,4,1", "c7.mp4,1,3,1"]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(lines), "utf-8")
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", folder, labels)
+    where = [{Clip.parse(c).name for c in snapshot.rows(split).contents} for split in Split]
+    assert not where[0] & where[1]
+    assert not where[0] & where[2]
+    assert not where[1] & where[2]
+    assert sum(snapshot.rows(split).truth.count("1") for split in Split) >= 2
+
+
+def test_labels_of_a_video_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,start,end,label\nother.mp4,1,2,1\n", "utf-8")
+    with pytest.raises(InvalidInput, match=r"other\.mp4"):
+        import_video(tmp_path / "state" / "snapshots", video(tmp_path / "lobby.mp4", 40), labels)
+
+
+def test_a_short_video_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="too short to learn from"):
+        import_video(tmp_path / "state" / "snapshots", video(tmp_path / "lobby.mp4", 60))
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no file"):
+        import_video(tmp_path / "state" / "snapshots", tmp_path / "none.mp4")
+
+
+def test_neighbouring_windows_are_decoded_as_one_stretch(tmp_path: Path) -> None:
+    name = keep(video(tmp_path / "lobby.mp4", 60), tmp_path / "videos")
+    clips = [Clip(name, 0, 20), Clip(name, 20, 40), Clip(name, 45, 60)]
+    material = gather(clips, tmp_path / "videos", 384, tmp_path / "work" / "part.raw")
+    assert material.windows == ((0, 20), (20, 40), (40, 55))
+    assert np.flatnonzero(material.starts).tolist() == [0, 40]
+    assert material.images.shape == (55, 48, 64)
+    alone = gather([Clip(name, 20, 40)], tmp_path / "videos", 384, tmp_path / "work" / "other.raw")
+    assert np.array_equal(alone.images, material.images[20:40])
+
+
+def test_a_clip_beyond_its_video_is_said(tmp_path: Path) -> None:
+    name = keep(video(tmp_path / "lobby.mp4", 30), tmp_path / "videos")
+    with pytest.raises(InvalidInput, match="fewer frames"):
+        gather([Clip(name, 0, 40)], tmp_path / "videos", 384, tmp_path / "part.raw")
+
+
+def test_videos_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    names = [
+        keep(video(tmp_path / "a.mp4", 20), tmp_path / "videos"),
+        keep(video(tmp_path / "b.mp4", 20, size=(64, 64)), tmp_path / "videos"),
+    ]
+    with pytest.raises(InvalidInput, match="one size"):
+        gather([Clip(name, 0, 20) for name in names], tmp_path / "videos", 384, tmp_path / "part.raw")
