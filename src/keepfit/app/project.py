@@ -270,13 +270,15 @@ class Project:
 
     def as_test(self, data: Path) -> Snapshot:
         """A labelled file as a snapshot of its own."""
-        return self.imported(data)[0]
+        return self.imported(data, judging=True)[0]
 
-    def imported(self, data: Path, labels: Path | None = None, remembered: bool = True) -> tuple[Snapshot, Any]:
+    def imported(
+        self, data: Path, labels: Path | None = None, remembered: bool = True, judging: bool = False
+    ) -> tuple[Snapshot, Any]:
         """Data of the task's kind as a snapshot, with its report. Raises SettingsError for labels that nobody reads."""
         if self.settings.task in IMPORTERS:
-            side = self.settings.recipe.video.long_side
-            made: tuple[Snapshot, Any] = named(IMPORTERS[self.settings.task])(self.home.snapshots, data, labels, side)
+            side, load_videos = self.settings.recipe.video.long_side, named(IMPORTERS[self.settings.task])
+            made: tuple[Snapshot, Any] = load_videos(self.home.snapshots, data, labels, side, judging)
             return made
         if labels is not None:
             raise SettingsError('a table has its labels in a column; give one file, or set task = "video"')

@@ -26,6 +26,7 @@ from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.card import card
 from keepfit.tasks.video.clips import Clip, names_clip, videos_near
 from keepfit.tasks.video.features import CHANNELS, LEVELS, ErrorMaps
+from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
 from keepfit.tasks.video.normality import UNCHANGED, usual
@@ -325,7 +326,7 @@ class _Fit:
                 for i in range(0, len(material), step)
             ]
         )
-        fps = float(self.snapshot.lineage["fps"])
+        fps = self._rate()
         threshold = calibrate(scores, fps, material.starts, self.video.alarms_per_day)
         _save(
             self.draft / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
@@ -350,6 +351,11 @@ class _Fit:
         }
         (self.draft / "card.md").write_text(card(values), "utf-8")
         (self.draft / "model.json").write_text(json.dumps(values, indent=1), "utf-8")
+
+    def _rate(self) -> float:
+        """Frames a second: the median of the videos that the threshold is chosen from."""
+        names = {Clip.parse(content).name for content in self.snapshot.rows(Split.VALIDATION).contents}
+        return float(np.median([facts(self.videos / name).fps for name in names]))
 
     def _part(self, low: float, high: float) -> Report:
         """A report whose progress is a part of the whole."""

@@ -51,14 +51,14 @@ class Stored:
 
 
 def import_video(
-    snapshots: Path, source: Path, labels: Path | None = None, long_side: int = 384,
+    snapshots: Path, source: Path, labels: Path | None = None, long_side: int = 384, judging: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Snapshot, VideoReport]:  # fmt: skip
     """Store the videos of a file or a folder and make them a snapshot; `labels` is a CSV (video, start, end, label).
 
     Without labels everything counts as normal, the parts follow one another in time with a window between them, and
-    the test part gets windows with synthetic events. Labelled videos are divided as wholes. Raises InvalidInput when
-    there is nothing to learn from, BackendError when a video cannot be stored.
+    the test part gets windows with synthetic events. Labelled videos are divided as wholes. `judging`: everything is
+    test. Raises InvalidInput when there is nothing to learn from, BackendError when a video cannot be stored.
     """
     files = video_files(source)
     known = {} if labels is None else read_labels(labels)
@@ -66,9 +66,12 @@ def import_video(
     store = snapshots.parent / FOLDER
     videos = [_look_through(keep(file, store), file, known, long_side, progress) for file in files]
     labelled = any(video.truth is not None for video in videos)
-    rows = by_video(videos) if labelled and len(videos) > 1 else by_time(videos, labelled)
+    if judging:
+        rows = to_judge(videos, labelled)
+    else:
+        rows = by_video(videos) if labelled and len(videos) > 1 else by_time(videos, labelled)
     report = _report(source, videos, rows)
-    if report.problems:
+    if report.problems and not judging:
         raise InvalidInput(f"{source.name} cannot be learnt from: {'; '.join(report.problems)}", "video")
     lineage = {
         "kind": "import",
@@ -105,6 +108,16 @@ def _check_labels(known: Mapping[str, Labels], files: Sequence[Path]) -> None:
     strange = sorted(set(known) - names)
     if strange:
         raise InvalidInput(f"the labels name a video {strange[0]!r} that is not there; correct the name", "video")
+
+
+def to_judge(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
+    """Every window in the test part."""
+    rows = [
+        row(video, clip, Split.TEST)
+        for video in videos
+        for clip in windows_of(video.name, video.starts, video.fps)
+    ]  # fmt: skip
+    return rows if labelled else [*rows, *with_events(rows)]
 
 
 def by_time(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
