@@ -73,10 +73,33 @@ def test_a_sidecar_names_clips_and_events(tmp_path: Path) -> None:
         for content, said in zip(snapshot.rows(split).contents, snapshot.rows(split).truth, strict=True)
         if said == "1"
     ]
-    assert marked
-    assert all(clip.first <= 430 and clip.stop > 420 for clip in marked)
+    real = [clip for clip in marked if clip.family is None]
+    assert real
+    assert all(clip.first <= 430 and clip.stop > 420 for clip in real)
     assert report.videos[0].anomalous == 11
     assert report.videos[0].cuts == 1
+
+
+def test_a_test_part_without_a_labelled_event_gets_synthetic_ones(tmp_path: Path) -> None:
+    source = video(tmp_path / "walk.mp4", 640)
+    clips = [{"name": "a", "first": 0, "frames": 640, "anomaly_frames": [[100, 110]]}]
+    source.with_suffix(".json").write_text(json.dumps({"fps": 10, "clips": clips}), "utf-8")
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", source)
+    assert "1" in snapshot.rows(Split.TEST).truth
+
+
+def test_everything_is_test_when_a_model_is_to_be_judged(tmp_path: Path) -> None:
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", video(tmp_path / "short.mp4", 64), judging=True)
+    assert not len(snapshot.rows(Split.TRAIN))
+    assert set(snapshot.rows(Split.TEST).truth) == {"0", "1"}
+
+
+def test_a_folder_without_videos_or_pictures_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "project" / ".keepfit" / "videos").mkdir(parents=True)
+    (tmp_path / "project" / "keepfit.toml").write_text("", "utf-8")
+    with pytest.raises(InvalidInput, match="neither videos nor pictures"):
+        import_video(tmp_path / "project" / ".keepfit" / "snapshots", tmp_path / "project")
+    assert not list((tmp_path / "project" / ".keepfit" / "videos").iterdir())
 
 
 def test_labelled_videos_are_divided_as_wholes(tmp_path: Path) -> None:

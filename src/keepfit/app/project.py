@@ -31,6 +31,7 @@ from keepfit.app.wiring import (
     open_registry,
     open_store,
     recipe,
+    version_folder,
 )
 from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
 from keepfit.data.columns import Columns
@@ -254,7 +255,11 @@ class Project:
         """The champion's numbers on a labelled file."""
         number = self.champion()
         snapshot = self.as_test(data)
-        judged = judge(answering_half(self.home, self.model)(number), snapshot.rows())
+        if self.settings.task in IMPORTERS:  # only the learning half can render the events of an unlabelled video
+            model = learning_half(self.settings.task).load(version_folder(self.home, self.model, number))
+        else:
+            model = answering_half(self.home, self.model)(number)
+        judged = judge(model, snapshot.rows())
         own = self.retraining(self.model).plan.metrics(judged.labels)
         return {"version": number, **evaluate(judged, snapshot.id, Split.TEST, own).to_json()}
 

@@ -220,6 +220,7 @@ class ModelSettings(Section):
         if self.task == "video":
             foreign = [f"recipe.{name}" for name in sorted(self.recipe.model_fields_set - OF_VIDEO)]
             foreign += [f"gate.{name}" for name in sorted(self.gate.model_fields_set & OF_TEXT_GATES)]
+            foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
         else:
             foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
@@ -232,6 +233,8 @@ VIDEO_FLOOR = 0.6
 """Area under the curve on the test windows that a video model needs, unless set."""
 OF_VIDEO = frozenset({"precision", "inference", "seed", "video"})
 """What a video model heeds of `[models.NAME.recipe]`."""
+OF_TABLES = frozenset({"folder", "recent_share"})
+"""Of `[models.NAME.watch]`: files that appear are read as tables, and a video's windows have no weights."""
 OF_TEXT_GATES = frozenset({"must_hold", "invariances", "names"})
 
 

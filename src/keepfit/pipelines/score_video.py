@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ def score_videos(
     video could not be scored. Raises NotFound without a source, BackendError when the folder cannot be written.
     """
     files = video_files(source)
+    if source.is_dir() and source.resolve() == target.resolve():
+        raise InvalidInput(f"the outputs would lie among the videos of {source}; choose another folder", "output")
+    stems = Counter(file.stem for file in files)
+    if (twice := next((stem for stem, n in stems.items() if n > 1), None)) is not None:
+        raise InvalidInput(
+            f"two videos are called {twice!r}, so their outputs would be one; rename one of them", "input"
+        )
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

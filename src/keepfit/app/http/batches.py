@@ -21,6 +21,8 @@ KINDS = re.compile(r"\.(csv|tsv|jsonl|parquet)(\.gz)?$", re.IGNORECASE)
 
 def add_batch(call: Call, form: BatchForm) -> Any:
     """Hand in a file; the worker answers each row. Ask for the job by its id."""
+    if call.served.task == "video":
+        raise Refused("this model is of video: send a clip to POST /predict, or use `keepfit batch CLIPS OUT`")
     suffix = suffix_of(form.file.filename or "")
     job_id = new_id()
     folder = call.service.batches / job_id
@@ -54,7 +56,7 @@ def batch_output(call: Call, id: str) -> Response:
 
 
 ROUTES = (
-    Route("post", "/batches", add_batch, "predict", JobOut, status=202, form=BatchForm, errors=(413, 415)),
+    Route("post", "/batches", add_batch, "predict", JobOut, status=202, form=BatchForm, errors=(409, 413, 415)),
     Route("get", "/batches/<id>", batch, "predict", JobOut),
     Route("get", "/batches/<id>/output", batch_output, "predict", errors=(409,),
           media={"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}),

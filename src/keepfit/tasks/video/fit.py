@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 EARNED = 0.005
 """What the head must gain in area over the plain errors, on families that it has not seen, to be taken."""
 MOST_SCENE_FRAMES = 600
+BLOCK, MOST_NORMAL = 64, 3_000
+"""Frames that are in memory together, and those of one stretch that tell what errors are usual."""
 
 Settings = dict[str, Any]
 
@@ -93,7 +95,9 @@ class Divided:
 
 def divide(train: Rows, validation: Rows) -> Divided:
     """Normal train windows in order of file and time, the last for the head. Raises InvalidInput for too few."""
+    life = {content for content, new in zip(train.contents, train.fresh, strict=True) if new}
     plain = [clip for clip in _clips(train, anomalous=False) if clip.family is None]
+    plain.sort(key=lambda clip: str(clip) not in life)  # the end stays that of the video it began with
     events = [clip for clip in _clips(train, anomalous=True) if clip.family is None]
     count = max(2, round(HEAD_SHARE * len(plain)))
     if len(plain) < FEWEST_WINDOWS:
@@ -130,6 +134,9 @@ class _Fit:
         folder = self.workdir / "model"
         if (folder / "model.json").is_file():
             return folder
+        if (self.draft / "model.json").is_file():
+            return self._hand_over(folder)
+        self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
         divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
         parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
         preparation = self._scene(parts["fit"])
@@ -142,6 +149,10 @@ class _Fit:
         shape = heads.HeadShape.from_json(head["shape"])
         answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
         self._finish(parts["calibrate"], answer, {"denoiser": trained, "head": head})
+        return self._hand_over(folder)
+
+    def _hand_over(self, folder: Path) -> Path:
+        """The finished draft under its name; model.json was its last file."""
         self._clear()
         shutil.rmtree(folder, ignore_errors=True)
         self.draft.rename(folder)
@@ -221,8 +232,7 @@ class _Fit:
         file = self.draft / "normal.npz"
         if not file.is_file():
             extractor = sequences.Extractor(preparation, maps, UNCHANGED)
-            stretches = [s for s in material.stretches() if len(s) > sequences.RUN_UP]
-            found = usual([extractor.raw(s)[sequences.RUN_UP :] for s in stretches])
+            found = usual(extractor.raw(block)[sequences.RUN_UP :] for block in blocks_of(material.stretches()))
             _save(file, mean=found.mean, spread=found.spread)
         with np.load(file, allow_pickle=False) as kept:
             return Normal(kept["mean"], kept["spread"])
@@ -350,7 +360,9 @@ class _Fit:
             **about,
         }
         (self.draft / "card.md").write_text(card(values), "utf-8")
-        (self.draft / "model.json").write_text(json.dumps(values, indent=1), "utf-8")
+        partial = self.draft / "model.partial"
+        partial.write_text(json.dumps(values, indent=1), "utf-8")
+        partial.replace(self.draft / "model.json")
 
     def _rate(self) -> float:
         """Frames a second: the median of the videos that the threshold is chosen from."""
@@ -372,6 +384,13 @@ class _Fit:
         for file in (*self.draft.glob("*.raw"), *self.draft.glob("*.json"), self.draft / "normal.npz"):
             if file.name != "model.json":
                 file.unlink(missing_ok=True)
+
+
+def blocks_of(stretches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Pieces of some frames with the run-up that their past needs, so that an hour of video fits the memory."""
+    for stretch in stretches:
+        for first in range(sequences.RUN_UP, min(len(stretch), MOST_NORMAL), BLOCK):
+            yield stretch[first - sequences.RUN_UP : first + BLOCK]
 
 
 def _plain(shape: heads.HeadShape) -> heads.Head:

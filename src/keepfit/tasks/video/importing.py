@@ -27,6 +27,8 @@ SHARES = (0.15, 0.10)
 """Of calibration and test; the rest is learnt from."""
 LABELLED_SHARES = (0.2, 0.2)
 """Of test and calibration among labelled videos."""
+SHORTEST_EVENT = 16
+"""Frames that a window needs for an event to be put into it."""
 EVENTS = 16
 """Test windows with a synthetic event, at least, where nothing is labelled."""
 
@@ -117,7 +119,7 @@ def to_judge(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
         for video in videos
         for clip in windows_of(video.name, video.starts, video.fps)
     ]  # fmt: skip
-    return rows if labelled else [*rows, *with_events(rows)]
+    return rows if labelled and has_events(rows) else [*rows, *with_events(rows)]
 
 
 def by_time(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
@@ -131,7 +133,12 @@ def by_time(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
         if rows and split is not rows[-1].split and clip.follows(Clip.parse(rows[-1].content)):
             continue  # the gap: what lies beside a part must not have been learnt in it
         rows.append(row(video, clip, split))
-    return rows if labelled else [*rows, *with_events(rows)]
+    return rows if labelled and has_events(rows) else [*rows, *with_events(rows)]
+
+
+def has_events(rows: Sequence[SnapshotRow]) -> bool:
+    """Whether a labelled event lies in the test part; a model cannot be judged on normal life alone."""
+    return any(one.split is Split.TEST and one.label == ANOMALY for one in rows)
 
 
 def by_video(videos: Sequence[Stored]) -> list[SnapshotRow]:
@@ -147,7 +154,7 @@ def by_video(videos: Sequence[Stored]) -> list[SnapshotRow]:
             split = _part_at((seen + len(video.starts) / 2) / total)
             rows += [row(video, clip, split) for clip in windows_of(video.name, video.starts, video.fps)]
             seen += len(video.starts)
-    return rows
+    return rows if has_events(rows) else [*rows, *with_events(rows)]
 
 
 def _part_at(share: float) -> Split:
@@ -165,7 +172,7 @@ def row(video: Stored, clip: Clip, split: Split) -> SnapshotRow:
 
 def with_events(rows: Sequence[SnapshotRow]) -> list[SnapshotRow]:
     """Copies of the test windows with a synthetic event, each family in turn."""
-    tested = [one for one in rows if one.split is Split.TEST]
+    tested = [one for one in rows if one.split is Split.TEST and len(Clip.parse(one.content)) >= SHORTEST_EVENT]
     count = max(EVENTS, len(tested)) if tested else 0
     made = []
     for number in range(count):

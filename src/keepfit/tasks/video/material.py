@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.video.clips import Clip
 from keepfit.tasks.video.frames import read_frames
+from keepfit.tasks.video.model import cut_finder
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
     try:
         with target.open("wb") as file:
             for run in runs(clips):
-                begun = len(starts)
+                begun, is_start = len(starts), cut_finder()
                 windows += [(begun + clip.first - run[0].first, begun + clip.stop - run[0].first) for clip in run]
                 for frame in read_frames(videos / run[0].name, long_side, run[0].first, run[-1].stop):
                     size = size or frame.image.shape
@@ -66,7 +67,7 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
                             "video",
                         )
                     file.write(frame.image.tobytes())
-                    starts.append(frame.start)
+                    starts.append(is_start(frame))
                 if len(starts) < windows[-1][1]:
                     raise InvalidInput(f"{run[-1]} has fewer frames than it names; import the video again", "video")
     except OSError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput, NotFound
 from keepfit.tasks.video.clips import Clip, window_frames, windows
-from keepfit.tasks.video.frames import video_hash
+from keepfit.tasks.video.frames import PICTURES, video_hash
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".avi", ".mkv", ".mov", ".gif", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
 
@@ -23,10 +23,11 @@ def video_files(source: Path) -> list[Path]:
         raise NotFound(f"there is no file {source}")
     if source.is_file():
         return [source]
-    inside = sorted(source.iterdir())
-    if not inside:
-        raise InvalidInput(f"the folder {source} is empty; put videos, or the pictures of one video, into it", "video")
-    return [path for path in inside if path.suffix.lower() in SUFFIXES] or [source]
+    inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    videos = [path for path in inside if path.suffix.lower() in SUFFIXES]
+    if not videos and not any(path.suffix.lower() in PICTURES for path in inside):
+        raise InvalidInput(f"the folder {source} holds neither videos nor pictures; name another one", "video")
+    return videos or [source]
 
 
 def keep(file: Path, store: Path) -> str:
@@ -42,7 +43,9 @@ def keep(file: Path, store: Path) -> str:
         if target.exists():
             return name
         if file.is_dir():
-            shutil.copytree(file, partial, dirs_exist_ok=True)
+            partial.mkdir(exist_ok=True)
+            for picture in sorted(path for path in file.iterdir() if path.suffix.lower() in PICTURES):
+                shutil.copyfile(picture, partial / picture.name)
         else:
             shutil.copyfile(file, partial)
         os.replace(partial, target)
