@@ -32,7 +32,7 @@ SHORT = Plan(
     seconds=120.0,
     size=(96, 72),
     events=(Event("dropped", 113.5, 1.5), Event("rider", 115.5, 3.0)),
-    steps=30,
+    steps=12,
     sequences=16,
     floor=0.1,
 )
@@ -80,8 +80,8 @@ def test_everything_is_written_and_the_page_holds_its_pictures(result: Mapping[s
 
 
 def test_a_video_without_truth_is_told_without_areas(tmp_path: Path) -> None:
-    video = render_plaza(tmp_path / "lobby.mp4", 90, (), np.random.default_rng(0), size=(96, 72)).path
-    result = run(tmp_path / "out", video, True, replace(SHORT, steps=20))
+    video = render_plaza(tmp_path / "lobby.mp4", 80, (), np.random.default_rng(0), size=(64, 48)).path
+    result = run(tmp_path / "out", video, True, replace(SHORT, steps=8))
     assert result["ok"]
     unknown = ("frame_auc", "frame_auc_one_line", "events", "events_found", "false_alarm_segments")
     assert all(result[name] is None for name in unknown)

@@ -134,6 +134,8 @@ def test_a_version_from_newer_video_is_judged_promoted_and_taken_back(project: P
     assert any("auc" in reason for reason in verdict.because)
     project.promote(2)
     assert project.champion() == 2
+    for deployment in project.history():  # as a server notes it
+        project.store.applied(deployment.id, "server", project.home.clock.now())
     project.rollback()
     assert project.champion() == 1
     assert project.history()[0].kind == "rollback"

@@ -163,10 +163,13 @@ def play(project: Project, port: int, worlds: Worlds, stage: Stage, story: Story
 
 def ready(port: int) -> bool:
     """Does the server answer?"""
+    client = Client(port)
     try:
-        return Client(port).call("GET", "/health/ready")[0] == 200
+        return client.call("GET", "/health/ready")[0] == 200
     except OSError:
         return False
+    finally:
+        client.close()
 
 
 def until(condition: Callable[[], object], seconds: float, words: str) -> None:

@@ -51,9 +51,14 @@ class Client:
             answer = self._connection.getresponse()
             return answer.status, json.loads(answer.read() or b"null")
         except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connection; the next call makes another."""
+        if self._connection is not None:
             self._connection.close()
             self._connection = None
-            raise
 
 
 @dataclass

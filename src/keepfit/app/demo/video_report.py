@@ -234,9 +234,13 @@ def judgement(result: Mapping[str, Any]) -> str:
     found += f"{wrong} segment{'' if wrong == 1 else 's'} of alarm lie{'s' if wrong == 1 else ''} outside every event."
     if result["frame_auc"] is None:
         return f"{found} The last quarter does not hold both normal and anomalous frames, so there is no area."
+    better = (
+        "" if result["frame_auc"] > result["frame_auc_one_line"] else " So the model is not worth its training here."
+    )
     return (
         f"{found} Area under the ROC curve of frames on the last quarter, raw and causal: {result['frame_auc']:.3f}; "
-        f"the best box of a frame difference, one line that learns nothing, has {result['frame_auc_one_line']:.3f}."
+        f"the largest box of a frame difference, one line that learns nothing, has {result['frame_auc_one_line']:.3f}."
+        f"{better}"
     )
 
 
