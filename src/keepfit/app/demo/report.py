@@ -96,7 +96,7 @@ img{{width:100%}}table{{border-collapse:collapse;margin:1rem 0}}th,td{{text-alig
 border-bottom:1px solid #ddd;vertical-align:top;white-space:pre-line}}</style>
 <h1>keepfit: a classifier that stays fit</h1>
 <p>A model was trained, served over HTTP under steady load and watched. The world changed, the label queue was answered
-late, the alarm was raised, a new version was trained beside the traffic, proved that it is better, and took over.</p>
+late, and what followed is told below.</p>
 <img alt="Accuracy over time" src="data:image/png;base64,{image}">
 <h2>What happened</h2><table>{story}</table>
 <h2>The numbers</h2><table>{rows}</table></html>
