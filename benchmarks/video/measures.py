@@ -19,6 +19,7 @@ from sklearn import metrics
 from benchmarks.video.intervals import Estimate, Measure, clip_bootstrap, per_frame
 from benchmarks.video.regions import Regions
 from keepfit.errors import InvalidInput
+from keepfit.metrics import area
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -44,17 +45,15 @@ MEANING = {
 
 
 def auc(scores: Array, truth: Array) -> float:
-    """Area under the ROC curve by ranks (Mann-Whitney), ties count half.
+    """Area under the ROC curve, ties count half; not a number where there is one class only.
 
     The same number as sklearn's roc_auc_score in a tenth of its time, for a bootstrap asks a thousand times.
     """
     positive = _binary(scores, truth)
-    found, others = int(positive.sum()), int((~positive).sum())
-    if not found or not others:
+    if positive.all() or not positive.any():
         return math.nan
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return float((ranks[positive].sum() - found * (found + 1) / 2) / (found * others))
+    values = np.asarray(scores)
+    return area(values[positive], values[~positive])
 
 
 def micro(scores: Array, truth: Array, clips: Array | None = None) -> float:

@@ -159,12 +159,21 @@ def auc(truth: Ints, scores: Floats) -> float:
     >>> auc(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
     1.0
     """
-    of = scores[:, -1]
-    positive, negative = of[truth == scores.shape[1] - 1], np.sort(of[truth != scores.shape[1] - 1])
+    last = truth == scores.shape[1] - 1
+    return area(scores[last, -1], scores[~last, -1])
+
+
+def area(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
+    """The chance that a positive has the higher score, ties half; 0.5 when either is empty.
+
+    >>> area(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
+    0.875
+    """
     if not len(positive) or not len(negative):
         return 0.5
-    below = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
-    return float(below.mean() / (2 * len(negative)))
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
+    return float(below.mean() / (2 * len(ordered)))
 
 
 def log_loss(truth: Ints, scores: Floats) -> float:

@@ -8,9 +8,9 @@ import torch
 
 from keepfit.engine.convert import export_fixed
 from keepfit.engine.openvino import OpenVinoEngine
-from keepfit.tasks.video import head as heads
+from keepfit.tasks.video import weights
 from keepfit.tasks.video.head import KINDS, Head, HeadShape, Kind, Step, frame_logit, head_loss
-from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, load, save, weighted_huber
+from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, weighted_huber
 from keepfit.tasks.video.stream import frame_logits
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that convert
@@ -63,8 +63,8 @@ def test_the_average_answers_and_follows_the_weights() -> None:
 
 def test_weights_survive_the_disk(tmp_path: Path) -> None:
     network = Denoiser(SHAPE).eval()
-    save(network, tmp_path / "denoiser.safetensors")
-    again = load(tmp_path / "denoiser.safetensors", DenoiserShape.from_json(SHAPE.to_json()))
+    weights.save(network, tmp_path / "denoiser.safetensors")
+    again = weights.load(Denoiser(DenoiserShape.from_json(SHAPE.to_json())), tmp_path / "denoiser.safetensors")
     assert torch.equal(network(**inputs())["denoised"], again(**inputs())["denoised"])
 
 
@@ -116,8 +116,8 @@ def test_the_heads_memory_makes_it_causal() -> None:
 
 def test_a_head_survives_the_disk(tmp_path: Path) -> None:
     head, maps = Head(HeadShape(4, GRID)).eval(), torch.randn(1, 3, 4, *GRID)
-    heads.save(head, tmp_path / "head.safetensors")
-    again = heads.load(tmp_path / "head.safetensors", HeadShape.from_json(head.shape.to_json()))
+    weights.save(head, tmp_path / "head.safetensors")
+    again = weights.load(Head(HeadShape.from_json(head.shape.to_json())), tmp_path / "head.safetensors")
     assert torch.equal(head(maps)["frames"], again(maps)["frames"])
 
 

@@ -12,9 +12,7 @@ from keepfit.errors import InvalidInput
 from keepfit.tasks.video.scene import (
     CameraWatch,
     CutDetector,
-    RunningBackground,
     median_background,
-    picture_measures,
     shift_between,
 )
 
@@ -84,30 +82,6 @@ def test_a_background_of_nothing_or_of_two_sizes_is_refused() -> None:
         median_background([])
     with pytest.raises(InvalidInput, match="one size"):
         median_background([place(1), place(1)[:50]])
-
-
-def test_the_running_background_follows_the_light_in_small_steps_and_settles() -> None:
-    background = RunningBackground(np.full((4, 4), 100, np.uint8), rate=0.5)
-    brighter = np.full((4, 4), 103, np.uint8)
-    background.update(brighter)
-    assert background.picture.dtype == np.float32
-    assert (background.picture == 100.5).all()
-    for _ in range(20):
-        background.update(brighter)
-    assert (background.picture == 103).all(), "it does not swing around the goal"
-
-
-def test_what_passes_leaves_no_trace_and_what_alarms_is_not_learnt() -> None:
-    background = RunningBackground(place(1), rate=1.0)
-    for frame in walk(120, noise=0):
-        background.update(frame)
-    assert np.abs(background.picture - place(1)).max() < 30
-    calm = np.ones((HEIGHT, WIDTH), np.bool_)
-    calm[:, :64] = False
-    background = RunningBackground(place(1))
-    background.update(np.full((HEIGHT, WIDTH), 255, np.uint8), calm)
-    assert (background.picture[:, :64] == place(1)[:, :64]).all()
-    assert (background.picture[:, 64:] > place(1)[:, 64:]).all()
 
 
 @pytest.mark.parametrize(("speed", "size"), [(1, 24), (4, 24), (15, 40)])
@@ -196,19 +170,3 @@ def test_another_view_and_darkness_are_not_recognised() -> None:
         assert watch.unrecognised
         watch.check(place(1))
         assert not watch.unrecognised
-
-
-def test_the_measures_of_a_picture_say_what_they_are_named() -> None:
-    image, half = place(1), place(1) // 2
-    blurred = (sum(np.roll(image.astype(int), shift, axis) for shift in (-1, 0, 1) for axis in (0, 1)) // 6).astype(
-        np.uint8
-    )
-    plain = picture_measures(image, None)
-    assert plain["motion"] == 0
-    assert picture_measures(half, None)["brightness"] == pytest.approx(plain["brightness"] / 2, abs=0.01)
-    assert picture_measures(half, None)["contrast"] == pytest.approx(plain["contrast"] / 2, abs=0.01)
-    assert picture_measures(blurred, None)["sharpness"] < plain["sharpness"] / 2
-    changed = image.copy()
-    changed[: HEIGHT // 4] ^= 0x80
-    assert picture_measures(changed, image)["motion"] == pytest.approx(0.25)
-    assert set(picture_measures(np.zeros((16, 16), np.uint8), None).values()) == {0.0}

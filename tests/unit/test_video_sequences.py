@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from keepfit.metrics import area
 from keepfit.tasks.video.head import Head, HeadShape, head_loss
-from keepfit.tasks.video.head_training import area, areas, parted
+from keepfit.tasks.video.head_training import areas, parted
 from keepfit.tasks.video.sequences import (
     LENGTH,
     REAL,

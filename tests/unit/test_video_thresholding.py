@@ -18,7 +18,6 @@ from keepfit.tasks.video.thresholding import (
     calibrate,
     label,
     p_values,
-    refined,
     usual_score,
 )
 from keepfit.tasks.video.timeline import Threshold
@@ -106,25 +105,6 @@ def test_exit_lies_between_the_usual_score_and_enter_and_never_above_enter() -> 
     assert usual_score(found) == pytest.approx(median, abs=1e-5)
     low = calibrate(scores, 10.0, clip(300), 86_000.0)
     assert low.exit <= low.enter
-
-
-def test_more_normal_video_refines_the_threshold_to_about_what_all_of_it_gives() -> None:
-    rng = np.random.default_rng(9)
-    scores = rng.normal(size=600).astype(np.float32)
-    first = replace(calibrate(scores[:400], 10.0, clip(400), 5.0), min_frames=4, merge_gap=9)
-    found, maxima = refined(first, block_maxima(scores[:400], 10.0, clip(400)), scores[400:], 10.0, clip(200))
-    whole = calibrate(scores, 10.0, clip(600), 5.0)
-    assert maxima.tolist() == block_maxima(scores, 10.0, clip(600)).tolist()
-    assert (found.enter, found.blocks, found.note) == (whole.enter, 60, whole.note)
-    assert found.exit == pytest.approx(whole.exit, abs=0.05)
-    assert (found.min_frames, found.merge_gap, found.alarms_per_day) == (4, 9, 5.0)
-
-
-def test_normal_video_that_raised_false_alarms_raises_the_threshold() -> None:
-    before = np.random.default_rng(10).normal(size=200)
-    first = calibrate(before, 10.0, clip(200))
-    found, _ = refined(first, block_maxima(before, 10.0, clip(200)), np.full(50, first.enter + 1), 10.0, clip(50))
-    assert found.enter > first.enter + 1
 
 
 @pytest.mark.parametrize(

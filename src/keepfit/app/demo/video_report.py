@@ -22,8 +22,8 @@ from keepfit.tasks.video.features import LEVELS
 from keepfit.tasks.video.frames import VideoFacts, read_frames
 from keepfit.tasks.video.model import VideoModel
 from keepfit.tasks.video.pictures import draw_heat
+from keepfit.tasks.video.preparation import PAST
 from keepfit.tasks.video.segments import written_at_once
-from keepfit.tasks.video.stream import PAST
 from keepfit.tasks.video.timeline import Segment, Timeline
 
 BOX = 16
@@ -118,7 +118,7 @@ def area(truth: NDArray[np.uint8] | None, scores: NDArray[np.floating]) -> float
     said, true = np.asarray(scores)[judged(len(truth))], truth[judged(len(truth))]
     if len(np.unique(true)) < 2:
         return None
-    return metrics.auc(true.astype(np.int64), np.stack([-said, said], axis=1).astype(np.float32))
+    return metrics.area(said[true == 1], said[true == 0])
 
 
 def judged(n: int) -> slice:

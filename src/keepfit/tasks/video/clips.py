@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +93,21 @@ def window_frames(fps: float) -> int:
     (32, 64)
     """
     return min(max(round(WINDOW_S * fps), SHORTEST_WINDOW), LONGEST_WINDOW)
+
+
+def runs(clips: Sequence[Clip]) -> list[list[int]]:
+    """Places of clips that go on where the one before ended, together.
+
+    >>> runs([Clip("a", 0, 8), Clip("a", 8, 16), Clip("b", 0, 8)])
+    [[0, 1], [2]]
+    """
+    found: list[list[int]] = []
+    for place, clip in enumerate(clips):
+        if found and clip.follows(clips[found[-1][-1]]):
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
 
 
 def videos_near(folder: Path) -> Path:

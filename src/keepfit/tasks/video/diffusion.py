@@ -16,8 +16,8 @@ from torch import Tensor
 
 from keepfit.tasks.task import Report
 from keepfit.tasks.video.material import Material
-from keepfit.tasks.video.network import PAST, Averaged, Denoiser, DenoiserShape, log_uniform, weighted_huber
-from keepfit.tasks.video.preparation import Preparation, moved, tiles_moved
+from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, log_uniform, weighted_huber
+from keepfit.tasks.video.preparation import PAST, Preparation, moved, tiles_moved
 from keepfit.training.precision import choose
 from keepfit.training.trainer import Outcome, TrainSettings, train
 

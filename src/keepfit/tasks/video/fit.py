@@ -20,7 +20,7 @@ from keepfit.engine.convert import export_fixed
 from keepfit.engine.openvino import OpenVinoEngine, has_bf16
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.task import Report
-from keepfit.tasks.video import diffusion, head_training, network, sequences
+from keepfit.tasks.video import diffusion, head_training, network, sequences, weights
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.card import card
@@ -30,7 +30,7 @@ from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
 from keepfit.tasks.video.normality import UNCHANGED, usual
-from keepfit.tasks.video.preparation import Preparation, foreground_rms
+from keepfit.tasks.video.preparation import PAST, Preparation, foreground_rms
 from keepfit.tasks.video.scene import median_background
 from keepfit.tasks.video.stream import Normal, Parts, Stream
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
@@ -143,8 +143,10 @@ class _Fit:
         trained = self._denoise(parts, preparation)
         maps = ErrorMaps(self._engine("denoiser"), preparation)
         normal = self._normal(parts["head"], preparation, maps)
-        events = self._events(divided.events)
-        made = self._sequences(parts["head"], events, sequences.Extractor(preparation, maps, normal), preparation)
+        made = None
+        if self.video.head != "none":
+            events = self._events(divided.events)
+            made = self._sequences(parts["head"], events, sequences.Extractor(preparation, maps, normal), preparation)
         head = self._head(made, maps.grid)
         shape = heads.HeadShape.from_json(head["shape"])
         answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
@@ -184,7 +186,7 @@ class _Fit:
         trained = diffusion.learn(
             (parts["fit"], parts["head"]), preparation, shape, settings, self._part(0.0, 0.55), self.draft / "diffusion"
         )
-        network.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
+        weights.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
         self._export_denoiser(trained.network, preparation)
         about = {
             "shape": shape.to_json(),
@@ -200,7 +202,7 @@ class _Fit:
         rng = np.random.default_rng(0)
         example = {
             "noisy": rng.standard_normal((2, 1, height, width), np.float32),
-            "past": rng.standard_normal((2, len(network.PAST), height, width), np.float32),
+            "past": rng.standard_normal((2, len(PAST), height, width), np.float32),
             "known": np.array([0, 1], np.float32),
             "sigma": np.array([0.5, 2], np.float32),
             "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (2, 1)),
@@ -281,15 +283,18 @@ class _Fit:
             note.write_text(json.dumps(int(min(SEQUENCES[1], max(SEQUENCES[0], affordable)))), "utf-8")
         return int(json.loads(note.read_text("utf-8")))
 
-    def _head(self, made: sequences.Sequences, grid: tuple[int, int]) -> Settings:
-        """The head as a network of the engine: the CNN+LSTM where it has earned its place, else the plain errors."""
+    def _head(self, made: sequences.Sequences | None, grid: tuple[int, int]) -> Settings:
+        """The head as a network of the engine: the CNN+LSTM where it has earned its place, else the plain errors.
+
+        Without sequences to learn from (`head = "none"`) the plain errors.
+        """
         done = self.draft / "head.json"
         if done.is_file():
             found: Settings = json.loads(done.read_text("utf-8"))
             return found
         shape = heads.HeadShape(CHANNELS, grid, self.video.head)
-        head, about = self._learnt(made, shape) if shape.kind != "none" else (_plain(shape), {})
-        heads.save(head, self.draft / "weights" / "head.safetensors")
+        head, about = (_plain(shape), {}) if made is None else self._learnt(made, shape)
+        weights.save(head, self.draft / "weights" / "head.safetensors")
         self._export_head(head)
         about |= {"shape": head.shape.to_json(), "asked": shape.kind, "kind": head.shape.kind}
         done.write_text(json.dumps(about), "utf-8")

@@ -6,20 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from keepfit.tasks.video.stream import TOP
 
 Kind = Literal["cells", "global", "cnn_only", "none"]
 KINDS: tuple[Kind, ...] = ("cells", "global", "cnn_only", "none")
 STRIDE = 8
 """Grid cells of the error maps on each side of a cell of the heat map: 32 pixels."""
-TOP = 4
-"""The cells that say what the frame says."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +173,3 @@ def head_loss(outputs: Mapping[str, Tensor], labels: Tensor, weights: Tensor) ->
     highest = frames.logsumexp(dim=1) - math.log(frames.shape[1])
     found = functional.softplus(-highest[somewhere]).sum() * frames.shape[1]
     return ((each * weights).sum() + found) / (weights.sum() + somewhere.sum() * frames.shape[1]).clamp(min=1.0)
-
-
-def save(head: Head, file: Path) -> None:
-    """The weights as safetensors."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in head.state_dict().items()}, file)
-
-
-def load(file: Path, shape: HeadShape) -> Head:
-    """The head of this shape with the weights in the file."""
-    head = Head(shape)
-    head.load_state_dict(load_file(file))
-    return head.eval()

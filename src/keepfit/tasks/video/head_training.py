@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from keepfit.metrics import area
 from keepfit.tasks.task import Report
 from keepfit.tasks.video.head import Head, HeadShape, head_loss
 from keepfit.tasks.video.sequences import REAL, SequenceBatches, Sequences, is_event
@@ -107,19 +108,6 @@ def areas(said: NDArray[np.float32], sequences: Sequences, chosen: Sequence[int]
         if len(events):
             families[family] = area(events, normal)
     return Scores(area(said[truth], normal), families)
-
-
-def area(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
-    """The chance that a positive has the higher score, ties half; 0.5 when either is empty.
-
-    >>> area(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
-    0.875
-    """
-    if not len(positive) or not len(negative):
-        return 0.5
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
-    return float(below.mean() / (2 * len(ordered)))
 
 
 def leave_one_out(

@@ -15,7 +15,7 @@ from keepfit.data.splits import UNKNOWN_TIME, hash_point
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.clips import FOLDER, Clip
 from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
-from keepfit.tasks.video.model import cut_finder
+from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import truth_of
 from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
 from keepfit.tasks.video.stored import keep, video_files, windows_of

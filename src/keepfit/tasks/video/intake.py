@@ -18,7 +18,8 @@ from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.video.clips import Clip
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.frames import VideoFacts, facts, read_frames, video_hash
-from keepfit.tasks.video.model import Facts, cut_finder
+from keepfit.tasks.video.model import Facts
+from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import find, report
 from keepfit.tasks.video.stored import SUFFIXES, windows_of
 from keepfit.tasks.video.thresholding import label

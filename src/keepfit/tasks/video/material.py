@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.video.clips import Clip
+from keepfit.tasks.video.clips import Clip, runs
 from keepfit.tasks.video.frames import read_frames
-from keepfit.tasks.video.model import cut_finder
+from keepfit.tasks.video.scene import cut_finder
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,6 @@ class Material:
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    def part(self, windows: Sequence[tuple[int, int]]) -> Material:
-        """The frames of some windows only, still mapped; for those that lie side by side."""
-        first, end = min(w[0] for w in windows), max(w[1] for w in windows)
-        starts = self.starts[first:end].copy()
-        starts[0] = True
-        return Material(self.images[first:end], starts, tuple((a - first, b - first) for a, b in windows))
 
     def stretches(self) -> list[NDArray[np.uint8]]:
         """The unbroken stretches, each (t, h, w)."""
@@ -55,7 +48,7 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with target.open("wb") as file:
-            for run in runs(clips):
+            for run in ([clips[i] for i in places] for places in runs(clips)):
                 begun, is_start = len(starts), cut_finder()
                 windows += [(begun + clip.first - run[0].first, begun + clip.stop - run[0].first) for clip in run]
                 for frame in read_frames(videos / run[0].name, long_side, run[0].first, run[-1].stop):
@@ -76,17 +69,6 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
         raise InvalidInput("there are no frames to learn from; give a longer video", "video")
     images = np.memmap(target, np.uint8, "r", shape=(len(starts), *size))
     return Material(images, np.array(starts, np.bool_), tuple(windows))
-
-
-def runs(clips: Sequence[Clip]) -> list[list[Clip]]:
-    """Clips that go on where the one before ended, together: they are decoded in one pass."""
-    found: list[list[Clip]] = []
-    for clip in clips:
-        if found and clip.follows(found[-1][-1]):
-            found[-1].append(clip)
-        else:
-            found.append([clip])
-    return found
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -15,12 +15,12 @@ from keepfit.engine.engine import known_precision
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.errors import BackendError, InvalidInput, NotFound, TooLarge
 from keepfit.tasks.task import Output, Prepared
-from keepfit.tasks.video.clips import Clip, videos_near
+from keepfit.tasks.video.clips import Clip, runs, videos_near
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.preparation import Preparation
-from keepfit.tasks.video.scene import CutDetector
+from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.stream import LEAD, Normal, Parts, Stream
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
@@ -258,32 +258,6 @@ def decoded(path: Path, first: int, stop: int, long_side: int) -> tuple[Images, 
     if len(images) < stop - first:
         raise InvalidInput(f"{path.name} has fewer than {stop} frames; name a clip that lies inside it", "video")
     return np.stack(images), np.array(starts, np.bool_)
-
-
-def cut_finder() -> Callable[[Frame], bool]:
-    """Tells of each frame, in order, whether it begins a video or follows a cut."""
-    cuts = CutDetector()
-
-    def is_start(frame: Frame) -> bool:
-        cut = cuts.is_cut(frame.image)  # it must see every frame, the first one too
-        return frame.start or cut
-
-    return is_start
-
-
-def runs(clips: Sequence[Clip]) -> list[list[int]]:
-    """Places of clips that go on where the one before ended, together.
-
-    >>> runs([Clip("a", 0, 8), Clip("a", 8, 16), Clip("b", 0, 8)])
-    [[0, 1], [2]]
-    """
-    found: list[list[int]] = []
-    for place, clip in enumerate(clips):
-        if found and clip.follows(clips[found[-1][-1]]):
-            found[-1].append(place)
-        else:
-            found.append([place])
-    return found
 
 
 def sustained(scores: NDArray[np.float32], frames: int) -> float:

@@ -6,21 +6,17 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keepfit.tasks.video.preparation import PAST
+
 FOLD = 4
 """Pixels are folded into channels by this factor on each side: the UNet works on a grid a sixteenth as large."""
-PAST = (2, 4, 6, 8)
-"""The frames that the condition shows, so many frames back. Nearer ones would let the network copy the anomaly."""
-MULTIPLE = 16
-"""Sides of a picture must be multiples of this: the fold, and two halvings of the grid."""
 EXTRA = 3
 """Planes besides the pictures: whether the past is shown, row, column."""
 
@@ -145,19 +141,6 @@ class Averaged(nn.Module):
         share = 1 - min(self.decay, float((1 + self.steps) / (10 + self.steps)))
         for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(now, share)
-
-
-def save(network: Denoiser, file: Path) -> None:
-    """The weights as safetensors."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
-
-
-def load(file: Path, shape: DenoiserShape) -> Denoiser:
-    """The network of this shape with the weights in the file."""
-    network = Denoiser(shape)
-    network.load_state_dict(load_file(file))
-    return network.eval()
 
 
 SOFT = 0.1

@@ -12,6 +12,8 @@ from keepfit.errors import InvalidInput
 
 MULTIPLE = 16
 """The network folds 4 x 4 pixels and halves the grid twice."""
+PAST = (2, 4, 6, 8)
+"""The frames that the condition shows, so many frames back. Nearer ones would let the network copy the anomaly."""
 CLIP = 1.5
 """Pictures are cut off here; the scale is that grey levels span 2."""
 MOVED = 0.12

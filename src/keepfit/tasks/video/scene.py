@@ -1,15 +1,16 @@
-"""Scene: the empty background, cuts, whether the camera has moved, and what a picture is like."""
+"""Scene: the empty background, cuts, and whether the camera has moved."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import InvalidInput
+from keepfit.tasks.video.decoding import Frame
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -18,8 +19,6 @@ BLOCK = 16
 """Side of the squares that a cut is looked for in, pixels."""
 REMEMBERED = 16
 """Differences that say what is usual in a block."""
-CHANGED = 0.08
-"""A pixel that differs by more than this share of white has changed."""
 
 
 def median_background(images: Iterable[Image], samples: int = 48) -> Image:
@@ -42,24 +41,6 @@ def median_background(images: Iterable[Image], samples: int = 48) -> Image:
     places = np.linspace(0, len(kept) - 1, min(samples, len(kept))).round().astype(int)
     middle = np.median(np.stack([kept[place] for place in places]), axis=0)
     return np.asarray(np.rint(middle), np.uint8)
-
-
-class RunningBackground:
-    """Approximate running median: each pixel moves one small step towards every new picture.
-
-    So it settles where half the pictures are brighter, and what stays a moment leaves no trace. Causal. After
-    McFarlane and Schofield, Segmentation and tracking of piglets in images, 1995.
-    """
-
-    def __init__(self, picture: Image, rate: float = 0.5) -> None:
-        self.picture: Floats = picture.astype(np.float32)
-        """Shape (h, w), grey levels 0 to 255."""
-        self._rate = np.float32(rate)
-
-    def update(self, image: Image, mask: NDArray[np.bool_] | None = None) -> None:
-        """Move by at most `rate` grey levels; where `mask` (h, w) is false, not at all: an alarm is no background."""
-        step = np.clip(image - self.picture, -self._rate, self._rate)
-        self.picture += step if mask is None else step * mask
 
 
 class CutDetector:
@@ -102,6 +83,17 @@ class CutDetector:
         least = self._least if len(self._usual) >= REMEMBERED // 2 else 8 * self._least
         usual = np.maximum.reduce(self._usual) if self._usual else np.float32(0)
         return bool(np.mean(found > usual + np.float32(least)) > self._share)
+
+
+def cut_finder() -> Callable[[Frame], bool]:
+    """Tells of each frame, in order, whether it begins a video or follows a cut."""
+    cuts = CutDetector()
+
+    def is_start(frame: Frame) -> bool:
+        cut = cuts.is_cut(frame.image)  # it must see every frame, the first one too
+        return frame.start or cut
+
+    return is_start
 
 
 def _blocks(values: NDArray[np.int16]) -> Floats:
@@ -180,21 +172,3 @@ class CameraWatch:
         self._away = self._away + 1 if sure and math.hypot(down, right) > self._pixels else 0
         self._strange = self._strange + 1 if self.confidence < self._lost else 0
         return self._away >= self._checks
-
-
-def picture_measures(image: Image, before: Image | None) -> dict[str, float]:
-    """`brightness` (mean), `contrast` (standard deviation), `sharpness` and `motion` of a picture; white is 1.
-
-    Sharpness is the variance of the Laplacian in units of 0.01 (it falls with blur, and with contrast, too); motion the
-    share of pixels that changed by more than 0.08 since `before`, 0 without one.
-    """
-    grey = image.astype(np.float32) / 255
-    inner = grey[1:-1, 1:-1]
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
-    moved = 0.0 if before is None else float(np.mean(np.abs(grey - before.astype(np.float32) / 255) > CHANGED))
-    return {
-        "brightness": float(grey.mean()),
-        "contrast": float(grey.std()),
-        "sharpness": 100 * float(laplacian.var()),
-        "motion": moved,
-    }

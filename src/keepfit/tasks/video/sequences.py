@@ -14,8 +14,8 @@ from torch import Tensor
 from keepfit.errors import BackendError
 from keepfit.tasks.video.features import CELL, ErrorMaps
 from keepfit.tasks.video.head import STRIDE
-from keepfit.tasks.video.preparation import Preparation
-from keepfit.tasks.video.stream import PAST, Normal
+from keepfit.tasks.video.preparation import PAST, Preparation
+from keepfit.tasks.video.stream import Normal
 from keepfit.tasks.video.synthetic import HARD_NEGATIVES, NONE, Injected
 
 LENGTH = 24

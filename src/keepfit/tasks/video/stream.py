@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from keepfit.engine.engine import Engine
 from keepfit.tasks.video.features import ErrorMaps, Floats
-from keepfit.tasks.video.preparation import Preparation, moved
+from keepfit.tasks.video.preparation import PAST, Preparation, moved
 
-PAST = (2, 4, 6, 8)
-"""As the network has learnt: the frames so many back are its condition."""
 LEAD = 24
 """Frames before a stretch that bring a fresh stream into the state that a long one would have."""
 SMOOTHING = 1 / 3
 """Share of the newest frame in the running score: about five frames of memory."""
 TOP = 4
+"""The cells that say what the frame says."""
 LOWEST, HIGHEST = -3.0, 8.0
 """Bounds of the normalised errors."""
 

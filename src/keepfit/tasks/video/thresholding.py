@@ -30,25 +30,6 @@ def calibrate(
     return _fitted(Threshold(0.0, 0.0, alarms_per_day=alarms_per_day), maxima, float(np.median(scores)), fps)
 
 
-def refined(
-    threshold: Threshold,
-    maxima_before: NDArray[np.float64],
-    more_scores: NDArray[np.floating],
-    fps: float,
-    starts: NDArray[np.bool_],
-) -> tuple[Threshold, NDArray[np.float64]]:
-    """The threshold after more normal video of the same camera, and the block maxima of all of it.
-
-    The scores of before are gone, so their median is read off the old threshold and weighted by its blocks.
-    Raises InvalidInput as `calibrate` does.
-    """
-    more = block_maxima(more_scores, fps, starts)
-    maxima = np.concatenate([_finite(maxima_before, "maxima_before"), more])
-    share = len(more) / max(len(maxima), 1)
-    median = (1 - share) * usual_score(threshold) + share * float(np.median(more_scores))
-    return _fitted(threshold, maxima, median, fps), maxima
-
-
 def block_maxima(scores: NDArray[np.floating], fps: float, starts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The highest score of each second, shape (blocks,); neighbouring frames are too alike to count one by one.
 
