@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfit.engine.convert import export_fixed
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import network
-from keepfit.tasks.video.features import CHANNELS, LEVELS, ErrorMaps
-from keepfit.tasks.video.model import FORMAT
+from keepfit.tasks.video.exporting import export_denoiser, export_head
+from keepfit.tasks.video.features import CHANNELS, ErrorMaps
+from keepfit.tasks.video.finishing import Terms, finish
+from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.normality import UNCHANGED, usual
-from keepfit.tasks.video.preparation import Preparation
-from keepfit.tasks.video.stream import PAST, Normal, Parts, Stream
-from keepfit.tasks.video.thresholding import block_maxima, calibrate
-from keepfit.tasks.video.timeline import LABELS
+from keepfit.tasks.video.preparation import PAST, Preparation
+from keepfit.tasks.video.stream import Normal, Parts
 
 FPS = 10
 SIZE = (64, 48)
@@ -76,13 +72,13 @@ def build(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     normal_video = plaza(80)
     preparation = Preparation(np.median(normal_video, axis=0).astype(np.uint8))
-    denoiser = _export_denoiser(folder / "ir" / "denoiser.xml", preparation)
+    denoiser = _denoiser(folder / "ir" / "denoiser.xml", preparation)
     maps = ErrorMaps(denoiser, preparation)
     pictures = preparation.pictures(normal_video)
     past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
     normal = usual([UNCHANGED(maps.of(pictures, past))])
     shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
-    head = _export_head(folder / "ir" / "head.xml", shape)
+    head = _head(folder / "ir" / "head.xml", shape)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), normal_video)
     return folder
 
@@ -94,63 +90,25 @@ def other_version(base: Path, folder: Path, gain: float) -> Path:
         preparation, normal = Preparation(scene["background"]), Normal(scene["mean"], scene["spread"])
     maps = ErrorMaps(OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32"), preparation)
     shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
-    head = _export_head(folder / "ir" / "head.xml", shape, gain)
+    head = _head(folder / "ir" / "head.xml", shape, gain)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), plaza(80))
     return folder
 
 
-def _export_denoiser(xml: Path, preparation: Preparation) -> OpenVinoEngine:
-    height, width = preparation.size
-    rng = np.random.default_rng(0)
-    example = {
-        "noisy": rng.standard_normal((2, 1, height, width), np.float32),
-        "past": rng.standard_normal((2, len(PAST), height, width), np.float32),
-        "known": np.array([0, 1], np.float32),
-        "sigma": np.array([0.5, 2], np.float32),
-        "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (2, 1)),
-    }
-    untrained = network.Denoiser(network.DenoiserShape((8, 8), 1)).eval()
-    export_fixed(untrained, xml, example, ("denoised",))
+def _denoiser(xml: Path, preparation: Preparation) -> OpenVinoEngine:
+    export_denoiser(network.Denoiser(network.DenoiserShape((8, 8), 1)).eval(), preparation.size, xml)
     return OpenVinoEngine.load(xml, "fp32")
 
 
-def _export_head(xml: Path, shape: heads.HeadShape, gain: float | None = None) -> OpenVinoEngine:
+def _head(xml: Path, shape: heads.HeadShape, gain: float | None = None) -> OpenVinoEngine:
     head = heads.Head(shape).eval()
     if gain is not None:
         head.gain.data.fill_(gain)
-    memory = np.zeros((2, shape.places, shape.hidden), np.float32)
-    maps = np.random.default_rng(0).standard_normal((2, shape.channels, *shape.grid), np.float32)
-    example = {"maps": maps, "memory": memory, "cell": memory}
-    export_fixed(heads.Step(head), xml, example, ("cells", "memory_out", "cell_out"))
+    export_head(head, xml)
     return OpenVinoEngine.load(xml, "fp32")
 
 
 def _finish(folder: Path, parts: Parts, images: Images) -> None:
-    """The threshold and the files, as the learning half writes them."""
-    starts = np.zeros(len(images), np.bool_)
-    starts[0] = True
-    scores = Stream(parts).push(images, starts).scores
-    threshold = calibrate(scores, FPS, starts)
-    np.savez(
-        folder / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
-        spread=parts.normal.spread, maxima=block_maxima(scores, FPS, starts),
-    )  # fmt: skip
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "task": "video",
-        "load": "keepfit.tasks.video.model:load",
-        "labels": list(LABELS),
-        "columns": ["video"],
-        "threshold": asdict(threshold),
-        "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
-        "fps": float(FPS),
-        "long_side": 384,
-        "memory": list(parts.memory),
-        "precision": "fp32",
-        "levels": [str(level) for level in LEVELS],
-        "snapshot": "none",
-        "recipe": {},
-        "denoiser": {},
-        "head": {"kind": "none"},
-    }
-    (folder / "model.json").write_text(json.dumps(values), "utf-8")
+    starts = np.arange(len(images)) == 0
+    about = {"snapshot": "none", "recipe": {}, "denoiser": {}, "head": {"kind": "none"}}
+    finish(folder, parts, Material(images, starts, ()), Terms(float(FPS), 1.0, 384, "fp32"), about)

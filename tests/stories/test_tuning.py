@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 
 from keepfit.app.cli import cli, run
 from keepfit.app.project import Project
-from keepfit.app.wiring import TUNABLE, learning_half, recipe
+from keepfit.app.wiring import learning_half, recipe, traits
 from keepfit.data.records import Job, JobState
 from keepfit.data.snapshot import Snapshot, Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
@@ -76,7 +76,7 @@ def keepfit(*words: object) -> tuple[int, str, str]:
 def found_before(project: Project, snapshot: Snapshot, search: Search) -> Tuned:
     """A search that an earlier command has finished, in which a lower learning rate was the best."""
     base = recipe(project.settings)
-    space = Space.around(base, search.kind, TUNABLE["toy"])
+    space = Space.around(base, search.kind, traits("toy").tunable)
     name = study_name(learning_half("toy"), snapshot, space, search)
 
     def loss(tried: Recipe, _: object) -> float:
@@ -213,7 +213,7 @@ def test_without_rows_to_validate_on_there_is_no_search(tmp_path: Path) -> None:
     parts = [Split.TRAIN, Split.TEST]
     rows = [SnapshotRow(f"{i}", f"{'ab'[i % 2]} {i}", "xy"[i % 2], str(i), parts[i // 10]) for i in range(20)]
     snapshot = write_snapshot(tmp_path, rows, ("text",), {})
-    trials = Trials(tmp_path / "work", f"sqlite:///{tmp_path / 'tuning.db'}", TUNABLE["toy"])
+    trials = Trials(tmp_path / "work", f"sqlite:///{tmp_path / 'tuning.db'}", traits("toy").tunable)
     with pytest.raises(InvalidInput, match="validation part is empty"):
         tune_recipe(learning_half("toy"), snapshot, Recipe(), Search(), trials, silent)
 

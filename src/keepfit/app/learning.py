@@ -21,6 +21,7 @@ from keepfit.app.wiring import (
     learning_half,
     own_metrics,
     recipe,
+    traits,
     unasked,
     version_folder,
 )
@@ -63,7 +64,7 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
     def fresh_rows(path: str) -> list[LabelledExample]:
         return labelled_file(Path(path), columns_of(store, name, model))
 
-    check = behaviour(model.gate, home.folder) if model.task in READS_TEXT else unchecked
+    check = unchecked if traits(model.task).detects else behaviour(model.gate, home.folder)
     return Retraining(
         name, learning_half(model.task), store, registry, gate(model, metrics_of(model)), plan,
         Folders(home.snapshots, home.work), home.clock, fresh_rows, check, report,
@@ -140,17 +141,13 @@ def from_timestamp(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-READS_TEXT = frozenset({"text", "toy"})
-"""Tasks whose contents can be written otherwise without a change of meaning."""
-
-
 def unchecked(model: Model, judged: Judged) -> None:
     """No behaviour is checked."""
 
 
 def metrics_of(model: ModelSettings) -> Mapping[str, Metric]:
     """What is measured besides the standard metrics: of a detector how it ranks, and the user's own."""
-    return {**({"auc": Metric(auc)} if model.task == "video" else {}), **own_metrics(model)}
+    return {**({"auc": Metric(auc)} if traits(model.task).detects else {}), **own_metrics(model)}
 
 
 def gate(model: ModelSettings, own: Mapping[str, Metric]) -> Gate:
@@ -159,7 +156,10 @@ def gate(model: ModelSettings, own: Mapping[str, Metric]) -> Gate:
     return Gate(
         (
             Floors(
-                settings.floors, {**METRICS, **own}, settings.min_evidence, one_answer_fails=model.task in READS_TEXT
+                settings.floors,
+                {**METRICS, **own},
+                settings.min_evidence,
+                one_answer_fails=not traits(model.task).detects,
             ),
             Better(settings.level, settings.min_evidence),
             NotWorse(settings.not_worse_margin, min_labels=settings.min_evidence),

@@ -19,18 +19,16 @@ from keepfit.app.label_file import LabelFile
 from keepfit.app.settings import FILE, ModelSettings, load
 from keepfit.app.template import project_file
 from keepfit.app.wiring import (
-    IMPORTERS,
     LATE,
-    PASSES,
-    SCORERS,
-    TUNABLE,
     Home,
+    Traits,
     answering_half,
     learning_half,
     named,
     open_registry,
     open_store,
     recipe,
+    traits,
     version_folder,
 )
 from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
@@ -55,7 +53,7 @@ from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
-from keepfit.rollout.rollout import adopt, approve, rollback, single
+from keepfit.rollout.rollout import Cause, adopt, approve, rollback, single
 from keepfit.tasks.task import Report
 
 if TYPE_CHECKING:  # a search is loaded only when one is asked for
@@ -99,6 +97,11 @@ class Project:
             raise BackendError(f"{file} cannot be written: {error.strerror}") from error
         return file
 
+    @property
+    def traits(self) -> Traits:
+        """What sets the model's task apart."""
+        return traits(self.settings.task)
+
     @cached_property
     def store(self) -> RecordStore:
         """The record store."""
@@ -137,7 +140,7 @@ class Project:
 
     def search(self, trials: int, kind: str = "tpe", minutes: float = 0.0) -> Search:
         """A search for `train(tune=...)`. Raises SettingsError for one that makes no sense, or for this task."""
-        if not TUNABLE.get(self.settings.task):
+        if not self.traits.tunable:
             raise SettingsError(f"the task {self.settings.task!r} has nothing to tune; leave --tune out")
         made: Search = named(LATE["search"])(kind, trials, 60 * minutes, self.settings.recipe.seed)
         return made
@@ -150,13 +153,11 @@ class Project:
         job = self.store.running_or_waiting(self.model, "retrain")
         if job is not None and (job.request.get("snapshot") != snapshot.id or "recipe" not in job.request):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
-        task, rows = self.settings.task, len(snapshot.rows(Split.TRAIN))
-        passes = named(PASSES[task])(rows) if task in PASSES else None
+        task, kind = learning_half(self.settings.task), self.traits
+        passes = None if kind.passes is None else named(kind.passes)(len(snapshot.rows(Split.TRAIN)))
         workdir = self.home.work / f"tune-{self.model}"
-        trials = named(LATE["trials"])(workdir, self.home.tuning_url, TUNABLE.get(task, ()), passes)
-        tuning = named(LATE["tuning"])(
-            self.model, learning_half(task), self.store, self.registry, trials, self.home.clock
-        )
+        trials = named(LATE["trials"])(workdir, self.home.tuning_url, kind.tunable, passes)
+        tuning = named(LATE["tuning"])(self.model, task, self.store, self.registry, trials, self.home.clock)
         found: Tuned = tuning.run(snapshot, recipe(self.settings), search, report)
         return found
 
@@ -255,7 +256,7 @@ class Project:
         """The champion's numbers on a labelled file."""
         number = self.champion()
         snapshot = self.as_test(data)
-        if self.settings.task in IMPORTERS:  # only the learning half can render the events of an unlabelled video
+        if self.traits.detects:  # only the learning half can render the events of an unlabelled video
             model = learning_half(self.settings.task).load(version_folder(self.home, self.model, number))
         else:
             model = answering_half(self.home, self.model)(number)
@@ -281,8 +282,8 @@ class Project:
         self, data: Path, labels: Path | None = None, remembered: bool = True, judging: bool = False
     ) -> tuple[Snapshot, Any]:
         """Data of the task's kind as a snapshot, with its report. Raises SettingsError for labels that nobody reads."""
-        if self.settings.task in IMPORTERS:
-            side, load_videos = self.settings.recipe.video.long_side, named(IMPORTERS[self.settings.task])
+        if self.traits.importer is not None:
+            side, load_videos = self.settings.recipe.video.long_side, named(self.traits.importer)
             made: tuple[Snapshot, Any] = load_videos(self.home.snapshots, data, labels, side, judging)
             return made
         if labels is not None:
@@ -315,8 +316,8 @@ class Project:
         """Score a file (or videos) with the champion; killed and called again it goes on."""
         number = self.champion()
         model = answering_half(self.home, self.model)(number)
-        if self.settings.task in SCORERS:
-            return named(SCORERS[self.settings.task])(model, source, target, number, progress)
+        if self.traits.scorer is not None:
+            return named(self.traits.scorer)(model, source, target, number, progress)
         check_readable(source)
         columns = guess_columns(source, self.columns(), need_label=False)
         return named(LATE["score_file"])(model, source, target, columns, number, progress)
@@ -370,11 +371,8 @@ class Project:
         """Serve a registered version now, on a person's word."""
         self.registry.version(self.model, number)
         self.registry.fetch(self.model, number)
-        reason = f"{actor()} promoted version {number}"
-        settle(
-            self.store, self.registry, self.model, number,
-            actor=actor(), reason=reason, clock=self.home.clock, kind="promote",
-        )  # fmt: skip
+        cause = Cause(actor(), f"{actor()} promoted version {number}", kind="promote")
+        settle(self.store, self.registry, self.model, number, cause, self.home.clock)
 
     def approve(self, number: int) -> None:
         """Serve a version that passed its gate and waits for a person."""

@@ -50,17 +50,44 @@ LATE = {
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
 }
-IMPORTERS = {"video": "keepfit.tasks.video.importing:import_video"}
-"""Tasks that learn from other files than tables."""
-SCORERS = {"video": "keepfit.pipelines.score_video:score_videos"}
-"""Tasks whose batches are other files than tables."""
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
 )  # fmt: skip
-TUNABLE: Mapping[str, Sequence[str]] = {"text": _FIELDS, "toy": _FIELDS}
-"""The fields of the recipe that a task heeds and that can be searched over; what is not named here cannot be tuned."""
-PASSES = {"text": "keepfit.tasks.text.learning:passes_for"}
-"""What `epochs = 0` means to a task, by the number of rows to learn from."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the rooms must know of a task besides its two halves; the defaults are those of a table of texts."""
+
+    importer: str | None = None
+    """Makes a snapshot of other files than tables."""
+    scorer: str | None = None
+    """Scores other files than tables."""
+    tunable: Sequence[str] = ()
+    """The fields of the recipe that the task heeds and that can be searched over; without any it cannot be tuned."""
+    passes: str | None = None
+    """What `epochs = 0` means to it, by the number of rows to learn from."""
+    detects: bool = False
+    """It looks for something rare: the gate asks how it ranks, and lets it find nothing in a short test part. Its
+    contents cannot be written otherwise, so no behaviour is checked."""
+
+
+TRAITS: Mapping[str, Traits] = {
+    "text": Traits(tunable=_FIELDS, passes="keepfit.tasks.text.learning:passes_for"),
+    "toy": Traits(tunable=_FIELDS),
+    "video": Traits(
+        importer="keepfit.tasks.video.importing:import_video",
+        scorer="keepfit.pipelines.score_video:score_videos",
+        detects=True,
+    ),
+}
+
+
+def traits(task: str) -> Traits:
+    """Of a task; another package's is taken for one of texts."""
+    return TRAITS.get(task, Traits())
+
+
 GROUP = "keepfit.tasks"
 """Entry points of this group add tasks of other packages to LEARNING."""
 

@@ -36,7 +36,7 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
 from keepfit.registry.registry import Alias, Lineage, Registry
-from keepfit.rollout.rollout import WAITING, adopt, deploy
+from keepfit.rollout.rollout import WAITING, Cause, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
 from keepfit.training.recipe import Recipe
 
@@ -167,9 +167,11 @@ class Retraining:
             waiting = {"version": number, "decision": state["decision"], "adopt": self.brought(job)}
             self.store.put(self.model, WAITING, waiting)
             return self.finish(state, deployed=False)
-        settle(self.store, self.registry, self.model, number, actor=str(job.request.get("actor", "keepfit")),
-               reason=f"version {number} passed its gate", clock=self.clock,
-               decision_id=state["decision"], token=job.id)  # fmt: skip
+        cause = Cause(
+            str(job.request.get("actor", "keepfit")), f"version {number} passed its gate",
+            decision_id=state["decision"], token=job.id,
+        )  # fmt: skip
+        settle(self.store, self.registry, self.model, number, cause, self.clock)
         adopt(self.store, self.model, self.brought(job))
         return self.finish(state, deployed=True)
 
@@ -287,13 +289,8 @@ def recent_rows(fresh: np.ndarray, times: tuple[datetime, ...], since: str | Non
     return np.asarray([bool(f) and t >= change for f, t in zip(fresh, times, strict=True)], dtype=bool)
 
 
-def settle(
-    store: RecordStore, registry: Registry, model: str, number: int, *, actor: str, reason: str, clock: Clock,
-    decision_id: str | None = None, token: str | None = None, kind: str = "deploy",
-) -> None:  # fmt: skip
+def settle(store: RecordStore, registry: Registry, model: str, number: int, cause: Cause, clock: Clock) -> None:
     """All traffic to a version, and the registry's aliases after it, so that other tools see the same."""
-    deploy(
-        store, model, number, actor=actor, reason=reason, clock=clock, decision_id=decision_id, token=token, kind=kind
-    )
+    deploy(store, model, number, cause, clock)
     registry.set_alias(model, Alias.CHAMPION, number)
     registry.set_alias(model, Alias.CHALLENGER, None)

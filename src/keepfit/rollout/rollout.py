@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keepfit.clock import Clock
@@ -14,17 +15,29 @@ WAITING = "awaiting_approval"
 """Under this name the store keeps the version that waits for a person."""
 
 
-def deploy(
-    store: RecordStore, model: str, version: int, *, actor: str, reason: str, clock: Clock,
-    decision_id: str | None = None, token: str | None = None, kind: str = "deploy",
-) -> Deployment:  # fmt: skip
-    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by `token`.
+@dataclass(frozen=True)
+class Cause:
+    """Why a deployment is made, as its history will say it."""
+
+    actor: str
+    reason: str
+    kind: str = "deploy"
+    """deploy or promote."""
+    decision_id: str | None = None
+    """The judgement that allowed it."""
+    token: str | None = None
+    """The same token deploys once, however often a step is repeated."""
+
+
+def deploy(store: RecordStore, model: str, version: int, cause: Cause, clock: Clock) -> Deployment:
+    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by the cause's token.
 
     A version that waits for approval waits no longer: it was judged against what served until now.
     """
     done = store.deploy(
-        model, Traffic({version: 1.0}), actor, reason, clock.now(), kind=kind, decision_id=decision_id, token=token
-    )
+        model, Traffic({version: 1.0}), cause.actor, cause.reason, clock.now(),
+        kind=cause.kind, decision_id=cause.decision_id, token=cause.token,
+    )  # fmt: skip
     store.put(model, WAITING, None)
     return done
 
@@ -41,10 +54,10 @@ def approve(store: RecordStore, model: str, version: int | None, actor: str, clo
     if version not in (None, number):
         raise Refused(f"version {number} waits for approval, not version {version}")
     decision = waiting.get("decision")
-    done = deploy(
-        store, model, number, actor=actor, reason=f"version {number} was approved by {actor}", clock=clock,
-        decision_id=decision, token=f"approve-{number}-{decision}",
-    )  # fmt: skip
+    cause = Cause(
+        actor, f"version {number} was approved by {actor}", decision_id=decision, token=f"approve-{number}-{decision}"
+    )
+    done = deploy(store, model, number, cause, clock)
     adopt(store, model, waiting.get("adopt", {}))
     return done
 

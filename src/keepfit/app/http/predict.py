@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from keepfit.app.http.routing import Call, Route
-from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut, UploadForm
+from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
 from keepfit.app.http.video import answer_upload
+from keepfit.app.http.video_schemas import UploadForm
 from keepfit.errors import InvalidInput, TooLarge
 from keepfit.serving.predictor import Answer, Request
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from keepfit.app.http.problems import wrong_type
 from keepfit.app.http.reading import read_form
 from keepfit.app.http.routing import Call, Route
-from keepfit.app.http.schemas import FramesForm, FramesOut, StreamBody, StreamClosedOut, StreamOut, UploadForm
+from keepfit.app.http.video_schemas import FramesForm, FramesOut, StreamBody, StreamClosedOut, StreamOut, UploadForm
 from keepfit.app.wiring import LATE, named
 from keepfit.errors import InvalidInput, Refused
 from keepfit.serving.predictor import Answer, Request

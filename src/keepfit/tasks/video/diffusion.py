@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from keepfit.tasks.task import Report
+from keepfit.tasks.video.finishing import write_json
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, log_uniform, weighted_huber
 from keepfit.tasks.video.preparation import PAST, Preparation, moved, tiles_moved
@@ -235,7 +236,7 @@ def _steps(network: Averaged, crops: Crops, settings: DiffusionSettings, workdir
     most = PROFILES[settings.profile].most_steps
     steps = int(min(most, max(FEWEST, settings.seconds / seconds)))
     workdir.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"steps": steps, "seconds_per_step": seconds}), "utf-8")
+    write_json(note, {"steps": steps, "seconds_per_step": seconds})
     return steps
 
 
@@ -274,7 +275,7 @@ def _suspicious(
     if count:
         losses = window_losses(network, Crops(material, preparation, 1, settings.seed + 2), material)
         dropped = [int(i) for i in np.argsort(losses)[-count:]]
-    note.write_text(json.dumps(sorted(dropped)), "utf-8")
+    write_json(note, sorted(dropped))
     return frozenset(dropped)
 
 

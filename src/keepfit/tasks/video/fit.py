@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from keepfit.data.snapshot import Rows, Snapshot, Split
-from keepfit.engine.convert import export_fixed
+from keepfit.data.snapshot import Snapshot, Split
 from keepfit.engine.openvino import OpenVinoEngine, has_bf16
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.task import Report
@@ -25,22 +24,20 @@ from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.card import card
 from keepfit.tasks.video.clips import Clip, names_clip, videos_near
-from keepfit.tasks.video.features import CHANNELS, LEVELS, ErrorMaps
+from keepfit.tasks.video.dividing import divide
+from keepfit.tasks.video.exporting import export_denoiser, export_head
+from keepfit.tasks.video.features import CHANNELS, ErrorMaps
+from keepfit.tasks.video.finishing import Terms, finish, write_arrays, write_json
 from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
 from keepfit.tasks.video.normality import UNCHANGED, usual
-from keepfit.tasks.video.preparation import PAST, Preparation, foreground_rms
+from keepfit.tasks.video.preparation import Preparation, foreground_rms
 from keepfit.tasks.video.scene import median_background
-from keepfit.tasks.video.stream import Normal, Parts, Stream
+from keepfit.tasks.video.stream import Normal, Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
-from keepfit.tasks.video.thresholding import block_maxima, calibrate
-from keepfit.tasks.video.timeline import LABELS, NORMAL
 from keepfit.training.recipe import Recipe
 
-HEAD_SHARE = 0.27
-"""Share of the training windows, the last ones, that the denoiser never sees: the head learns from them."""
-FEWEST_WINDOWS = 6
 DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 """Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
 SEQUENCES = (48, 320)
@@ -82,44 +79,6 @@ class VideoTask:
         return answering.load(folder, precision, render=injecting_render(folder, facts))
 
 
-@dataclass(frozen=True, eq=False)
-class Divided:
-    """The windows of a snapshot by what they are for."""
-
-    fit: list[Clip]
-    head: list[Clip]
-    calibrate: list[Clip]
-    events: list[Clip]
-    """Train windows that are labelled as anomalies: the head learns from them, too."""
-
-
-def divide(train: Rows, validation: Rows) -> Divided:
-    """Normal train windows in order of file and time, the last for the head. Raises InvalidInput for too few."""
-    life = {content for content, new in zip(train.contents, train.fresh, strict=True) if new}
-    plain = [clip for clip in _clips(train, anomalous=False) if clip.family is None]
-    plain.sort(key=lambda clip: str(clip) not in life)  # the end stays that of the video it began with
-    events = [clip for clip in _clips(train, anomalous=True) if clip.family is None]
-    count = max(2, round(HEAD_SHARE * len(plain)))
-    if len(plain) < FEWEST_WINDOWS:
-        raise InvalidInput(
-            f"there are {len(plain)} windows of normal video to learn from and {FEWEST_WINDOWS} are needed; "
-            "give a longer video",
-            "video",
-        )
-    held = [clip for clip in _clips(validation, anomalous=False) if clip.family is None]
-    if not held:
-        raise InvalidInput("no normal video is left to choose a threshold from; give a longer video", "video")
-    return Divided(plain[:-count], plain[-count:], held, events)
-
-
-def _clips(rows: Rows, anomalous: bool) -> list[Clip]:
-    chosen = [
-        Clip.parse(content) for content, said in zip(rows.contents, rows.truth, strict=True)
-        if (said != NORMAL) == anomalous
-    ]  # fmt: skip
-    return sorted(chosen, key=lambda clip: (clip.name, clip.first))
-
-
 class _Fit:
     """One training: its arguments, and the phases in order."""
 
@@ -150,11 +109,14 @@ class _Fit:
         head = self._head(made, maps.grid)
         shape = heads.HeadShape.from_json(head["shape"])
         answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
-        self._finish(parts["calibrate"], answer, {"denoiser": trained, "head": head})
+        about = {"snapshot": self.snapshot.id, "recipe": self.recipe.to_json(), "denoiser": trained, "head": head}
+        finish(self.draft, answer, parts["calibrate"], self._terms(), about)
         return self._hand_over(folder)
 
     def _hand_over(self, folder: Path) -> Path:
-        """The finished draft under its name; model.json was its last file."""
+        """The finished draft under its name, with its card; model.json was the last file of the training."""
+        values = json.loads((self.draft / "model.json").read_text("utf-8"))
+        (self.draft / "card.md").write_text(card(values), "utf-8")
         self._clear()
         shutil.rmtree(folder, ignore_errors=True)
         self.draft.rename(folder)
@@ -187,27 +149,15 @@ class _Fit:
             (parts["fit"], parts["head"]), preparation, shape, settings, self._part(0.0, 0.55), self.draft / "diffusion"
         )
         weights.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
-        self._export_denoiser(trained.network, preparation)
+        export_denoiser(trained.network, preparation.size, self.draft / "ir" / "denoiser.xml")
         about = {
             "shape": shape.to_json(),
             "steps": trained.steps,
             "dropped": list(trained.dropped),
             **trained.outcome.to_json(),
         }
-        done.write_text(json.dumps(about), "utf-8")
+        write_json(done, about)
         return about
-
-    def _export_denoiser(self, trained: network.Denoiser, preparation: Preparation) -> None:
-        height, width = preparation.size
-        rng = np.random.default_rng(0)
-        example = {
-            "noisy": rng.standard_normal((2, 1, height, width), np.float32),
-            "past": rng.standard_normal((2, len(PAST), height, width), np.float32),
-            "known": np.array([0, 1], np.float32),
-            "sigma": np.array([0.5, 2], np.float32),
-            "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (2, 1)),
-        }
-        export_fixed(trained, self.draft / "ir" / "denoiser.xml", example, ("denoised",))
 
     def _profile(self) -> str:
         if self.video.profile != "auto":
@@ -235,7 +185,7 @@ class _Fit:
         if not file.is_file():
             extractor = sequences.Extractor(preparation, maps, UNCHANGED)
             found = usual(extractor.raw(block)[sequences.RUN_UP :] for block in blocks_of(material.stretches()))
-            _save(file, mean=found.mean, spread=found.spread)
+            write_arrays(file, mean=found.mean, spread=found.spread)
         with np.load(file, allow_pickle=False) as kept:
             return Normal(kept["mean"], kept["spread"])
 
@@ -280,7 +230,7 @@ class _Fit:
             extractor.of(draw(0, np.random.default_rng(0)).images)
             seconds = time.perf_counter() - began
             affordable = 60 * SEQUENCE_SHARE * self.video.budget_minutes / seconds
-            note.write_text(json.dumps(int(min(SEQUENCES[1], max(SEQUENCES[0], affordable)))), "utf-8")
+            write_json(note, int(min(SEQUENCES[1], max(SEQUENCES[0], affordable))))
         return int(json.loads(note.read_text("utf-8")))
 
     def _head(self, made: sequences.Sequences | None, grid: tuple[int, int]) -> Settings:
@@ -295,9 +245,9 @@ class _Fit:
         shape = heads.HeadShape(CHANNELS, grid, self.video.head)
         head, about = (_plain(shape), {}) if made is None else self._learnt(made, shape)
         weights.save(head, self.draft / "weights" / "head.safetensors")
-        self._export_head(head)
+        export_head(head, self.draft / "ir" / "head.xml")
         about |= {"shape": head.shape.to_json(), "asked": shape.kind, "kind": head.shape.kind}
-        done.write_text(json.dumps(about), "utf-8")
+        write_json(done, about)
         return about
 
     def _learnt(self, made: sequences.Sequences, shape: heads.HeadShape) -> tuple[heads.Head, Settings]:
@@ -320,54 +270,9 @@ class _Fit:
         about |= {"held_out": head_training.judged(head, made, held).to_json(), "training": outcome.to_json()}
         return head, about
 
-    def _export_head(self, head: heads.Head) -> None:
-        shape = head.shape
-        rng = np.random.default_rng(0)
-        memory = np.zeros((2, shape.places, shape.hidden), np.float32)
-        example = {
-            "maps": rng.standard_normal((2, shape.channels, *shape.grid), np.float32),
-            "memory": memory,
-            "cell": memory,
-        }
-        export_fixed(heads.Step(head), self.draft / "ir" / "head.xml", example, ("cells", "memory_out", "cell_out"))
-
-    def _finish(self, material: Material, parts: Parts, about: Settings) -> None:
-        """The threshold from normal video that nothing was learnt from, and everything that answering needs."""
-        stream = Stream(parts)
-        step = answering.CHUNK
-        scores = np.concatenate(
-            [
-                stream.push(material.images[i : i + step], material.starts[i : i + step]).scores
-                for i in range(0, len(material), step)
-            ]
-        )
-        fps = self._rate()
-        threshold = calibrate(scores, fps, material.starts, self.video.alarms_per_day)
-        _save(
-            self.draft / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
-            spread=parts.normal.spread, maxima=block_maxima(scores, fps, material.starts),
-        )  # fmt: skip
-        values = {
-            "format": answering.FORMAT,
-            "task": VideoTask.name,
-            "load": "keepfit.tasks.video.model:load",
-            "labels": list(LABELS),
-            "columns": ["video"],
-            "threshold": asdict(threshold),
-            "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
-            "fps": fps,
-            "long_side": self.video.long_side,
-            "memory": list(parts.memory),
-            "precision": self._precision(),
-            "levels": [str(level) for level in LEVELS],
-            "snapshot": self.snapshot.id,
-            "recipe": self.recipe.to_json(),
-            **about,
-        }
-        (self.draft / "card.md").write_text(card(values), "utf-8")
-        partial = self.draft / "model.partial"
-        partial.write_text(json.dumps(values, indent=1), "utf-8")
-        partial.replace(self.draft / "model.json")
+    def _terms(self) -> Terms:
+        video = self.video
+        return Terms(self._rate(), video.alarms_per_day, video.long_side, self._precision())
 
     def _rate(self) -> float:
         """Frames a second: the median of the videos that the threshold is chosen from."""
@@ -400,13 +305,6 @@ def blocks_of(stretches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uin
 
 def _plain(shape: heads.HeadShape) -> heads.Head:
     return heads.Head(replace(shape, kind="none")).eval()
-
-
-def _save(file: Path, **arrays: NDArray[Any]) -> None:
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as out:
-        np.savez(out, allow_pickle=False, **arrays)
-    partial.replace(file)
 
 
 def _start(workdir: Path, arguments: Settings) -> None:

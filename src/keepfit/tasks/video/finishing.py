@@ -1,0 +1,84 @@
+"""Finishing: the threshold from normal video that nothing was learnt from, and the files that answering reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.tasks.video import model as answering
+from keepfit.tasks.video.features import LEVELS
+from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.stream import Parts, Stream
+from keepfit.tasks.video.thresholding import block_maxima, calibrate
+from keepfit.tasks.video.timeline import LABELS
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a finished model must say of itself besides what it has learnt."""
+
+    fps: float
+    alarms_per_day: float
+    long_side: int
+    precision: str
+    """The arithmetic of the denoiser."""
+
+
+def finish(folder: Path, parts: Parts, normal: Material, terms: Terms, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the threshold on these frames; write scene.npz and, last, model.json, whose values are returned.
+
+    `about` is added to model.json. Raises InvalidInput when the frames are too few for a threshold.
+    """
+    scores = scored(parts, normal)
+    threshold = calibrate(scores, terms.fps, normal.starts, terms.alarms_per_day)
+    write_arrays(
+        folder / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
+        spread=parts.normal.spread, maxima=block_maxima(scores, terms.fps, normal.starts),
+    )  # fmt: skip
+    values = {
+        "format": answering.FORMAT,
+        "task": "video",
+        "load": "keepfit.tasks.video.model:load",
+        "labels": list(LABELS),
+        "columns": ["video"],
+        "threshold": asdict(threshold),
+        "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
+        "fps": terms.fps,
+        "long_side": terms.long_side,
+        "memory": list(parts.memory),
+        "precision": terms.precision,
+        "levels": [str(level) for level in LEVELS],
+        **about,
+    }
+    write_json(folder / "model.json", values)
+    return values
+
+
+def scored(parts: Parts, material: Material) -> NDArray[np.float32]:
+    """The score of every frame, as a stream gives it."""
+    stream, step = Stream(parts), answering.CHUNK
+    places = range(0, len(material), step)
+    return np.concatenate(
+        [stream.push(material.images[i : i + step], material.starts[i : i + step]).scores for i in places]
+    )
+
+
+def write_arrays(file: Path, **arrays: NDArray[Any]) -> None:
+    """At once or not at all."""
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as out:
+        np.savez(out, allow_pickle=False, **arrays)
+    partial.replace(file)
+
+
+def write_json(file: Path, values: Any) -> None:
+    """At once or not at all: a training that is killed reads only whole notes when it goes on."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1), "utf-8")
+    partial.replace(file)
