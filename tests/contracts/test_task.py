@@ -145,7 +145,7 @@ def test_one_class_only_is_refused_with_a_sentence(fitted: Fitted, tmp_path: Pat
 
 
 def test_what_a_model_of_the_task_reads_can_be_learnt_from(fitted: Fitted, model: Model) -> None:
-    assert fitted.task.learns_from(model.read("a lovely film"))
+    assert fitted.task.learns_from(model.read("a lovely film"), fitted.snapshot.path.parent)
 
 
 # answering

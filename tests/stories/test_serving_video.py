@@ -72,7 +72,9 @@ class World:
         return self.client.post(path, data={"file": (io.BytesIO(content), name), **more})
 
     def stored(self) -> list[str]:
-        return sorted(path.name for path in self.service.videos.iterdir())
+        """Videos, and whatever else was left there; where their cuts are is kept beside them."""
+        names = (path.name for path in self.service.videos.iterdir())
+        return sorted(name for name in names if not name.endswith(".starts.npy"))
 
     def predictions(self) -> list[Prediction]:
         self.service.writer.flush()

@@ -106,7 +106,7 @@ def test_a_floor_that_the_champion_is_below_itself_is_found(trained: Path) -> No
 
 def test_an_unknown_trigger_is_found(trained: Path) -> None:
     change(trained, "[[models.default.triggers]]", 'kind = "kss"')
-    assert "kss" in missing(trained)["triggers"]
+    assert "kss" in missing(trained)["settings"]
 
 
 def test_a_database_that_is_none_is_found(tmp_path: Path) -> None:

@@ -89,3 +89,19 @@ def test_a_missing_secret_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_model_is_named_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="has default"):
         load(tmp_path, {}).model("other")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [('kind = "acuracy_floor"', "accuracy_floor"), ('kind = "accuracy_floor"\nflor = 0.9', "'floor'")],
+)
+def test_a_misspelt_trigger_is_refused_with_the_nearest_name(tmp_path: Path, rule: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(write(tmp_path, f"[[models.default.triggers]]\n{rule}\n"), {})
+
+
+def test_what_a_text_model_needs_is_refused_for_video_and_the_other_way_round(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="max_tokens"):
+        load(write(tmp_path, '[models.default]\ntask = "video"\nrecipe = { max_tokens = 128 }\n'), {})
+    with pytest.raises(SettingsError, match=r"recipe\.video"):
+        load(write(tmp_path, "[models.default]\nrecipe = { video = { steps = 3 } }\n"), {})

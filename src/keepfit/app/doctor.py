@@ -13,13 +13,11 @@ import psutil
 from keepfit.alerts.alerts import Alerts
 from keepfit.alerts.wording import trial_message
 from keepfit.app.findings import Finding
-from keepfit.app.learning import channels, trigger
+from keepfit.app.learning import channels
 from keepfit.app.project import Project
 from keepfit.app.settings import FILE
 from keepfit.app.wiring import named
 from keepfit.errors import KeepfitError
-from keepfit.evaluation.evaluator import read_reference
-from keepfit.metrics import wilson
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 3 * 2**30
@@ -112,13 +110,7 @@ def deployment(project: Project) -> Finding:
 
 def triggers(project: Project) -> Finding:
     """Do the triggers make sense for this champion?"""
-    rule = trigger(project.settings)
-    live = project.store.deployment(project.model)
-    if live is None:
-        return Finding(True, "triggers", f"{len(project.settings.triggers)} set")
-    kept = read_reference(project.registry.fetch(project.model, project.champion()))
-    right = int((kept.scores.argmax(axis=1) == kept.truth).sum())
-    objection = rule.objection(wilson(right, len(kept.truth)))
+    objection = project.objection()
     return Finding(objection is None, "triggers", objection or f"{len(project.settings.triggers)} set")
 
 

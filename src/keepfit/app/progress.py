@@ -34,7 +34,9 @@ def training_progress(quiet: bool) -> Iterator[Report]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+    console = Console(stderr=True)
+    lines = Lines(console) if not quiet and not console.is_terminal else None
+    with Progress(*columns, console=console, disable=quiet or lines is not None) as bar:
         task = bar.add_task("training", total=1.0)
         now = "training"
 
@@ -45,10 +47,25 @@ def training_progress(quiet: bool) -> Iterator[Report]:
                 bar.reset(task, description=now)
             bar.update(task, completed=metrics.get("progress", 0.0) or bar.tasks[0].completed)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name in SHOWN)
+            if lines is not None:
+                lines.tell(now, metrics.get("progress", 0.0), shown)
             if shown:
                 bar.update(task, description=f"{now}, step {step}  {shown}")
 
         yield report
+
+
+class Lines:
+    """Progress for a log: a line for each tenth that is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._told = console, ("", -1)
+
+    def tell(self, what: str, share: float, shown: str) -> None:
+        """Print when another tenth is done, or something else is under way."""
+        if (what, int(10 * share)) != self._told:
+            self._told = (what, int(10 * share))
+            self._console.print(f"{what}: {share:.0%}  {shown}".rstrip(), highlight=False)
 
 
 SHOWN = ("loss", "eval_loss", "validation_loss", "validation_accuracy", "accuracy")

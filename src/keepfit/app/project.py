@@ -135,7 +135,9 @@ class Project:
         job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
         if job.request.get("snapshot") != snapshot.id or (tuned and job.request.get("recipe") != request["recipe"]):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
-        result = self.finish(job, report)
+        result = dict(self.finish(job, report))
+        if (objection := self.objection()) is not None:
+            result["objection"] = objection
         return result if tuned is None else {**result, "tuning": tuned.to_json()}
 
     def search(self, trials: int, kind: str = "tpe", minutes: float = 0.0) -> Search:
@@ -245,12 +247,16 @@ class Project:
 
         Raises SettingsError when a trigger makes no sense for this champion, such as a floor that it is below itself.
         """
+        if (objection := self.objection()) is not None:
+            raise SettingsError(objection)
+        return self.watch(self.model).tick()
+
+    def objection(self) -> str | None:
+        """Why a trigger of the settings makes no sense for the champion; None when all do, or nothing is deployed."""
+        if self.store.deployment(self.model) is None:
+            return None
         watch = self.watch(self.model)
-        if self.store.deployment(self.model) is not None:
-            objection = watch.trigger.objection(accuracy_on(watch.reference(self.champion())))
-            if objection is not None:
-                raise SettingsError(objection)
-        return watch.tick()
+        return watch.trigger.objection(accuracy_on(watch.reference(self.champion())))
 
     def evaluate(self, data: Path) -> Mapping[str, Any]:
         """The champion's numbers on a labelled file."""

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from keepfit.errors import NotFound, SettingsError
+from keepfit.triggers.policies import trigger_from
 
 FILE = "keepfit.toml"
 PREFIX = "KEEPFIT_"
@@ -335,6 +336,11 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         raise SettingsError("; ".join(explain(e) for e in error.errors(include_url=False))) from error
     check_names(settings)
+    for name, model in settings.models.items():
+        try:
+            trigger_from(model.triggers)
+        except SettingsError as error:
+            raise SettingsError(f"setting models.{name}.triggers: {error}") from error
     return settings
 
 

@@ -64,7 +64,8 @@ def trained(done: Mapping[str, Any]) -> str:
         return f"Asked for: job {done.get('job')}" + (" (joined the one under way)." if done.get("joined") else ".")
     reasons = "\n".join(f"  - {reason}" for reason in done.get("because", ()))
     fate = "is deployed" if done.get("deployed") else "is not deployed"
-    return f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
+    words = f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
+    return f"{words}\nThe watch cannot work as it is set: {done['objection']}" if "objection" in done else words
 
 
 def tuning(values: Mapping[str, Any], model: str) -> None:
@@ -264,7 +265,7 @@ def status(project: Project, json: bool) -> None:
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
         ("accuracy in life", accuracy),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
-        ("retraining", f"{job['state']}: {job['step']}" if job else "none"),
+        ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
     ):  # fmt: skip

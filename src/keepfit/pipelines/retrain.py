@@ -105,7 +105,7 @@ class Retraining:
         base = open_snapshot(self.folders.snapshots, base_id)
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
         fresh += self.store.training_data(self.model, until=job.at)
-        fresh = [one for one in fresh if self.task.learns_from(one.example.content)]
+        fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
         if not fresh:
             return {"snapshot": base.id}
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.video.decoding import Frame
+from keepfit.tasks.video.decoding import USUAL_FPS, Frame
 from keepfit.tasks.video.frame_files import write_frames
-from keepfit.tasks.video.frames import facts, read_frames, video_hash
+from keepfit.tasks.video.frames import VideoFacts, facts, read_frames, video_hash
 from keepfit.tasks.video.model import VideoModel
 from keepfit.tasks.video.overlay import write_overlay
 from keepfit.tasks.video.pictures import draw_timeline
-from keepfit.tasks.video.segments import SCHEMA, find, report
-from keepfit.tasks.video.sidecar import Sidecar, read_sidecar
+from keepfit.tasks.video.scene import CameraWatch
+from keepfit.tasks.video.segments import SCHEMA, find, report, written_at_once
+from keepfit.tasks.video.sidecar import read_sidecar
 from keepfit.tasks.video.stored import video_files
-from keepfit.tasks.video.timeline import Timeline
+from keepfit.tasks.video.timeline import Segment, Timeline
 
 Progress = Callable[[int, int | None], None]
 
@@ -71,7 +72,7 @@ def score_videos(
 
 def _finished(file: Path, target: Path, version: int) -> dict[str, Any] | None:
     """The report of an earlier run on the same bytes by the same version."""
-    path = target / f"{file.stem}.segments.json"
+    path = target / names_of(file)[-1]
     if not path.is_file():
         return None
     try:
@@ -84,41 +85,78 @@ def _finished(file: Path, target: Path, version: int) -> dict[str, Any] | None:
 
 def _score(model: VideoModel, file: Path, target: Path, version: int) -> dict[str, Any]:
     try:
-        found = _outputs(model, file, target, version)
+        return write_outputs(model, scored(model, file), target, version)
     except InvalidInput as error:
         found = {"schema": SCHEMA, "video": {"name": file.name}, "model": {"version": version}, "error": str(error)}
-    path = target / f"{file.stem}.segments.json"
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(found, indent=1), "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise BackendError(f"{path} cannot be written ({error.strerror}); make room and start again") from error
+        _write_report(target / names_of(file)[-1], found)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a model says of one video."""
+
+    file: Path
+    about: VideoFacts
+    timeline: Timeline
+    segments: tuple[Segment, ...]
+    truth: NDArray[np.uint8] | None
+    """As the JSON beside it says, shape (n,); None where nobody knows."""
+    moved_s: float | None
+    """When the camera was first seen to look elsewhere; None: never."""
+
+
+def scored(
+    model: VideoModel, file: Path, through: Callable[[Iterator[Frame]], Iterator[Frame]] = iter
+) -> Scored:  # fmt: skip
+    """Every frame of a video; `through` sees the frames pass. Raises InvalidInput where the video does not fit."""
+    sidecar = read_sidecar(file)
+    rate = (sidecar.fps if sidecar is not None else None) or USUAL_FPS
+    about = facts(file, rate)
+    model.facts.check_rate(about.fps)
+    watch = Watched(CameraWatch(model.facts.background), about.fps)
+    frames = through(watch(read_frames(file, model.facts.long_side, fps=rate)))
+    timeline = model.score(frames, None if sidecar is None else sidecar.begins)
+    segments = find(timeline, model.threshold, about.fps, model.facts.maxima, (about.width, about.height))
+    truth = None if sidecar is None else sidecar.truth(len(timeline))
+    return Scored(file, about, timeline, segments, truth, watch.moved_s)
+
+
+class Watched:
+    """Looks once a second whether the camera still shows what it was trained on."""
+
+    def __init__(self, watch: CameraWatch, fps: float) -> None:
+        self._watch, self._every = watch, max(1, round(fps))
+        self.moved_s: float | None = None
+
+    def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, as they come."""
+        for frame in frames:
+            if frame.number % self._every == 0 and self.moved_s is None and self._watch.check(frame.image):
+                self.moved_s = frame.time_s
+            yield frame
+
+
+def names_of(file: Path) -> tuple[str, str, str, str]:
+    """The files that are written for a video; the last says that the others are whole."""
+    stem = file.stem
+    return f"{stem}.frames.csv", f"{stem}.timeline.png", f"{stem}.overlay.mp4", f"{stem}.segments.json"
+
+
+def write_outputs(model: VideoModel, one: Scored, target: Path, version: int) -> dict[str, Any]:
+    """Frames, timeline, overlay and, last, segments; the values of the last are returned."""
+    frames, picture, overlay, segments = (target / name for name in names_of(one.file))
+    write_frames(frames, one.timeline)
+    draw_timeline(picture, one.timeline, model.threshold, one.segments, one.truth, one.file.name)
+    images = (frame.image for frame in read_frames(one.file, model.facts.long_side))
+    write_overlay(overlay, images, one.timeline, model.threshold, one.about.fps)
+    moved = {} if one.moved_s is None else {"camera_moved_s": round(one.moved_s, 2)}
+    video = {"name": one.file.name, "sha256": video_hash(one.file), **one.about.to_json(), **moved}
+    found = report(one.timeline, one.segments, model.threshold, video, {"version": version, **model.describe()})
+    _write_report(segments, found)
     return found
 
 
-def _outputs(model: VideoModel, file: Path, target: Path, version: int) -> dict[str, Any]:
-    about, side = facts(file), model.facts.long_side
-    sidecar = read_sidecar(file)
-    timeline = model.score(read_frames(file, side), _starts(sidecar))
-    segments = find(timeline, model.threshold, about.fps, model.facts.maxima, (about.width, about.height))
-    write_frames(target / f"{file.stem}.frames.csv", timeline)
-    draw_timeline(
-        target / f"{file.stem}.timeline.png", timeline, model.threshold, segments, _truth(sidecar, timeline), file.name
-    )
-    images = (frame.image for frame in read_frames(file, side))
-    write_overlay(target / f"{file.stem}.overlay.mp4", images, timeline, model.threshold, about.fps)
-    video = {"name": file.name, "sha256": video_hash(file), **about.to_json()}
-    return report(timeline, segments, model.threshold, video, {"version": version, **model.describe()})
-
-
-def _starts(sidecar: Sidecar | None) -> Callable[[Frame], bool] | None:
-    """Cuts as the sidecar names them; None: they must be found."""
-    if sidecar is None:
-        return None
-    firsts = {clip.first for clip in sidecar.clips} | {0}
-    return lambda frame: frame.start or frame.number in firsts
-
-
-def _truth(sidecar: Sidecar | None, timeline: Timeline) -> NDArray[np.uint8] | None:
-    return None if sidecar is None else sidecar.truth(len(timeline))
+def _write_report(path: Path, found: dict[str, Any]) -> None:
+    with written_at_once(path) as part:
+        part.write_text(json.dumps(found, indent=1), "utf-8")

@@ -88,8 +88,11 @@ class Task(Protocol):
 
     name: str
 
-    def learns_from(self, content: Any) -> bool:
-        """Whether a content from life can be learnt from (for video: not from a stream, whose frames are gone)."""
+    def learns_from(self, content: Any, snapshots: Path) -> bool:
+        """Whether a content from life can (still) be learnt from; `snapshots` is the folder of the project's snapshots.
+
+        For video: not from a stream, nor from a stored video that is gone.
+        """
         ...
 
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:

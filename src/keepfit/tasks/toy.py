@@ -92,7 +92,7 @@ class ToyTask:
 
     name = "toy"
 
-    def learns_from(self, content: Any) -> bool:
+    def learns_from(self, content: Any, snapshots: Path) -> bool:
         return True
 
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:

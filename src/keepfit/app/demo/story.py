@@ -152,6 +152,9 @@ def play(project: Project, port: int, worlds: Worlds, stage: Stage, story: Story
         if (swap := story.at("swap")) is not None:
             stage.phase("the new version answers")
             follow(project, traffic, labeller, stage, story, lambda: traffic.now() > swap + QUIET)
+        elif story.at("failure") is None and story.at("refused") is None:
+            words = f"gave up after {PATIENCE:.0f} s without a swap: the machine is too busy for this story"
+            story.tell(traffic.now(), "late", words)
     finally:
         labeller.stop()
         traffic.stop()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from keepfit import metrics
 from keepfit.app.demo.report import shown
+from keepfit.pipelines.score_video import Scored
 from keepfit.tasks.video.features import LEVELS
 from keepfit.tasks.video.frames import VideoFacts, read_frames
 from keepfit.tasks.video.model import VideoModel
@@ -36,19 +37,35 @@ MOST_PICTURES = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class Judged:
     """A video, and what the deployed version says of it."""
 
-    video: Path
-    about: VideoFacts
+    found: Scored
     model: VideoModel
     version: int
-    timeline: Timeline
-    segments: tuple[Segment, ...]
-    truth: NDArray[np.uint8] | None
-    """1 for anomalous frames, shape (n,); None where nobody knows."""
     seconds: float
     """That the scoring took."""
+
+    @property
+    def video(self) -> Path:
+        return self.found.file
+
+    @property
+    def about(self) -> VideoFacts:
+        return self.found.about
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.found.timeline
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.found.segments
+
+    @property
+    def truth(self) -> NDArray[np.uint8] | None:
+        """1 for anomalous frames, shape (n,); None where nobody knows."""
+        return self.found.truth
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ class Shown:
     words: str
 
 
-def events(scored: Scored, names: Sequence[str]) -> list[Happening]:
+def events(scored: Judged, names: Sequence[str]) -> list[Happening]:
     """The true events, in order, with these names if they are as many; none where the truth is unknown."""
     if scored.truth is None:
         return []
@@ -84,7 +101,7 @@ def events(scored: Scored, names: Sequence[str]) -> list[Happening]:
     ]
 
 
-def loudest(scored: Scored) -> list[Happening]:
+def loudest(scored: Judged) -> list[Happening]:
     """Up to MOST_PICTURES segments with the highest peaks, in order; without any the frame with the highest score."""
     highest = sorted(scored.segments, key=lambda segment: -segment.peak_score)[:MOST_PICTURES]
     found = [
@@ -151,7 +168,7 @@ def _largest_box(change: NDArray[np.float32]) -> float:
     return float(totals.max() / size**2)
 
 
-def draw_pictures(folder: Path, scored: Scored, happenings: Sequence[Happening]) -> list[Shown]:
+def draw_pictures(folder: Path, scored: Judged, happenings: Sequence[Happening]) -> list[Shown]:
     """Each happening's peak under its heat map, and the errors at each noise level at the first that was found."""
     facts, found = scored.model.facts, list[Shown]()
     scale, heat = (facts.threshold.exit, facts.threshold.enter), scored.timeline.heat
@@ -169,12 +186,12 @@ def draw_pictures(folder: Path, scored: Scored, happenings: Sequence[Happening])
                                 "z-scores")]  # fmt: skip
 
 
-def _frames(scored: Scored, first: int, count: int) -> NDArray[np.uint8]:
+def _frames(scored: Judged, first: int, count: int) -> NDArray[np.uint8]:
     frames = read_frames(scored.video, scored.model.facts.long_side, first, first + count)
     return np.stack([frame.image for frame in frames])
 
 
-def _draw_errors(path: Path, scored: Scored, number: int) -> None:
+def _draw_errors(path: Path, scored: Judged, number: int) -> None:
     """The frame, the mean errors of its four questions on one scale, and the mean of all z-scores, in one strip."""
     parts, first = scored.model.parts, max(0, number - max(PAST))
     pictures = parts.preparation.pictures(images := _frames(scored, first, number - first + 1))
@@ -201,7 +218,7 @@ def _draw_errors(path: Path, scored: Scored, number: int) -> None:
 
 def write(
     folder: Path, result: Mapping[str, Any], moments: Sequence[tuple[float, str]], pictures: Sequence[Shown],
-    scored: Scored,
+    scored: Judged,
 ) -> None:  # fmt: skip
     """report.html, which holds its pictures, and result.json."""
     with written_at_once(folder / "result.json") as part:

@@ -22,7 +22,7 @@ from keepfit.app.demo.plaza import Event, render_plaza, write_sidecar
 from keepfit.app.demo.stage import Stage
 from keepfit.app.demo.story import free_port, fresh_folder, ready, until
 from keepfit.app.demo.video_report import (
-    Scored,
+    Judged,
     area,
     draw_pictures,
     events,
@@ -36,14 +36,12 @@ from keepfit.app.project import Project, check_readable
 from keepfit.app.settings import FILE, VIDEO_FLOOR
 from keepfit.app.wiring import answering_half
 from keepfit.errors import BackendError
+from keepfit.pipelines.score_video import names_of, write_outputs
+from keepfit.pipelines.score_video import scored as scored_by
 from keepfit.tasks.video.decoding import Frame
-from keepfit.tasks.video.frame_files import write_frames
-from keepfit.tasks.video.frames import facts, read_frames, video_hash
+from keepfit.tasks.video.frames import facts, read_frames
 from keepfit.tasks.video.model import VideoModel
-from keepfit.tasks.video.overlay import write_overlay
-from keepfit.tasks.video.pictures import draw_timeline
-from keepfit.tasks.video.segments import find, report, written_at_once
-from keepfit.tasks.video.sidecar import Sidecar, read_sidecar
+from keepfit.tasks.video.segments import written_at_once
 
 SEED = 7
 MODEL = "camera"
@@ -117,7 +115,8 @@ def run(out: Path, data: Path | None, quiet: bool, plan: Plan = WHOLE) -> Mappin
             training_s = trained(project, video, phases)
             scored = score(project, video, phases)
             phases.begin("drawing")
-            files = write_outputs(out, scored)
+            write_outputs(scored.model, scored.found, out, scored.version)
+            files = [out / name for name in names_of(scored.video)]
             true = events(scored, names)
             pictures = draw_pictures(out, scored, true or loudest(scored))
             served = served_clip(project, port, scored, out / "last_minute.mp4", phases)
@@ -157,29 +156,17 @@ def trained(project: Project, video: Path, phases: Phases) -> float:
     return time.monotonic() - began
 
 
-def score(project: Project, video: Path, phases: Phases) -> Scored:
+def score(project: Project, video: Path, phases: Phases) -> Judged:
     """Every frame, by the version that is deployed."""
     phases.begin("scoring the whole video")
     version = project.champion()
     model = cast(VideoModel, answering_half(project.home, project.model)(version))
-    about, sidecar, began = facts(video), read_sidecar(video), time.monotonic()
-    frames = counted(read_frames(video, model.facts.long_side), (about.duration_s or 0) * about.fps, phases)
-    timeline = model.score(frames, None if sidecar is None else Firsts(sidecar))
+    about, began = facts(video), time.monotonic()
+    total = (about.duration_s or 0) * about.fps
+    found = scored_by(model, video, lambda frames: counted(frames, total, phases))
     seconds = time.monotonic() - began
-    segments = find(timeline, model.threshold, about.fps, model.facts.maxima, (about.width, about.height))
-    truth = None if sidecar is None else sidecar.truth(len(timeline))
-    phases.note(f"{len(timeline)} frames scored in {seconds:.1f} s; {len(segments)} segments of alarm")
-    return Scored(video, about, model, version, timeline, segments, truth, seconds)
-
-
-class Firsts:
-    """Tells whether a frame begins a clip, as the sidecar says."""
-
-    def __init__(self, sidecar: Sidecar) -> None:
-        self._numbers = {clip.first for clip in sidecar.clips}
-
-    def __call__(self, frame: Frame) -> bool:
-        return frame.start or frame.number in self._numbers
+    phases.note(f"{len(found.timeline)} frames scored in {seconds:.1f} s; {len(found.segments)} segments of alarm")
+    return Judged(found, model, version, seconds)
 
 
 def counted(frames: Iterable[Frame], total: float, phases: Phases) -> Iterator[Frame]:
@@ -190,23 +177,7 @@ def counted(frames: Iterable[Frame], total: float, phases: Phases) -> Iterator[F
             phases.share(min(1.0, (frame.number + 1) / total))
 
 
-def write_outputs(out: Path, scored: Scored) -> list[Path]:
-    """Frames, timeline, overlay and segments, as `keepfit batch` writes them; their paths."""
-    stem, timeline, about, model = scored.video.stem, scored.timeline, scored.about, scored.model
-    names = ("frames.csv", "timeline.png", "overlay.mp4", "segments.json")
-    frames, picture, overlay, segments = (out / f"{stem}.{name}" for name in names)
-    write_frames(frames, timeline)
-    draw_timeline(picture, timeline, model.threshold, scored.segments, scored.truth, scored.video.name)
-    images = (frame.image for frame in read_frames(scored.video, model.facts.long_side))
-    write_overlay(overlay, images, timeline, model.threshold, about.fps)
-    video = {"name": scored.video.name, "sha256": video_hash(scored.video), **about.to_json()}
-    said = {"version": scored.version, **model.describe()}
-    with written_at_once(segments) as part:
-        part.write_text(json.dumps(report(timeline, scored.segments, model.threshold, video, said), indent=1), "utf-8")
-    return [frames, picture, overlay, segments]
-
-
-def served_clip(project: Project, port: int, scored: Scored, clip: Path, phases: Phases) -> dict[str, Any]:
+def served_clip(project: Project, port: int, scored: Judged, clip: Path, phases: Phases) -> dict[str, Any]:
     """What a real server says of the last minute, beside what was said of the whole file."""
     phases.begin("serving over HTTP")
     first = cut(scored, clip)
@@ -228,7 +199,7 @@ def served_clip(project: Project, port: int, scored: Scored, clip: Path, phases:
     return served
 
 
-def cut(scored: Scored, path: Path) -> int:
+def cut(scored: Judged, path: Path) -> int:
     """Write the last minute, as the model sees it, as a clip of its own; the number of its first frame.
 
     Raises BackendError when it cannot be written.
@@ -286,7 +257,7 @@ def post(port: int, clip: Path) -> Mapping[str, Any]:
     return said
 
 
-def summary(project: Project, scored: Scored, names: Sequence[str], files: Sequence[Path]) -> dict[str, Any]:
+def summary(project: Project, scored: Judged, names: Sequence[str], files: Sequence[Path]) -> dict[str, Any]:
     """The numbers of the story; None where nobody knows."""
     true, known = events(scored, names), scored.truth is not None
     line = None

@@ -42,7 +42,7 @@ class TextTask:
 
     name = "text"
 
-    def learns_from(self, content: Any) -> bool:
+    def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Every text can be learnt from."""
         return True
 

@@ -23,7 +23,7 @@ from keepfit.tasks.video import diffusion, head_training, network, sequences, we
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.card import card
-from keepfit.tasks.video.clips import Clip, names_clip, videos_near
+from keepfit.tasks.video.clips import FOLDER, Clip, names_clip, videos_near
 from keepfit.tasks.video.dividing import divide
 from keepfit.tasks.video.exporting import export_denoiser, export_head
 from keepfit.tasks.video.features import CHANNELS, ErrorMaps
@@ -56,9 +56,11 @@ class VideoTask:
 
     name = "video"
 
-    def learns_from(self, content: Any) -> bool:
-        """Windows of stored videos; those of live streams have no frames any more."""
-        return isinstance(content, str) and names_clip(content)
+    def learns_from(self, content: Any, snapshots: Path) -> bool:
+        """Windows of stored videos that are there; those of live streams have no frames any more."""
+        if not isinstance(content, str) or not names_clip(content):
+            return False
+        return (snapshots.parent / FOLDER / Clip.parse(content).name).exists()
 
     def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
         """Denoiser, normal errors, head, threshold; the finished folder is workdir/model.

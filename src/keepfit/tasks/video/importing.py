@@ -14,11 +14,12 @@ from keepfit.data.snapshot import Snapshot, SnapshotRow, Split, write_snapshot
 from keepfit.data.splits import UNKNOWN_TIME, hash_point
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.clips import FOLDER, Clip
+from keepfit.tasks.video.decoding import USUAL_FPS
 from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import truth_of
 from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
-from keepfit.tasks.video.stored import keep, video_files, windows_of
+from keepfit.tasks.video.stored import keep, keep_starts, video_files, windows_of
 from keepfit.tasks.video.survey import Surveyed, VideoReport
 from keepfit.tasks.video.synthetic import FAMILIES
 from keepfit.tasks.video.timeline import ANOMALY, NORMAL
@@ -66,7 +67,7 @@ def import_video(
     known = {} if labels is None else read_labels(labels)
     _check_labels(known, files)
     store = snapshots.parent / FOLDER
-    videos = [_look_through(keep(file, store), file, known, long_side, progress) for file in files]
+    videos = [_look_through(file, store, known, long_side, progress) for file in files]
     labelled = any(video.truth is not None for video in videos)
     if judging:
         rows = to_judge(videos, labelled)
@@ -86,22 +87,24 @@ def import_video(
     return write_snapshot(snapshots, rows, ("video",), lineage), report
 
 
-def _look_through(name: str, file: Path, known: Mapping[str, Labels], long_side: int, progress: Progress) -> Stored:
-    """Every frame once: how many there are, where the cuts are, what is labelled."""
-    about = facts(file)
-    is_start, found, times = cut_finder(), [], []
-    for frame in read_frames(file, long_side):
+def _look_through(file: Path, store: Path, known: Mapping[str, Labels], side: int, progress: Progress) -> Stored:
+    """Every frame once: how many there are, where the cuts are, what is labelled; then the video is stored."""
+    sidecar = read_sidecar(file)
+    rate = (sidecar.fps if sidecar is not None else None) or USUAL_FPS
+    about, is_start = facts(file, rate), cut_finder()
+    found, times = [], []
+    for frame in read_frames(file, side, fps=rate):
         found.append(is_start(frame))
         times.append(frame.time_s)
         progress(len(found), None)
-    sidecar = read_sidecar(file)
     starts, truth = np.array(found, np.bool_), None
     if sidecar is not None:
-        sidecar.check(len(starts))
         starts, truth = sidecar.starts(len(starts)), sidecar.truth(len(starts))
     labels = known.get(file.name, known.get(file.stem))
     if labels is not None:
         truth = truth_of(labels.anomalies, np.array(times))
+    name = keep(file, store)
+    keep_starts(store, name, starts)
     return Stored(name, file.name, about, starts, truth)
 
 
@@ -142,32 +145,36 @@ def has_events(rows: Sequence[SnapshotRow]) -> bool:
 
 
 def by_video(videos: Sequence[Stored]) -> list[SnapshotRow]:
-    """Whole videos to each part, in the order of their hashes, so that a clip is never on both sides.
+    """Whole videos to each part, by the hash of their bytes alone, so that no clip ever moves between the parts.
 
     Those with an event and those without are divided alike, so that each part has some of both where it can.
     """
     rows: list[SnapshotRow] = []
     for eventful in (False, True):
         group = [v for v in videos if eventful == (v.truth is not None and bool(v.truth.any()))]
-        total, seen = sum(len(video.starts) for video in group), 0
-        for video in sorted(group, key=lambda video: hash_point(video.name)):
-            split = _part_at((seen + len(video.starts) / 2) / total)
-            rows += [row(video, clip, split) for clip in windows_of(video.name, video.starts, video.fps)]
-            seen += len(video.starts)
+        for video, split in zip(group, _parts([v.name for v in group]), strict=True):
+            clips = windows_of(video.name, video.starts, video.fps)
+            rows += [row(video, clip, split, video.name) for clip in clips]
     return rows if has_events(rows) else [*rows, *with_events(rows)]
 
 
-def _part_at(share: float) -> Split:
-    """The part of what lies at this share of the labelled videos."""
+def _parts(names: Sequence[str]) -> list[Split]:
+    """The part of each video. Where the hashes leave one without any, the lowest ones in no part alone go to it."""
     tested, held = LABELLED_SHARES
-    return Split.TEST if share < tested else Split.VALIDATION if share < tested + held else Split.TRAIN
+    points = [hash_point(name) for name in names]
+    parts = [Split.TEST if p < tested else Split.VALIDATION if p < tested + held else Split.TRAIN for p in points]
+    for wanted in (Split.TEST, Split.VALIDATION, Split.TRAIN):
+        spare = [i for i in np.argsort(points).tolist() if parts.count(parts[i]) > 1]
+        if wanted not in parts and spare:
+            parts[spare[-1] if wanted is Split.TRAIN else spare[0]] = wanted
+    return parts
 
 
-def row(video: Stored, clip: Clip, split: Split) -> SnapshotRow:
-    """One window with its label: anomalous when any frame of it is."""
+def row(video: Stored, clip: Clip, split: Split, group: str | None = None) -> SnapshotRow:
+    """One window with its label: anomalous when any frame of it is; its group is its own where parts share a video."""
     anomalous = video.truth is not None and bool(video.truth[clip.first : clip.stop].any())
     time = UNKNOWN_TIME + timedelta(seconds=clip.first / video.fps)
-    return SnapshotRow(str(clip), str(clip), ANOMALY if anomalous else NORMAL, video.name, split, time)
+    return SnapshotRow(str(clip), str(clip), ANOMALY if anomalous else NORMAL, group or str(clip), split, time)
 
 
 def with_events(rows: Sequence[SnapshotRow]) -> list[SnapshotRow]:

@@ -21,7 +21,7 @@ from keepfit.tasks.video.frames import VideoFacts, facts, read_frames, video_has
 from keepfit.tasks.video.model import Facts
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import find, report
-from keepfit.tasks.video.stored import SUFFIXES, windows_of
+from keepfit.tasks.video.stored import SUFFIXES, keep_starts, windows_of
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import Said, Timeline
 
@@ -106,10 +106,12 @@ class Intake:
                 footage = self._look_through(file, stored, camera)
                 if not (self._store / stored).exists():
                     os.replace(file, self._store / stored)
+                keep_starts(self._store, stored, footage.starts)
         return footage
 
     def _look_through(self, file: Path, stored: str, camera: Facts) -> Footage:
         about, is_start = facts(file), cut_finder()
+        camera.check_rate(about.fps)
         times: list[float] = []
         starts: list[bool] = []
         for frame in of_camera(read_frames(file, camera.long_side), camera):

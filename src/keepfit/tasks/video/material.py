@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.video.clips import Clip, runs
 from keepfit.tasks.video.frames import read_frames
-from keepfit.tasks.video.scene import cut_finder
+from keepfit.tasks.video.stored import start_finder
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
     try:
         with target.open("wb") as file:
             for run in ([clips[i] for i in places] for places in runs(clips)):
-                begun, is_start = len(starts), cut_finder()
+                begun, is_start = len(starts), start_finder(videos / run[0].name)
                 windows += [(begun + clip.first - run[0].first, begun + clip.stop - run[0].first) for clip in run]
                 for frame in read_frames(videos / run[0].name, long_side, run[0].first, run[-1].stop):
                     size = size or frame.image.shape

@@ -21,6 +21,7 @@ from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import cut_finder
+from keepfit.tasks.video.stored import start_finder
 from keepfit.tasks.video.stream import LEAD, Normal, Parts, Stream
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
@@ -28,6 +29,8 @@ from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
 FORMAT = 1
 CHUNK = 16
 """Frames that are answered together."""
+MOST_FASTER = 1.5
+"""A video of so many times more, or fewer, frames a second is refused: the past is counted in frames."""
 MOST_FRAMES = 1024
 """Of a clip that a request names: its pictures are in memory together."""
 
@@ -52,6 +55,15 @@ class Facts:
     maxima: NDArray[np.float64]
     """Block maxima of the normal video that the threshold was chosen from."""
     about: Mapping[str, Any]
+
+    def check_rate(self, fps: float) -> None:
+        """Raises InvalidInput where things would seem to move at another speed than the model has learnt."""
+        if not 1 / MOST_FASTER < fps / self.fps < MOST_FASTER:
+            raise InvalidInput(
+                f"the video has {fps:.3g} frames a second and the model has learnt {self.fps:.3g}; send video of about "
+                "that rate, or train on video like this",
+                "video",
+            )
 
     @classmethod
     def read(cls, folder: Path) -> Facts:
@@ -251,7 +263,7 @@ def decoded(path: Path, first: int, stop: int, long_side: int) -> tuple[Images, 
 
     Raises InvalidInput when the file ends before.
     """
-    is_start, images, starts = cut_finder(), [], []
+    is_start, images, starts = start_finder(path), [], []
     for frame in read_frames(path, long_side, first, stop):
         images.append(frame.image)
         starts.append(is_start(frame))

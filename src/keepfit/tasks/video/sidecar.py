@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import InvalidInput, NotFound
+from keepfit.tasks.video.decoding import Frame
 
 COLUMNS = ("video", "start", "end", "label")
 WORDS = {"anomaly": 1.0, "normal": 0.0}
@@ -59,6 +60,11 @@ class Sidecar:
         for clip in self.clips:
             flags[[edge for edge in (clip.first, clip.first + clip.frames) if edge < n]] = True
         return flags
+
+    def begins(self, frame: Frame) -> bool:
+        """Whether a frame follows nothing: the first of a video, of a clip, or after a clip's end."""
+        edges = (edge for clip in self.clips for edge in (clip.first, clip.first + clip.frames))
+        return frame.start or any(frame.number == edge for edge in edges)
 
     def truth(self, n: int) -> NDArray[np.uint8] | None:
         """Shape (n,): 1 where an anomaly is marked, else 0; None unless every frame lies in a labelled clip."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput, NotFound
 from keepfit.tasks.video.clips import Clip, window_frames, windows
+from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.frames import PICTURES, video_hash
+from keepfit.tasks.video.scene import cut_finder
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".avi", ".mkv", ".mov", ".gif", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
 
@@ -52,6 +55,31 @@ def keep(file: Path, store: Path) -> str:
     except OSError as error:
         raise BackendError(f"{file} cannot be stored in {store} ({error}); make room on the disk") from error
     return name
+
+
+def keep_starts(store: Path, name: str, starts: NDArray[np.bool_]) -> None:
+    """Remember beside a stored video where its frames follow nothing, as a sidecar or a look through it has said."""
+    partial, file = store / f".{name}.starts.partial", starts_file(store, name)
+    try:
+        with partial.open("wb") as out:
+            np.save(out, starts)
+        os.replace(partial, file)
+    except OSError as error:
+        raise BackendError(f"{file} cannot be written ({error}); make room on the disk") from error
+
+
+def starts_file(store: Path, name: str) -> Path:
+    """Where the starts of a stored video are remembered."""
+    return store / f".{name}.starts.npy"
+
+
+def start_finder(video: Path) -> Callable[[Frame], bool]:
+    """Tells of each frame of a stored video, read in order, whether it follows nothing: as remembered, else found."""
+    file = starts_file(video.parent, video.name)
+    if not file.is_file():
+        return cut_finder()
+    known = np.load(file, allow_pickle=False)
+    return lambda frame: frame.start or (frame.number < len(known) and bool(known[frame.number]))
 
 
 def windows_of(name: str, starts: NDArray[np.bool_], fps: float) -> list[Clip]:
