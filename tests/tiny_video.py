@@ -43,12 +43,12 @@ def plaza(frames: int, intruder: range = range(0)) -> Images:
     return images
 
 
-def write_video(path: Path, images: Images) -> Path:
-    """Encode pictures at FPS; the suffix of the path says in which container."""
+def write_video(path: Path, images: Images, fps: int = FPS) -> Path:
+    """Encode pictures; the suffix of the path says in which container."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "6"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "6"})
         stream.width, stream.height, stream.pix_fmt = images.shape[2], images.shape[1], "yuv420p"
-        stream.time_base = Fraction(1, FPS)
+        stream.time_base = Fraction(1, fps)
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, "gray").reformat(format="yuv420p")
             frame.pts = number

@@ -278,6 +278,15 @@ def test_clips_that_are_not_there_are_the_callers_fault_however_often(shared: Wo
     assert shared.predictor.ready() is None
 
 
+def test_a_video_in_which_everything_would_seem_faster_is_refused(
+    shared: World, tiny_video: ModuleType, tmp_path: Path
+) -> None:
+    before = shared.stored()
+    hasty = tiny_video.write_video(tmp_path / "hasty.mp4", tiny_video.plaza(60), fps=25)
+    refused(shared.send(hasty), 422, "25 frames a second and the model has learnt 10", field="file")
+    assert shared.stored() == before
+
+
 def test_a_video_that_is_too_long_goes_to_batch_and_is_not_kept(
     shared: World, tiny_video: ModuleType, tmp_path: Path
 ) -> None:

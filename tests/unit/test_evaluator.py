@@ -21,6 +21,7 @@ from keepfit.evaluation.evaluator import (
     evaluate,
     judge,
     latency_ms,
+    of_class,
     read_reference,
     write_reference,
 )
@@ -122,6 +123,13 @@ def test_the_reference_is_read_as_it_was_written(judged: Judged, tmp_path: Path)
     np.testing.assert_array_equal(reference.truth, judged.truth)
     assert set(reference.measures) == {"length", "unknown"}
     assert write_reference(tmp_path, judged).read_bytes() == first
+
+
+def test_what_is_normal_for_a_detector_are_the_rows_of_one_class(judged: Judged, tmp_path: Path) -> None:
+    write_reference(tmp_path, judged)
+    normal = of_class(read_reference(tmp_path), 0)
+    assert set(normal.truth.tolist()) == {0}
+    assert len(normal.scores) == len(normal.embeddings) == len(normal.measures["length"]) == (judged.truth == 0).sum()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK not really"])

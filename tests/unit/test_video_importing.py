@@ -12,6 +12,7 @@ from keepfit.errors import InvalidInput, NotFound
 from keepfit.tasks.video.clips import Clip
 from keepfit.tasks.video.importing import import_video
 from keepfit.tasks.video.material import gather
+from keepfit.tasks.video.model import decoded
 from keepfit.tasks.video.stored import keep
 
 
@@ -116,6 +117,38 @@ def test_labelled_videos_are_divided_as_wholes(tmp_path: Path) -> None:
     assert not where[0] & where[2]
     assert not where[1] & where[2]
     assert sum(snapshot.rows(split).truth.count("1") for split in Split) >= 2
+
+
+def test_the_cuts_that_a_sidecar_names_hold_wherever_the_video_is_read_again(tmp_path: Path) -> None:
+    source = video(tmp_path / "walk.mp4", 640)
+    clips = [{"name": "a", "first": 0, "frames": 300}, {"name": "b", "first": 300, "frames": 340}]
+    source.with_suffix(".json").write_text(json.dumps({"clips": clips}), "utf-8")
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", source)
+    name = Clip.parse(snapshot.rows(Split.TRAIN).contents[0]).name
+    videos = tmp_path / "state" / "videos"
+    material = gather([Clip(name, 280, 320)], videos, 384, tmp_path / "part.raw")
+    assert np.flatnonzero(material.starts).tolist() == [0, 20]
+    assert np.flatnonzero(decoded(videos / name, 280, 320, 384)[1]).tolist() == [0, 20]
+
+
+def test_one_more_video_moves_no_other_to_another_part(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(12):
+        video(folder / f"c{number:02d}.mp4", 48, seed=number)
+    labels = tmp_path / "labels.csv"
+
+    def parts() -> dict[str, Split]:
+        lines = ["video,start,end,label", *(f"{path.name},,,0" for path in sorted(folder.iterdir()))]
+        labels.write_text("\n".join(lines), "utf-8")
+        snapshot, _ = import_video(tmp_path / "state" / "snapshots", folder, labels)
+        return {Clip.parse(c).name: split for split in Split for c in snapshot.rows(split).contents}
+
+    before = parts()
+    video(folder / "more.mp4", 48, seed=99)
+    after = parts()
+    assert len(after) == len(before) + 1
+    assert all(after[name] is split for name, split in before.items())
 
 
 def test_labels_of_a_video_that_is_not_there_are_refused(tmp_path: Path) -> None:

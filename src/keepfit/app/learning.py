@@ -31,7 +31,7 @@ from keepfit.data.records import Example, Label, LabelledExample, Source, text_g
 from keepfit.data.store import RecordStore
 from keepfit.errors import InvalidInput
 from keepfit.evaluation.behaviour import NAMES, BehaviourPlan, BehaviourResult, check_behaviour
-from keepfit.evaluation.evaluator import Judged, cost_matrix, read_reference
+from keepfit.evaluation.evaluator import Judged, Reference, cost_matrix, of_class, read_reference
 from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Behaviour as BehaviourRule
 from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
@@ -80,9 +80,14 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
     )  # fmt: skip
     return Watch(
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
-        lambda number: read_reference(version_folder(home, name, number)), plan, home.clock,
+        lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values),
     )  # fmt: skip
+
+
+def normal_of(model: ModelSettings, reference: Reference) -> Reference:
+    """What life is compared with: of a detector what is normal, since half of its test part is made of events."""
+    return of_class(reference, 0) if traits(model.task).detects else reference
 
 
 def trigger(model: ModelSettings) -> Trigger:

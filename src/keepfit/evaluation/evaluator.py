@@ -290,6 +290,15 @@ class Reference:
     """By name (`length`, `unknown`), each of shape (n,)."""
 
 
+def of_class(reference: Reference, number: int) -> Reference:
+    """The rows of one class alone."""
+    rows = reference.truth == number
+    return Reference(
+        reference.scores[rows], reference.embeddings[rows], reference.truth[rows],
+        {name: values[rows] for name, values in reference.measures.items()},
+    )  # fmt: skip
+
+
 def write_reference(folder: Path, judged: Judged) -> Path:
     """Write `reference.npz` into a model's folder, at once or not at all; the same answers give the same bytes."""
     arrays: dict[str, NDArray[Any]] = {
