@@ -40,11 +40,13 @@ from benchmarks.video.regions import rbdc_tbdc
 from keepfit.data.snapshot import Snapshot, Split, write_snapshot
 from keepfit.data.splits import UNKNOWN_TIME, SnapshotRow
 from keepfit.tasks.video.clips import windows
+from keepfit.tasks.video.finishing import scored
 from keepfit.tasks.video.fit import VideoTask
 from keepfit.tasks.video.head import Head, HeadShape
+from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.model import VideoModel
-from keepfit.tasks.video.stored import keep
-from keepfit.tasks.video.stream import Parts, Stream
+from keepfit.tasks.video.stored import keep, keep_starts
+from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.thresholding import label
 from keepfit.training.recipe import Recipe, VideoRecipe
 
@@ -61,6 +63,7 @@ Values = dict[str, Any]
 def snapshot(folder: Path, train: Ped2Part, video: Path) -> Snapshot:
     """The training clips as windows: 01 to 13 to learn from, 14 to 16 to set the threshold."""
     name = keep(video, folder / "videos")
+    keep_starts(folder / "videos", name, train.starts)
     begins = [*np.flatnonzero(train.starts).tolist(), len(train)]
     rows = [
         SnapshotRow(str(clip), str(clip), "0", f"{name}/{clip_name}", split, UNKNOWN_TIME)
@@ -150,9 +153,8 @@ def plain_scores(model: VideoModel, test: Ped2Part) -> NDArray[np.float32]:
                 cells = head.plain(torch.from_numpy(inputs["maps"])).numpy()
             return {"cells": cells, "memory_out": inputs["memory"], "cell_out": inputs["cell"]}
 
-    stream = Stream(Parts(parts.preparation, parts.maps, parts.normal, Plain(), parts.memory))
-    said = [stream.push(test.images[i : i + 16], test.starts[i : i + 16]).scores for i in range(0, len(test), 16)]
-    return np.concatenate(said)
+    plain = Parts(parts.preparation, parts.maps, parts.normal, Plain(), parts.memory)
+    return scored(plain, Material(test.images, test.starts, ()))
 
 
 def report(found: Mapping[str, Values]) -> None:
