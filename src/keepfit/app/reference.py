@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import typer
-from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
-from keepfit.app import server, serving
 from keepfit.app.cli import cli
+from keepfit.app.http_reference import http_page
 from keepfit.app.settings import SECTIONS, ModelSettings, Settings
 
 SKIPPED = frozenset({"models", *SECTIONS})
@@ -111,39 +108,6 @@ def usage(parameter: Any) -> str:
         name = str(parameter.name).upper()
         return name if parameter.required else f"[{name}]"
     return str(parameter.opts[0])
-
-
-def http_page() -> str:
-    """Every route of the server."""
-    with tempfile.TemporaryDirectory() as folder:
-        service = serving.make(Path(folder))
-        try:
-            app = server.create_app(service)
-            rows = sorted(routes(app))
-        finally:
-            service.close()
-            service.store.close()
-    lines = [
-        "# HTTP", "",
-        "JSON in and out; the full OpenAPI document is at `/openapi.json`, a page at `/docs`. Errors are problem",
-        "documents (RFC 9457). `/models/NAME/...` addresses one of several models, the bare routes the default one.",
-        "",
-        "| route | what |", "|---|---|",
-    ]  # fmt: skip
-    return "\n".join([*lines, *(f"| `{method} {path}` | {words} |" for path, method, words in rows), ""])
-
-
-def routes(app: OpenAPI) -> Iterator[tuple[str, str, str]]:
-    """(path, method, what it does) of every route of the default model."""
-    documented = app.api_doc["paths"]
-    for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
-        if path.startswith("/models/{"):
-            continue
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            operation = documented.get(path, {}).get(method.lower(), {})
-            written = (app.view_functions[rule.endpoint].__doc__ or "").strip().partition("\n")[0]
-            yield path, method, operation.get("summary") or written
 
 
 def main() -> None:

@@ -19,22 +19,28 @@ def install(app: OpenAPI, service: Service, registry: CollectorRegistry) -> None
     """Add the routes that concern the process, not a model."""
 
     def live() -> Response:
+        """Whether the process runs; never asks anything else."""
         return json_response({"live": True})
 
     def ready() -> Response:
+        """200 when this process may get traffic; otherwise 503 with the reasons."""
         reasons = not_ready(service)
         return problem(503, "; ".join(reasons), reasons=reasons) if reasons else json_response({"ready": True})
 
     def metrics() -> Response:
+        """Counters and measures in the text form of Prometheus."""
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     def openapi() -> Response:
+        """The OpenAPI document of every route."""
         return json_response(app.api_doc)
 
     def docs() -> Response:
+        """A page that lists the routes; it loads nothing from elsewhere."""
         return Response(page(app), content_type="text/html; charset=utf-8")
 
     def root() -> BaseResponse:
+        """Leads to `/docs`."""
         return redirect("/docs")
 
     for rule, view in (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics)):
