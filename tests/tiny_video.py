@@ -15,12 +15,12 @@ from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import network
 from keepfit.tasks.video.exporting import export_denoiser, export_head
-from keepfit.tasks.video.features import CHANNELS, ErrorMaps
+from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish
 from keepfit.tasks.video.material import Material
-from keepfit.tasks.video.normality import UNCHANGED, usual
+from keepfit.tasks.video.normality import WIDTH, Normal, usual
 from keepfit.tasks.video.preparation import PAST, Preparation
-from keepfit.tasks.video.stream import Normal, Parts
+from keepfit.tasks.video.stream import Parts
 
 FPS = 10
 SIZE = (64, 48)
@@ -76,8 +76,8 @@ def build(folder: Path, seed: int = 0) -> Path:
     maps = ErrorMaps(denoiser, preparation)
     pictures = preparation.pictures(normal_video)
     past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
-    normal = usual([UNCHANGED(maps.of(pictures, past))])
-    shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
+    normal = usual([maps.of(pictures, past)])
+    shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
     head = _head(folder / "ir" / "head.xml", shape)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), normal_video)
     return folder
@@ -87,9 +87,9 @@ def other_version(base: Path, folder: Path, gain: float) -> Path:
     """The same model with another head, so with other scores (the threshold is that of its own scores)."""
     shutil.copytree(base, folder)
     with np.load(folder / "scene.npz") as scene:
-        preparation, normal = Preparation(scene["background"]), Normal(scene["mean"], scene["spread"])
+        preparation, normal = Preparation(scene["background"]), Normal.of(scene)
     maps = ErrorMaps(OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32"), preparation)
-    shape = heads.HeadShape(CHANNELS, maps.grid, "none", 8, 4)
+    shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
     head = _head(folder / "ir" / "head.xml", shape, gain)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), plaza(80))
     return folder

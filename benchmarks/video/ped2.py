@@ -27,10 +27,13 @@ from numpy.typing import NDArray
 
 from benchmarks.results import save, table
 from benchmarks.video.data import Ped2Part, part
+from benchmarks.video.floors import TRAILING, differences
+from benchmarks.video.floors import scored as one_line_scores
 from benchmarks.video.intervals import paired_clip_bootstrap
 from benchmarks.video.measures import (
     MEANING,
     at_threshold,
+    causal_mean,
     events,
     micro,
     summary,
@@ -45,6 +48,7 @@ from keepfit.tasks.video.fit import VideoTask
 from keepfit.tasks.video.head import Head, HeadShape
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.model import VideoModel
+from keepfit.tasks.video.normality import WIDTH
 from keepfit.tasks.video.stored import keep, keep_starts
 from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.thresholding import label
@@ -137,13 +141,17 @@ def score(data: Path, folder: Path, model_folder: Path) -> Values:
     rng = np.random.default_rng(ROUNDS_SEED)
     found["plain_raw_micro"] = float(micro(plain, test.truth, test.index))
     found["model_minus_plain"] = to_json(paired_clip_bootstrap(micro, said, plain, test.truth, test.index, rng))
+    differing = one_line_scores(differences(test.images, test.starts), 32, 32)[0]
+    one_line = causal_mean(differing, test.starts, TRAILING)
+    found["one_line_raw_micro"] = float(micro(one_line, test.truth, test.index))
+    found["model_minus_one_line"] = to_json(paired_clip_bootstrap(micro, said, one_line, test.truth, test.index, rng))
     return found
 
 
 def plain_scores(model: VideoModel, test: Ped2Part) -> NDArray[np.float32]:
-    """What the same errors say without the CNN+LSTM: the largest mean over boxes of 32 pixels, smoothed alike."""
+    """What the same errors say without the CNN+LSTM: the largest surprise of a frame, smoothed alike."""
     parts = model.parts
-    head = Head(HeadShape(parts.normal.mean.shape[0], parts.maps.grid, "none")).eval()
+    head = Head(HeadShape(WIDTH, parts.maps.grid, "none")).eval()
 
     class Plain:
         precision, device = "fp32", "cpu"

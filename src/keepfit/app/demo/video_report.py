@@ -22,6 +22,7 @@ from keepfit.pipelines.score_video import Scored
 from keepfit.tasks.video.features import LEVELS
 from keepfit.tasks.video.frames import VideoFacts, read_frames
 from keepfit.tasks.video.model import VideoModel
+from keepfit.tasks.video.normality import SURPRISES
 from keepfit.tasks.video.pictures import draw_heat
 from keepfit.tasks.video.preparation import PAST
 from keepfit.tasks.video.segments import written_at_once
@@ -192,7 +193,7 @@ def _frames(scored: Judged, first: int, count: int) -> NDArray[np.uint8]:
 
 
 def _draw_errors(path: Path, scored: Judged, number: int) -> None:
-    """The frame, the mean errors of its four questions on one scale, and the mean of all z-scores, in one strip."""
+    """The frame, the mean errors of its four questions on one scale, and the surprise that they make, in one strip."""
     parts, first = scored.model.parts, max(0, number - max(PAST))
     pictures = parts.preparation.pictures(images := _frames(scored, first, number - first + 1))
     now = len(pictures) - 1
@@ -206,9 +207,11 @@ def _draw_errors(path: Path, scored: Judged, number: int) -> None:
     for place, mean, level in zip(axes[1:-1], means, LEVELS, strict=True):
         drawn = place.imshow(mean, cmap="magma", vmin=0, vmax=highest)
         place.set_title(str(level), fontsize=9)
-    figure.colorbar(drawn, ax=axes[-2], label="log(1 + 20 error)")
-    figure.colorbar(axes[-1].imshow(parts.normal(maps)[0].mean(axis=0), cmap="magma", vmin=0, vmax=6), ax=axes[-1])
-    for place, words in ((axes[0], f"frame {number}"), (axes[-1], "mean z-score")):
+    figure.colorbar(drawn, ax=axes[-2], label="error")
+    figure.colorbar(
+        axes[-1].imshow(parts.normal(maps)[0, -SURPRISES:].mean(axis=0), cmap="magma", vmin=0, vmax=6), ax=axes[-1]
+    )
+    for place, words in ((axes[0], f"frame {number}"), (axes[-1], "surprise")):
         place.set_title(words, fontsize=9)
     for place in axes:
         place.set_axis_off()

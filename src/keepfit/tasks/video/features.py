@@ -32,8 +32,6 @@ GRADIENT_LEVEL = 2
 CHANNELS = 2 * len(LEVELS) + 2
 CELL = 4
 """Pixels of a grid cell on each side."""
-GAIN = 20.0
-"""Errors e become log(1 + GAIN e): small ones stay in proportion, large ones do not drown the rest."""
 ROWS = 16
 """Pictures that go to the engine in one call: enough for its kernels, little memory."""
 
@@ -82,7 +80,7 @@ class ErrorMaps:
         rows, columns = self.grid
         n = len(now)
         inside = pooled.reshape(n, CHANNELS, *pooled.shape[3:])[..., :rows, :columns]
-        return np.asarray(np.log1p(GAIN * inside), np.float32)
+        return np.asarray(inside, np.float32)
 
 
 def gradient(pictures: Floats) -> Floats:

@@ -38,8 +38,8 @@ def finish(folder: Path, parts: Parts, normal: Material, terms: Terms, about: Ma
     scores = scored(parts, normal)
     threshold = calibrate(scores, terms.fps, normal.starts, terms.alarms_per_day)
     write_arrays(
-        folder / "scene.npz", background=parts.preparation.background, mean=parts.normal.mean,
-        spread=parts.normal.spread, maxima=block_maxima(scores, terms.fps, normal.starts),
+        folder / "scene.npz", background=parts.preparation.background, **vars(parts.normal),
+        maxima=block_maxima(scores, terms.fps, normal.starts),
     )  # fmt: skip
     values = {
         "format": answering.FORMAT,

@@ -26,15 +26,15 @@ from keepfit.tasks.video.card import card
 from keepfit.tasks.video.clips import FOLDER, Clip, names_clip, videos_near
 from keepfit.tasks.video.dividing import divide
 from keepfit.tasks.video.exporting import export_denoiser, export_head
-from keepfit.tasks.video.features import CHANNELS, ErrorMaps
+from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish, write_arrays, write_json
 from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
-from keepfit.tasks.video.normality import UNCHANGED, usual
+from keepfit.tasks.video.normality import WIDTH, Normal, usual
 from keepfit.tasks.video.preparation import Preparation, foreground_rms
 from keepfit.tasks.video.scene import median_background
-from keepfit.tasks.video.stream import Normal, Parts
+from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
 from keepfit.training.recipe import Recipe
 
@@ -45,8 +45,8 @@ SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 EARNED = 0.005
 """What the head must gain in area over the plain errors, on families that it has not seen, to be taken."""
 MOST_SCENE_FRAMES = 600
-BLOCK, MOST_NORMAL = 64, 3_000
-"""Frames that are in memory together, and those of one stretch that tell what errors are usual."""
+BLOCK, MOST_BLOCKS = 64, 32
+"""Frames that are in memory together, and as many such blocks, spread evenly, tell what errors are usual."""
 
 Settings = dict[str, Any]
 
@@ -185,11 +185,13 @@ class _Fit:
         """What errors are usual, from normal frames that the denoiser has not learnt."""
         file = self.draft / "normal.npz"
         if not file.is_file():
-            extractor = sequences.Extractor(preparation, maps, UNCHANGED)
-            found = usual(extractor.raw(block)[sequences.RUN_UP :] for block in blocks_of(material.stretches()))
-            write_arrays(file, mean=found.mean, spread=found.spread)
+            found = usual(
+                sequences.errors(preparation, maps, block)[sequences.RUN_UP :]
+                for block in blocks_of(material.stretches())
+            )
+            write_arrays(file, **vars(found))
         with np.load(file, allow_pickle=False) as kept:
-            return Normal(kept["mean"], kept["spread"])
+            return Normal.of(kept)
 
     def _events(self, clips: list[Clip]) -> list[NDArray[np.uint8]]:
         """The last frames of each window that people labelled as anomalous, as many as a sequence has."""
@@ -244,7 +246,7 @@ class _Fit:
         if done.is_file():
             found: Settings = json.loads(done.read_text("utf-8"))
             return found
-        shape = heads.HeadShape(CHANNELS, grid, self.video.head)
+        shape = heads.HeadShape(WIDTH, grid, self.video.head)
         head, about = (_plain(shape), {}) if made is None else self._learnt(made, shape)
         weights.save(head, self.draft / "weights" / "head.safetensors")
         export_head(head, self.draft / "ir" / "head.xml")
@@ -300,9 +302,9 @@ class _Fit:
 
 def blocks_of(stretches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     """Pieces of some frames with the run-up that their past needs, so that an hour of video fits the memory."""
-    for stretch in stretches:
-        for first in range(sequences.RUN_UP, min(len(stretch), MOST_NORMAL), BLOCK):
-            yield stretch[first - sequences.RUN_UP : first + BLOCK]
+    places = [(stretch, first) for stretch in stretches for first in range(sequences.RUN_UP, len(stretch), BLOCK)]
+    for stretch, first in places[:: -(-len(places) // MOST_BLOCKS) or 1]:
+        yield stretch[first - sequences.RUN_UP : first + BLOCK]
 
 
 def _plain(shape: heads.HeadShape) -> heads.Head:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keepfit.tasks.video.normality import SURPRISES
 from keepfit.tasks.video.stream import TOP
 
 Kind = Literal["cells", "global", "cnn_only", "none"]
@@ -71,7 +72,7 @@ class Head(nn.Module):
         self.last = nn.Linear(shape.hidden, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
-        self.gain, self.offset = nn.Parameter(torch.tensor(0.5413)), nn.Parameter(torch.tensor(0.0))
+        self.gain, self.offset = nn.Parameter(torch.tensor(0.5413)), nn.Parameter(torch.tensor(-3.0))
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
         """maps (b, t, channels, rows, columns) -> `cells` (b, t, r, c) and `frames` (b, t), logits."""
@@ -86,10 +87,9 @@ class Head(nn.Module):
         return {"cells": cells.reshape(b, t, *cells.shape[1:]), "frames": frame_logit(cells).reshape(b, t)}
 
     def plain(self, flat: Tensor) -> Tensor:
-        """The error of each cell without any learning: the largest mean over boxes of 32 pixels, (n, r, c)."""
-        mean = flat.mean(dim=1, keepdim=True)
-        boxes = functional.avg_pool2d(mean, STRIDE, 2, STRIDE // 2 - 1, count_include_pad=False)
-        return functional.adaptive_max_pool2d(boxes, self.shape.cells).squeeze(1)
+        """What the errors say without any learning: the largest surprise in each cell, (n, r, c)."""
+        surprise = flat[:, -SURPRISES:].mean(dim=1, keepdim=True)
+        return functional.adaptive_max_pool2d(surprise, self.shape.cells).squeeze(1)
 
     def encode(self, flat: Tensor) -> Tensor:
         """(n, channels, rows, columns) -> (n, cells, width); one cell where the kind is `global`."""

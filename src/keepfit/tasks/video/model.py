@@ -19,10 +19,11 @@ from keepfit.tasks.video.clips import Clip, runs, videos_near
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.frames import read_frames
+from keepfit.tasks.video.normality import WIDTH, Normal
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.stored import start_finder
-from keepfit.tasks.video.stream import LEAD, Normal, Parts, Stream
+from keepfit.tasks.video.stream import LEAD, Parts, Stream
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
 
@@ -81,7 +82,7 @@ class Facts:
                     (int(values["memory"][0]), int(values["memory"][1])),
                     known_precision(values["precision"]),
                     scene["background"],
-                    Normal(scene["mean"], scene["spread"]),
+                    Normal.of(scene),
                     scene["maxima"],
                     values,
                 )
@@ -175,7 +176,7 @@ class VideoModel:
     @property
     def embedding_dim(self) -> int:
         """Brightness, contrast and motion, and two numbers for each error channel."""
-        return 3 + 2 * len(self._facts.normal.mean)
+        return 3 + 2 * WIDTH
 
     def _stretch(self, clips: Sequence[Clip]) -> Iterator[tuple[float, NDArray[np.float32], Said]]:
         whole = Clip(clips[0].name, clips[0].first, clips[-1].stop, clips[0].family, clips[0].seed)

@@ -1,48 +1,116 @@
-"""Normality: what errors are usual at each height of the picture, from frames that the denoiser has not learnt."""
+"""Normality: what errors are usual, and how large a motion error goes with the look of the same place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from keepfit.errors import InvalidInput
-from keepfit.tasks.video.features import CHANNELS
-from keepfit.tasks.video.stream import Normal
+from keepfit.tasks.video.features import CHANNELS, LEVELS, Floats
 
-BAND = 9
-"""Rows of the grid that are smoothed together: things are as large as their distance makes them."""
+LOOK = [number for number, level in enumerate(LEVELS) if not level.past]
+MOTION = [number for number, level in enumerate(LEVELS) if level.past]
+SURPRISES = len(MOTION)
+WIDTH = CHANNELS + SURPRISES
+"""Maps of a frame after normalisation: the errors, then the surprises."""
+BOX = 8
+"""Grid cells on each side of the boxes that errors are averaged over: 32 pixels."""
+BINS, FEWEST = 24, 50
+"""Ranges of the look error that the usual motion error is told for, and the boxes that one needs."""
 LEAST = 1e-3
+MOST_ERROR = 4.0
+LOWEST, HIGHEST = -8.0, 16.0
+"""Bounds of errors and of surprises, so that one wild cell does not drown what the head sees."""
 
-UNCHANGED = Normal(np.zeros((CHANNELS, 1, 1), np.float32), np.ones((CHANNELS, 1, 1), np.float32))
-"""Leaves error maps as they are."""
 
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """What is usual, from normal frames that the denoiser has not learnt.
 
-def usual(blocks: Iterable[NDArray[np.float32]]) -> Normal:
-    """Mean and standard deviation by channel and row, from error maps (t, channels, rows, columns) each, in one pass.
-
-    Errors are z-scored against held-out normal data before levels are joined: Graham et al. 2023. Raises InvalidInput
-    when there are none.
+    The motion error of a box (its past shown) grows with its look error (its past hidden): fine texture is hard to
+    predict wherever it goes. What exceeds the motion error that usually goes with the look is the *surprise*.
     """
-    total = 0
-    sums, squares = np.zeros((CHANNELS, 1)), np.zeros((CHANNELS, 1))
+
+    peaks: Floats
+    """Mean over frames of the highest error, shape (CHANNELS,)."""
+    looks: Floats
+    """Look errors of boxes in units of their peaks, rising, shape (k,)."""
+    usual: Floats
+    """Motion errors of boxes that go with them, shape (SURPRISES, k)."""
+    level: Floats
+    """Mean over frames of the highest surprise, shape (SURPRISES,)."""
+    spread: Floats
+    """Standard deviation of the same, shape (SURPRISES,)."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Normal:
+        """From a file that holds them by name. Raises KeyError when one is missing."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def __call__(self, maps: Floats) -> Floats:
+        """Error maps (n, CHANNELS, rows, columns) -> (n, WIDTH, rows, columns).
+
+        Errors in units of their peaks; surprises in spreads above the usual highest one of a frame.
+        """
+        errors = np.clip(maps / self.peaks[:, None, None], 0, MOST_ERROR)
+        surprise = (self.surprise(boxes(maps)) - self.level[:, None, None]) / self.spread[:, None, None]
+        return np.concatenate([errors, np.clip(surprise, LOWEST, HIGHEST)], axis=1, dtype=np.float32)
+
+    def surprise(self, averaged: Floats) -> Floats:
+        """Boxes (n, levels, rows, columns) -> (n, SURPRISES, rows, columns), in units of the error."""
+        look = (averaged[:, LOOK] / self.peaks[[2 * i for i in LOOK], None, None]).mean(axis=1)
+        usual = [np.interp(look, self.looks, curve) for curve in self.usual]
+        return np.asarray(averaged[:, MOTION] - np.stack(usual, axis=1), np.float32)
+
+
+def boxes(maps: Floats) -> Floats:
+    """The mean errors of each level, averaged over the box around each cell: (n, levels, rows, columns)."""
+    means = maps[:, 0 : 2 * len(LEVELS) : 2]
+    sides = (BOX // 2, BOX - 1 - BOX // 2)
+    padded = np.pad(means, ((0, 0), (0, 0), sides, sides), mode="edge")
+    down = sliding_window_view(padded, BOX, axis=2).mean(axis=-1)
+    return np.asarray(sliding_window_view(down, BOX, axis=3).mean(axis=-1), np.float32)
+
+
+def usual(blocks: Iterable[Floats]) -> Normal:
+    """From error maps (t, CHANNELS, rows, columns) each; their boxes are held in memory.
+
+    Held-out frames, because errors on learnt ones are smaller (Graham et al. 2023 normalise likewise). Raises
+    InvalidInput when there are none.
+    """
+    highest, averaged = [], []
     for block in blocks:
-        total += len(block) * block.shape[3]
-        sums = sums + block.sum(axis=(0, 3), dtype=np.float64)
-        squares = squares + np.square(block, dtype=np.float64).sum(axis=(0, 3))
-    if not total:
+        highest.append(block.max(axis=(2, 3)))
+        averaged.append(boxes(block))
+    if not sum(map(len, highest)):
         raise InvalidInput(
             "no unbroken stretch of normal video is left to judge errors by; give a longer video", "video"
         )
-    mean = smoothed(sums / total)
-    spread = np.sqrt(np.maximum(smoothed(squares / total) - mean**2, 0))
-    return Normal(mean.astype(np.float32)[..., None], np.maximum(spread, LEAST).astype(np.float32)[..., None])
+    known = np.concatenate(averaged)
+    peaks = np.maximum(np.concatenate(highest).mean(axis=0), LEAST).astype(np.float32)
+    look = (known[:, LOOK] / peaks[[2 * i for i in LOOK], None, None]).mean(axis=1)
+    looks, curves = expected(look, known[:, MOTION])
+    nothing = np.zeros(SURPRISES, np.float32)
+    found = Normal(peaks, looks, curves, nothing, nothing + 1)
+    surprise = found.surprise(known).max(axis=(2, 3))
+    return replace(found, level=surprise.mean(axis=0), spread=np.maximum(surprise.std(axis=0), LEAST))
 
 
-def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means over neighbouring rows, (channels, rows) -> the same."""
-    width = min(BAND, values.shape[1])
-    kernel = np.ones(width) / width
-    weight = np.convolve(np.ones(values.shape[1]), kernel, "same")
-    return np.stack([np.convolve(row, kernel, "same") / weight for row in values])
+def expected(look: Floats, motion: Floats) -> tuple[Floats, Floats]:
+    """The mean motion errors by ranges of the look error: (n, r, c) and (n, m, r, c) -> (k,) and (m, k).
+
+    Ranges with too few boxes are left out; beyond the last one the last mean holds.
+    """
+    flat = look.ravel()
+    place = np.minimum((flat / max(float(flat.max()), LEAST) * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
+    kept = counts >= min(FEWEST, int(counts.max()))
+
+    def means(values: Floats) -> Floats:
+        return np.asarray(np.bincount(place, values, minlength=BINS)[kept] / counts[kept], np.float32)
+
+    return means(flat), np.stack([means(motion[:, level].ravel()) for level in range(motion.shape[1])])

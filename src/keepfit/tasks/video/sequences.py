@@ -14,8 +14,8 @@ from torch import Tensor
 from keepfit.errors import BackendError
 from keepfit.tasks.video.features import CELL, ErrorMaps
 from keepfit.tasks.video.head import STRIDE
+from keepfit.tasks.video.normality import Normal
 from keepfit.tasks.video.preparation import PAST, Preparation
-from keepfit.tasks.video.stream import Normal
 from keepfit.tasks.video.synthetic import HARD_NEGATIVES, NONE, Injected
 
 LENGTH = 24
@@ -62,15 +62,16 @@ class Extractor:
     def __init__(self, preparation: Preparation, maps: ErrorMaps, normal: Normal) -> None:
         self._preparation, self._maps, self._normal = preparation, maps, normal
 
-    def raw(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Error maps of an unbroken stretch (t, h, w), not normalised: (t, channels, rows, columns)."""
-        pictures = self._preparation.pictures(images)
-        past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
-        return self._maps.of(pictures, past)
-
     def of(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Of RUN_UP + LENGTH frames the maps of the last LENGTH."""
-        return self._normal(self.raw(images)[RUN_UP:]).astype(np.float16)
+        return self._normal(errors(self._preparation, self._maps, images)[RUN_UP:]).astype(np.float16)
+
+
+def errors(preparation: Preparation, maps: ErrorMaps, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Error maps of an unbroken stretch (t, h, w), not normalised: (t, channels, rows, columns)."""
+    pictures = preparation.pictures(images)
+    past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
+    return maps.of(pictures, past)
 
 
 def make(

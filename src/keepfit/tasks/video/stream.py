@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keepfit.engine.engine import Engine
 from keepfit.tasks.video.features import ErrorMaps, Floats
+from keepfit.tasks.video.normality import Normal
 from keepfit.tasks.video.preparation import PAST, Preparation, moved
 
 LEAD = 24
@@ -19,22 +20,6 @@ SMOOTHING = 1 / 3
 """Share of the newest frame in the running score: about five frames of memory."""
 TOP = 4
 """The cells that say what the frame says."""
-LOWEST, HIGHEST = -3.0, 8.0
-"""Bounds of the normalised errors."""
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """What errors are usual, by channel and row of the grid: from normal frames that the denoiser has not learnt."""
-
-    mean: Floats
-    """Shape (channels, rows, 1)."""
-    spread: Floats
-    """Shape (channels, rows, 1)."""
-
-    def __call__(self, maps: Floats) -> Floats:
-        """(n, channels, rows, columns) -> the same in units of the usual spread."""
-        return np.asarray(np.clip((maps - self.mean) / self.spread, LOWEST, HIGHEST), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
