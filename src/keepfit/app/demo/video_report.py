@@ -183,8 +183,8 @@ def draw_pictures(folder: Path, scored: Judged, happenings: Sequence[Happening])
     path = folder / "errors.png"
     _draw_errors(path, scored, chosen.peak)
     return [*found, Shown(path, f"What the error detector sees at {scored.timeline.times[chosen.peak]:.1f} s "
-                                f"({chosen.name}): the frame, the errors of each question, and their mean as "
-                                "z-scores")]  # fmt: skip
+                                f"({chosen.name}): the frame, the errors of each question, and the "
+                                "surprise that they make")]  # fmt: skip
 
 
 def _frames(scored: Judged, first: int, count: int) -> NDArray[np.uint8]:

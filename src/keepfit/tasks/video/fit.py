@@ -33,6 +33,7 @@ from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
 from keepfit.tasks.video.normality import WIDTH, Normal, usual
 from keepfit.tasks.video.preparation import Preparation, foreground_rms
+from keepfit.tasks.video.refusing import refuse
 from keepfit.tasks.video.scene import median_background
 from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
@@ -100,7 +101,8 @@ class _Fit:
         self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
         divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
         parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
-        preparation = self._scene(parts["fit"])
+        preparation, rate = self._scene(parts["fit"]), self._rate()
+        refuse(parts, preparation, rate, self.video.alarms_per_day)
         trained = self._denoise(parts, preparation)
         maps = ErrorMaps(self._engine("denoiser"), preparation)
         normal = self._normal(parts["head"], preparation, maps)
@@ -112,7 +114,7 @@ class _Fit:
         shape = heads.HeadShape.from_json(head["shape"])
         answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
         about = {"snapshot": self.snapshot.id, "recipe": self.recipe.to_json(), "denoiser": trained, "head": head}
-        finish(self.draft, answer, parts["calibrate"], self._terms(), about)
+        finish(self.draft, answer, parts["calibrate"], self._terms(rate), about)
         return self._hand_over(folder)
 
     def _hand_over(self, folder: Path) -> Path:
@@ -167,7 +169,7 @@ class _Fit:
         return "gpu" if torch.cuda.is_available() else "cpu"
 
     def _precision(self) -> str:
-        """bf16 where the processor has it, unless told otherwise; errors are z-scored in the same arithmetic."""
+        """bf16 where the processor has it, unless told otherwise; what is usual is measured in the same arithmetic."""
         if self.recipe.inference == "int8":
             raise InvalidInput(
                 "a video model answers in bf16 or fp32; leave recipe.inference at auto", "recipe.inference"
@@ -274,9 +276,9 @@ class _Fit:
         about |= {"held_out": head_training.judged(head, made, held).to_json(), "training": outcome.to_json()}
         return head, about
 
-    def _terms(self) -> Terms:
+    def _terms(self, rate: float) -> Terms:
         video = self.video
-        return Terms(self._rate(), video.alarms_per_day, video.long_side, self._precision())
+        return Terms(rate, video.alarms_per_day, video.long_side, self._precision())
 
     def _rate(self) -> float:
         """Frames a second: the median of the videos that the threshold is chosen from."""

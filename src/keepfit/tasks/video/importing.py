@@ -19,7 +19,7 @@ from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import truth_of
 from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
-from keepfit.tasks.video.stored import keep, keep_starts, video_files, windows_of
+from keepfit.tasks.video.stored import keep, keep_starts, keep_times, video_files, windows_of
 from keepfit.tasks.video.survey import Surveyed, VideoReport
 from keepfit.tasks.video.synthetic import FAMILIES
 from keepfit.tasks.video.timeline import ANOMALY, NORMAL
@@ -105,6 +105,7 @@ def _look_through(file: Path, store: Path, known: Mapping[str, Labels], side: in
         truth = truth_of(labels.anomalies, np.array(times))
     name = keep(file, store)
     keep_starts(store, name, starts)
+    keep_times(store, name, np.array(times))
     return Stored(name, file.name, about, starts, truth)
 
 

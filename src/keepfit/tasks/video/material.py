@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.video.clips import Clip, runs
-from keepfit.tasks.video.frames import read_frames
+from keepfit.tasks.video.seeking import read_between
 from keepfit.tasks.video.stored import start_finder
 
 
@@ -51,7 +51,7 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
             for run in ([clips[i] for i in places] for places in runs(clips)):
                 begun, is_start = len(starts), start_finder(videos / run[0].name)
                 windows += [(begun + clip.first - run[0].first, begun + clip.stop - run[0].first) for clip in run]
-                for frame in read_frames(videos / run[0].name, long_side, run[0].first, run[-1].stop):
+                for frame in read_between(videos / run[0].name, long_side, run[0].first, run[-1].stop):
                     size = size or frame.image.shape
                     if frame.image.shape != size:
                         raise InvalidInput(

@@ -18,10 +18,10 @@ from keepfit.tasks.task import Output, Prepared
 from keepfit.tasks.video.clips import Clip, runs, videos_near
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.features import ErrorMaps
-from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.normality import WIDTH, Normal
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import cut_finder
+from keepfit.tasks.video.seeking import read_between
 from keepfit.tasks.video.stored import start_finder
 from keepfit.tasks.video.stream import LEAD, Parts, Stream
 from keepfit.tasks.video.thresholding import label
@@ -265,7 +265,7 @@ def decoded(path: Path, first: int, stop: int, long_side: int) -> tuple[Images, 
     Raises InvalidInput when the file ends before.
     """
     is_start, images, starts = start_finder(path), [], []
-    for frame in read_frames(path, long_side, first, stop):
+    for frame in read_between(path, long_side, first, stop):
         images.append(frame.image)
         starts.append(is_start(frame))
     if len(images) < stop - first:

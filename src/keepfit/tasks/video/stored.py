@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,23 +60,37 @@ def keep(file: Path, store: Path) -> str:
 
 def keep_starts(store: Path, name: str, starts: NDArray[np.bool_]) -> None:
     """Remember beside a stored video where its frames follow nothing, as a sidecar or a look through it has said."""
-    partial, file = store / f".{name}.starts.partial", starts_file(store, name)
+    _remember(_beside(store / name, "starts"), starts)
+
+
+def keep_times(store: Path, name: str, times: NDArray[np.float64]) -> None:
+    """Remember beside a stored video when each of its frames is shown, so that its middle can be found again."""
+    _remember(_beside(store / name, "times"), times)
+
+
+def known_times(video: Path) -> NDArray[np.float64] | None:
+    """When the frames of a stored video are shown, seconds since the first, shape (n,); None when nobody looked."""
+    file = _beside(video, "times")
+    return np.load(file, allow_pickle=False) if file.is_file() else None
+
+
+def _beside(video: Path, what: str) -> Path:
+    return video.with_name(f".{video.name}.{what}.npy")
+
+
+def _remember(file: Path, values: NDArray[Any]) -> None:
+    partial = file.with_suffix(".partial")
     try:
         with partial.open("wb") as out:
-            np.save(out, starts)
+            np.save(out, values)
         os.replace(partial, file)
     except OSError as error:
         raise BackendError(f"{file} cannot be written ({error}); make room on the disk") from error
 
 
-def starts_file(store: Path, name: str) -> Path:
-    """Where the starts of a stored video are remembered."""
-    return store / f".{name}.starts.npy"
-
-
 def start_finder(video: Path) -> Callable[[Frame], bool]:
     """Tells of each frame of a stored video, read in order, whether it follows nothing: as remembered, else found."""
-    file = starts_file(video.parent, video.name)
+    file = _beside(video, "starts")
     if not file.is_file():
         return cut_finder()
     known = np.load(file, allow_pickle=False)

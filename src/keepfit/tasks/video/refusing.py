@@ -1,0 +1,43 @@
+"""Refusing: what makes a training useless is said before it costs minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keepfit.errors import InvalidInput
+from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.preparation import MOVED, Preparation
+from keepfit.tasks.video.thresholding import calibrate
+
+LOOKED_AT = 200
+"""Frames, spread over the part that is learnt, in which something must stand out."""
+LEAST_PIXELS = 50
+
+
+def refuse(parts: Mapping[str, Material], preparation: Preparation, fps: float, alarms_per_day: float) -> None:
+    """Look at the parts `fit`, `head` and `calibrate` before anything is learnt.
+
+    Raises InvalidInput where they are of several sizes, where nothing ever moves, or where the last is too short for a
+    threshold (or the budget of alarms makes none).
+    """
+    sizes = {f"{part.images.shape[2]} x {part.images.shape[1]}" for part in parts.values()}
+    if len(sizes) > 1:
+        raise InvalidInput(
+            f"the videos are of several sizes ({', '.join(sorted(sizes))}); one model is for one camera, so give it "
+            "videos of one size",
+            "video",
+        )
+    learnt = parts["fit"].images
+    pictures = preparation.pictures(learnt[:: max(1, len(learnt) // LOOKED_AT)])
+    if int(np.count_nonzero(np.abs(pictures) > MOVED)) < LEAST_PIXELS:
+        raise InvalidInput(
+            "nothing moves in this video, so there is nothing to learn from; give one that shows the usual life",
+            "video",
+        )
+    held = parts["calibrate"]
+    try:
+        calibrate(np.zeros(len(held)), fps, held.starts, alarms_per_day)
+    except InvalidInput as error:
+        raise InvalidInput(f"the last part of the video is to set the threshold, and {error}", "video") from error

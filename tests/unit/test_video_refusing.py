@@ -1,0 +1,46 @@
+"""What a video training is refused for before anything is learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keepfit.errors import InvalidInput
+from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.refusing import refuse
+
+BACKGROUND = np.full((32, 48), 90, np.uint8)
+
+
+def part(n: int, height: int = 32, moving: bool = True) -> Material:
+    images = np.full((n, height, 48), 90, np.uint8)
+    if moving:
+        for number in range(n):
+            images[number, 8:20, number % 36 : number % 36 + 8] = 200
+    return Material(images, np.arange(n) == 0, ((0, n),))
+
+
+def parts(**changed: Material) -> dict[str, Material]:
+    return {"fit": part(300), "head": part(100), "calibrate": part(100)} | changed
+
+
+def test_a_video_of_one_size_that_shows_life_is_taken() -> None:
+    refuse(parts(), Preparation(BACKGROUND), fps=10, alarms_per_day=1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "alarms", "words"),
+    [
+        ({"calibrate": part(44)}, 1.0, "the last part of the video is to set the threshold, and 4 seconds"),
+        ({"calibrate": part(30)}, 1.0, "3 seconds of normal video are too few"),
+        ({"fit": part(300, moving=False)}, 1.0, "nothing moves in this video"),
+        ({"head": part(100, height=40)}, 1.0, "several sizes .48 x 32, 48 x 40."),
+        ({}, 1e9, "alarms a day are no budget"),
+    ],
+)
+def test_what_cannot_lead_to_a_model_is_refused_at_once(
+    changed: dict[str, Material], alarms: float, words: str
+) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        refuse(parts(**changed), Preparation(BACKGROUND), fps=10, alarms_per_day=alarms)
