@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from keepfit.errors import BackendError
-from keepfit.tasks.video.features import CELL, ErrorMaps
+from keepfit.tasks.video.features import CELL, Floats
 from keepfit.tasks.video.head import STRIDE
-from keepfit.tasks.video.normality import Normal
 from keepfit.tasks.video.preparation import PAST, Preparation
 from keepfit.tasks.video.synthetic import HARD_NEGATIVES, NONE, Injected
 
@@ -56,18 +56,25 @@ class Sequences:
         return np.asarray((self.cells == 1).any(axis=(2, 3)), np.uint8)
 
 
+class Maps(Protocol):
+    """What ErrorMaps makes of pictures, or something to compare it with."""
+
+    def of(self, now: Floats, past: Floats) -> Floats:
+        """now (n, H, W) and past (n, 4, H, W) prepared pictures -> (n, channels, rows, columns)."""
+
+
 class Extractor:
     """Clips in, normalised error maps out."""
 
-    def __init__(self, preparation: Preparation, maps: ErrorMaps, normal: Normal) -> None:
-        self._preparation, self._maps, self._normal = preparation, maps, normal
+    def __init__(self, preparation: Preparation, maps: Maps, normal: Callable[[Floats], Floats]) -> None:
+        self.preparation, self.maps, self.normal = preparation, maps, normal
 
     def of(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Of RUN_UP + LENGTH frames the maps of the last LENGTH."""
-        return self._normal(errors(self._preparation, self._maps, images)[RUN_UP:]).astype(np.float16)
+        return self.normal(errors(self.preparation, self.maps, images)[RUN_UP:]).astype(np.float16)
 
 
-def errors(preparation: Preparation, maps: ErrorMaps, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def errors(preparation: Preparation, maps: Maps, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Error maps of an unbroken stretch (t, h, w), not normalised: (t, channels, rows, columns)."""
     pictures = preparation.pictures(images)
     past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])

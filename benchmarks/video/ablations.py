@@ -1,0 +1,184 @@
+"""Ped2: what each part of the detector adds, with one denoiser, one seed and the same synthetic events.
+
+    KEEPFIT_DATA=FOLDER python -m benchmarks.video.ablations
+
+After `python -m benchmarks.video.ped2`, whose denoiser, background and usual errors are taken. The heads learn from
+synthetic events in training clips 11 to 13 and are judged on test clips 01 to 06 (raw micro area, causal). `plain` is
+the surprise alone. `raw frames` is the same CNN+LSTM on the pictures in place of the errors: the present one and the
+four of its past, mean and maximum of 4 x 4 pixels. Differences are to the plain detector and, for raw frames, to the
+same head on errors; intervals by clip bootstrap. Made clips are kept in build/benchmarks/ablations. The result is
+written to benchmarks/results/video_ablations.json.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.results import save, table
+from benchmarks.video.data import Ped2Part, part
+from benchmarks.video.intervals import paired_clip_bootstrap
+from benchmarks.video.measures import micro, to_json
+from benchmarks.video.ped2 import ROUNDS_SEED, WORK
+from keepfit.tasks.video.diffusion import history
+from keepfit.tasks.video.features import Floats, pool_max, pool_mean
+from keepfit.tasks.video.fit import SEQUENCE_FRAMES, VideoTask
+from keepfit.tasks.video.head import Head, HeadShape, Kind
+from keepfit.tasks.video.head_training import EPOCHS, fit_head, leave_one_out
+from keepfit.tasks.video.normality import MOST_ERROR, SURPRISES, WIDTH
+from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.sequences import Extractor, Sequences, make
+from keepfit.tasks.video.stream import SMOOTHING, Parts
+from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
+
+SEED = 17
+COUNT = 160
+"""Clips with synthetic events, or none, that the heads learn from."""
+HEAD_CLIPS = ("11", "12", "13")
+FOLDER = Path("build/benchmarks/ablations")
+VARIANTS: Mapping[str, tuple[str, Kind]] = {
+    "plain": ("errors", "none"),
+    "CNN+LSTM per cell": ("errors", "cells"),
+    "CNN only": ("errors", "cnn_only"),
+    "CNN+LSTM global": ("errors", "global"),
+    "raw frames, CNN+LSTM per cell": ("frames", "cells"),
+}
+Scores = NDArray[np.float32]
+
+
+class RawFrames:
+    """The pictures in place of error maps: the present one and its past, by mean and maximum; see ErrorMaps."""
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        self.grid = grid
+
+    def of(self, now: Floats, past: Floats) -> Floats:
+        """now (n, H, W) and past (n, 4, H, W) -> (n, 10, rows, columns)."""
+        shown = np.abs(np.concatenate([now[:, None], past], axis=1))
+        pooled = np.stack([pool_mean(shown), pool_max(shown)], axis=2)
+        rows, columns = self.grid
+        return np.asarray(pooled.reshape(len(now), -1, *pooled.shape[3:])[..., :rows, :columns], np.float32)
+
+
+def unjudged(maps: Floats) -> Floats:
+    """No surprise: the head must do everything itself."""
+    nothing = np.zeros((len(maps), SURPRISES, *maps.shape[2:]), np.float32)
+    return np.concatenate([np.clip(maps, 0, MOST_ERROR), nothing], axis=1)
+
+
+def extractor_of(kind: str, parts: Parts) -> Extractor:
+    """Clips to what the head sees."""
+    if kind == "errors":
+        return Extractor(parts.preparation, parts.maps, parts.normal)
+    return Extractor(parts.preparation, RawFrames(parts.maps.grid), unjudged)
+
+
+def sequences_of(kind: str, parts: Parts, train: Ped2Part, count: int) -> Sequences:
+    """The same synthetic events for every variant, as a training draws them."""
+    edges = [*np.flatnonzero(train.starts).tolist(), len(train)]
+    spans = zip(train.clips, edges, edges[1:], strict=False)
+    stretches = [train.images[first:stop] for name, first, stop in spans if name in HEAD_CLIPS]
+
+    def draw(number: int, rng: np.random.Generator) -> Injected:
+        return sample(stretches, parts.preparation.background, SEQUENCE_FRAMES, FAMILIES, rng)
+
+    return make(draw, extractor_of(kind, parts), count, SEED, FOLDER / kind, _progress(kind))
+
+
+def seen_of(kind: str, parts: Parts, test: Ped2Part) -> NDArray[np.float16]:
+    """What the head sees of every test frame; kept."""
+    file = FOLDER / f"test-{kind}.npy"
+    if not file.is_file():
+        extractor, preparation = extractor_of(kind, parts), parts.preparation
+        places = range(0, len(test), 16)
+        found = [_seen(extractor, preparation, test, np.arange(i, min(i + 16, len(test)))) for i in places]
+        np.save(file, np.concatenate(found))
+    return np.asarray(np.load(file))
+
+
+def _seen(
+    extractor: Extractor, preparation: Preparation, test: Ped2Part, rows: NDArray[np.int64]
+) -> NDArray[np.float16]:
+    past = history(test.starts)[rows]
+    shown = np.stack([preparation.pictures(test.images[past[:, back]]) for back in range(past.shape[1])], axis=1)
+    maps = extractor.maps.of(preparation.pictures(test.images[rows]), shown)
+    return np.asarray(extractor.normal(maps), np.float16)
+
+
+def said_by(head: Head, seen: NDArray[np.float16], test: Ped2Part) -> Scores:
+    """Frame scores as a stream smooths them, clip by clip."""
+    edges, found = [*np.flatnonzero(test.starts).tolist(), len(test)], []
+    head.eval()
+    with torch.inference_mode():
+        for first, stop in pairwise(edges):
+            maps = torch.from_numpy(seen[first:stop].astype(np.float32))[None]
+            logits = head(maps)["frames"][0].numpy()
+            smooth = [float(logits[0])]
+            for logit in logits[1:]:
+                smooth.append(smooth[-1] + SMOOTHING * (float(logit) - smooth[-1]))
+            found.append(np.array(smooth, np.float32))
+    return np.concatenate(found)
+
+
+def head_of(kind: Kind, made: Sequences, grid: tuple[int, int], place: Path) -> tuple[Head, dict[str, Any]]:
+    """A trained head, and its areas on synthetic families that it has not seen."""
+    shape = HeadShape(WIDTH, grid, kind)
+    if kind == "none":
+        return Head(shape).eval(), {}
+    unseen = leave_one_out(made, shape, SEED, _silent, place / "left-out")
+    head, _ = fit_head(made, shape, EPOCHS, SEED, _silent, place / "final")
+    return head, unseen.to_json()
+
+
+def _silent(metrics: Mapping[str, float], step: int) -> None:
+    """Nothing is shown of the many short trainings."""
+
+
+def _progress(kind: str) -> Any:
+    return lambda share: (
+        print(f"{kind}: {share:.0%} of the clips", flush=True) if round(1000 * share) % 100 == 0 else None
+    )
+
+
+def main() -> int:
+    """Every variant, then the table."""
+    data = os.environ.get("KEEPFIT_DATA")
+    model_folder = WORK / f"cells-{SEED}" / "state" / "work" / "job" / "model"
+    if not data or not model_folder.is_dir():
+        print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2, and run benchmarks.video.ped2 first")
+        return 0
+    place = Path(data) / "video" / "ucsd_ped2"
+    train, test = part(place, "train"), part(place, "test_01_06")
+    parts = VideoTask().load(model_folder).parts
+    scores: dict[str, Scores] = {}
+    found: dict[str, Any] = {}
+    for name, (kind, head_kind) in VARIANTS.items():
+        made = sequences_of(kind, parts, train, COUNT)
+        head, unseen = head_of(head_kind, made, parts.maps.grid, FOLDER / "heads" / name.replace(" ", "-"))
+        scores[name] = said_by(head, seen_of(kind, parts, test), test)
+        found[name] = {"raw_micro": float(micro(scores[name], test.truth, test.index)), "left_out": unseen}
+        print(name, found[name], flush=True)
+    compared = [(name, "plain") for name in list(VARIANTS)[1:]]
+    compared.append(("CNN+LSTM per cell", "raw frames, CNN+LSTM per cell"))
+    rng = np.random.default_rng(ROUNDS_SEED)
+    differences = {
+        f"{ours} minus {theirs}": to_json(
+            paired_clip_bootstrap(micro, scores[ours], scores[theirs], test.truth, test.index, rng)
+        )
+        for ours, theirs in compared
+    }
+    save("video_ablations", {"seed": SEED, "sequences": COUNT, "variants": found, "differences": differences})
+    table("Ped2, test clips 01 to 06", [{"variant": n, "raw micro": v["raw_micro"]} for n, v in found.items()])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
