@@ -40,7 +40,7 @@ from keepfit.tasks.video.stream import SMOOTHING, Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
 
 SEED = 17
-COUNT = 160
+COUNT = 120
 """Clips with synthetic events, or none, that the heads learn from."""
 HEAD_CLIPS = ("11", "12", "13")
 FOLDER = Path("build/benchmarks/ablations")
