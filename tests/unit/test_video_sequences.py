@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from keepfit.metrics import area
 from keepfit.tasks.video.head import Head, HeadShape, head_loss
-from keepfit.tasks.video.head_training import areas, parted
+from keepfit.tasks.video.head_training import Scores, areas, earned, parted
 from keepfit.tasks.video.sequences import (
     LENGTH,
     REAL,
@@ -123,3 +125,26 @@ def test_the_plain_detector_sees_the_brightest_box(tmp_path: Path) -> None:
     with torch.inference_mode():
         frames = head(torch.from_numpy(made.maps([0])))["frames"].numpy()[0]
     assert frames[made.truth[0] == 1].min() > frames[made.truth[0] == 0].max()
+
+
+NAMES = ("speed", "freeze", "scale", "texture", "shuffle")
+
+
+@pytest.mark.parametrize(
+    ("gains", "taken", "words"),
+    [
+        ((0.03, 0.04, 0.02, 0.05, 0.03), True, "finds more than the plain errors .gain in area .0.034, p 0.0"),
+        ((0.01, -0.05, 0.09, 0.02, -0.01), False, "not been shown to find more"),
+        ((-0.03, -0.04, -0.02, -0.05, -0.03), False, "gain in area -0.034"),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), False, "gain in area .0.000, p 1"),
+        ((0.1,), False, "on 1 families"),
+    ],
+)
+def test_a_head_is_taken_only_where_it_gains_on_families_it_had_not_seen(
+    gains: tuple[float, ...], taken: bool, words: str
+) -> None:
+    plain = Scores(0.7, dict.fromkeys(NAMES, 0.7))
+    unseen = Scores(0.7, {name: 0.7 + gain for name, gain in zip(NAMES, gains, strict=False)})
+    found, because = earned(unseen, plain)
+    assert found is taken
+    assert re.search(words, because)

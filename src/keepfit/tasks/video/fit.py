@@ -43,8 +43,6 @@ DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 """Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
 SEQUENCES = (48, 320)
 SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
-EARNED = 0.005
-"""What the head must gain in area over the plain errors, on families that it has not seen, to be taken."""
 MOST_SCENE_FRAMES = 600
 BLOCK, MOST_BLOCKS = 64, 32
 """Frames that are in memory together, and as many such blocks, spread evenly, tell what errors are usual."""
@@ -265,8 +263,8 @@ class _Fit:
         bare = head_training.judged(plain, made, [i for i in everything if i % head_training.HELD_OUT == 0])
         families = head_training.judged(plain, made, everything)
         about: Settings = {"left_out": unseen.to_json(), "plain": families.to_json(), "plain_held_out": bare.to_json()}
-        if unseen.mean < families.mean + EARNED:
-            about["because"] = "the CNN+LSTM is no better than the plain errors on families that it has not seen"
+        earned, about["because"] = head_training.earned(unseen, families)
+        if not earned:
             return plain, about
         head, outcome = head_training.fit_head(
             made, shape, head_training.EPOCHS, seed, self._part(0.9, 0.98), folder / "final",

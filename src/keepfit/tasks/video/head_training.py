@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from keepfit.metrics import area
 from keepfit.tasks.task import Report
@@ -23,6 +24,8 @@ LEARNING_RATE = 2e-3
 EPOCHS = 12.0
 LEAVE_OUT_EPOCHS = 5.0
 PATIENCE = 4
+CHANCE = 0.05
+"""How often a head that is no better than the plain errors may be taken for better."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,26 @@ class Scores:
             "worst": round(self.worst, 4),
             "families": {name: round(value, 4) for name, value in self.families.items()},
         }
+
+
+def earned(unseen: Scores, plain: Scores) -> tuple[bool, str]:
+    """Whether a head is to be taken in place of the plain errors, by their areas on families it had not seen; and why.
+
+    The gains of the families are its sample: a one-sided paired t-test must say that their mean lies above zero.
+    """
+    gains = np.array([area - plain.families.get(name, 0.5) for name, area in unseen.families.items()])
+    # equal gains have no spread to judge by
+    p = (
+        float(stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
+        if gains.size > 1 and np.ptp(gains) > 1e-9
+        else 1.0
+    )
+    better = p < CHANCE
+    said = "finds more" if better else "has not been shown to find more"
+    return better, (
+        f"on {len(gains)} families that it had not seen the CNN+LSTM {said} than the plain errors "
+        f"(gain in area {float(gains.mean()) if len(gains) else 0.0:+.3f}, p {p:.2g})"
+    )
 
 
 def fit_head(
