@@ -149,7 +149,7 @@ def score(data: Path, folder: Path, model_folder: Path) -> Values:
 
 
 def plain_scores(model: VideoModel, test: Ped2Part) -> NDArray[np.float32]:
-    """What the same errors say without the CNN+LSTM: the largest surprise of a frame, smoothed alike."""
+    """What the same errors say without the CNN+LSTM: the surprises, pooled and smoothed as in the model."""
     parts = model.parts
     head = Head(HeadShape(WIDTH, parts.maps.grid, "none")).eval()
 

@@ -53,6 +53,11 @@ def test_a_hard_look_alone_is_none(normal: Normal) -> None:
     assert np.median(highest(normal, maps)[hard]) < 3
 
 
+def test_a_look_harder_than_all_that_was_seen_is_allowed_no_more_motion_error(normal: Normal) -> None:
+    """New texture is a surprise even where it moves as usual: nobody has seen what goes with it."""
+    assert np.median(highest(normal, scene(100, 9) * 2)) > 4
+
+
 def test_values_are_bounded_and_fit_the_head(normal: Normal) -> None:
     found = normal(scene(3, 1) * 100)
     assert found.shape == (3, WIDTH, ROWS, COLUMNS)

@@ -13,12 +13,12 @@ from keepfit.tasks.video.refusing import refuse
 BACKGROUND = np.full((32, 48), 90, np.uint8)
 
 
-def part(n: int, height: int = 32, moving: bool = True) -> Material:
+def part(n: int, height: int = 32, moving: bool = True, cut: int = 10_000) -> Material:
     images = np.full((n, height, 48), 90, np.uint8)
     if moving:
         for number in range(n):
             images[number, 8:20, number % 36 : number % 36 + 8] = 200
-    return Material(images, np.arange(n) == 0, ((0, n),))
+    return Material(images, np.arange(n) % cut == 0, ((0, n),))
 
 
 def parts(**changed: Material) -> dict[str, Material]:
@@ -26,21 +26,22 @@ def parts(**changed: Material) -> dict[str, Material]:
 
 
 def test_a_video_of_one_size_that_shows_life_is_taken() -> None:
-    refuse(parts(), Preparation(BACKGROUND), fps=10, alarms_per_day=1)
+    refuse(parts(), Preparation(BACKGROUND), fps=10, alarms_per_day=1, unbroken=32)
 
 
 @pytest.mark.parametrize(
     ("changed", "alarms", "words"),
     [
-        ({"calibrate": part(44)}, 1.0, "the last part of the video is to set the threshold, and 4 seconds"),
+        ({"calibrate": part(44)}, 1.0, "4 seconds of normal video are too few"),
         ({"calibrate": part(30)}, 1.0, "3 seconds of normal video are too few"),
         ({"fit": part(300, moving=False)}, 1.0, "nothing moves in this video"),
         ({"head": part(100, height=40)}, 1.0, "several sizes .48 x 32, 48 x 40."),
         ({}, 1e9, "alarms a day are no budget"),
+        ({"head": part(300, cut=25)}, 1.0, "no unbroken stretch of 32 frames .the longest has 25."),
     ],
 )
 def test_what_cannot_lead_to_a_model_is_refused_at_once(
     changed: dict[str, Material], alarms: float, words: str
 ) -> None:
     with pytest.raises(InvalidInput, match=words):
-        refuse(parts(**changed), Preparation(BACKGROUND), fps=10, alarms_per_day=alarms)
+        refuse(parts(**changed), Preparation(BACKGROUND), fps=10, alarms_per_day=alarms, unbroken=32)

@@ -12,20 +12,20 @@ import pytest
 
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.frames import read_frames
-from keepfit.tasks.video.seeking import NEAR, read_between
+from keepfit.tasks.video.seeking import NEAR, from_key_frame, read_between
 from keepfit.tasks.video.stored import keep_times
 
 FRAMES = 700
 SIDE = 64
 
 
-def write(path: Path, codec: str = "libx264", stamps: list[int] | None = None) -> Path:
+def write(path: Path, codec: str = "libx264", stamps: list[int] | None = None, refresh: bool = False) -> Path:
     """A square on its way, a key frame each 60 frames; stamps in milliseconds."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = SIDE, 48, "yuv420p", 60
         if codec == "libx264":
-            stream.options = {"bf": "3"}
+            stream.options = {"x264-params": "intra-refresh=1"} if refresh else {"bf": "3"}
         if stamps is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number in range(FRAMES):
@@ -60,6 +60,29 @@ def test_the_middle_of_a_video_is_read_exactly(tmp_path: Path, name: str, codec:
     whole = remembered(path)
     for first, stop in ((NEAR, NEAR + 1), (299, 361), (300, 330), (650, FRAMES), (10, 20)):
         same(list(read_between(path, SIDE, first, stop)), whole[first:stop])
+
+
+def test_a_picture_that_needs_earlier_ones_is_no_place_to_begin(tmp_path: Path) -> None:
+    """Intra refresh has no key frames after the first; a jump lands on pictures that only look whole."""
+    path = write(tmp_path / "a.mp4", refresh=True)
+    whole = remembered(path)
+    for first in (NEAR, 297, 500):
+        same(list(read_between(path, SIDE, first, first + 20)), whole[first : first + 20])
+
+
+def test_a_transport_stream_is_read_exactly(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ts", "mpeg4")
+    whole = remembered(path)
+    for first in (252, 290, 400):
+        same(list(read_between(path, SIDE, first, first + 20)), whole[first : first + 20])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4")])
+def test_the_usual_files_are_read_from_a_key_frame(tmp_path: Path, name: str, codec: str) -> None:
+    path = write(tmp_path / name, codec)
+    whole = remembered(path)
+    times = np.array([frame.time_s for frame in whole])
+    same(list(from_key_frame(path, SIDE, (330, 350), times)), whole[330:350])
 
 
 def test_a_variable_rate_is_no_hindrance(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def taken(operation: Schema) -> Iterator[str]:
     """What a route takes: query parameters and bodies."""
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "query":
-            yield f"`?{parameter['name']}=` {kind(parameter['schema'])}"
+            default = parameter["schema"].get("default")
+            said = "" if default is None else f", default {json.dumps(default)}"
+            yield f"`?{parameter['name']}=` {kind(parameter['schema'])}{said}"
     for form, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
         yield kind(schema) if "$ref" in schema else f"`{form}`: {', '.join(f'`{n}`' for n in schema['properties'])}"
@@ -96,7 +98,7 @@ def kind(schema: Schema) -> str:
     """The type of a schema in words.
 
     >>> kind({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "null"}]}})
-    'list (at least 1) of string or null'
+    'list (at least 1) of (string or null)'
     >>> kind({"type": "integer", "minimum": 1.0, "maximum": 1000})
     'integer (1 to 1000)'
     >>> kind({"$ref": "#/components/schemas/Problem"})
@@ -112,14 +114,20 @@ def kind(schema: Schema) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":
-        return f"list{bounds(schema, 'minItems', 'maxItems')} of {kind(schema.get('items', {}))}"
+        return f"list{bounds(schema, 'minItems', 'maxItems')} of {inside(schema.get('items', {}))}"
     if schema.get("type") == "object":
         inner = schema.get("additionalProperties")
-        return f"object of {kind(inner)}" if isinstance(inner, Mapping) else "object"
+        return f"object of {inside(inner)}" if isinstance(inner, Mapping) else "object"
     if schema.get("format") == "binary":
         return "file"
     limits = bounds(schema, "minimum", "maximum") or bounds(schema, "minLength", "maxLength")
     return f"{schema.get('format') or schema.get('type') or 'any'}{limits}"
+
+
+def inside(schema: Schema) -> str:
+    """The type of what a list or an object holds; several in brackets."""
+    words = kind(schema)
+    return f"({words})" if len(schema.get("anyOf") or schema.get("oneOf") or ()) > 1 else words
 
 
 def bounds(schema: Schema, low: str, high: str) -> str:

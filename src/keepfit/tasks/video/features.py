@@ -22,7 +22,7 @@ class Level:
     past: bool
 
     def __str__(self) -> str:
-        return f"{'motion' if self.past else 'appearance'} at sigma {self.sigma:g}"
+        return f"{'motion' if self.past else 'look'} at sigma {self.sigma:g}"
 
 
 LEVELS = (Level(1.0, False), Level(2.0, False), Level(0.5, True), Level(1.0, True))

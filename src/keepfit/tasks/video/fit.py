@@ -45,7 +45,7 @@ SEQUENCES = (48, 320)
 SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 MOST_SCENE_FRAMES = 600
 BLOCK, MOST_BLOCKS = 64, 32
-"""Frames that are in memory together, and as many such blocks, spread evenly, tell what errors are usual."""
+"""Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual."""
 
 Settings = dict[str, Any]
 
@@ -90,7 +90,10 @@ class _Fit:
 
     def run(self) -> Path:
         """All phases; what is done already costs little."""
-        _start(self.workdir, {"snapshot": self.snapshot.id, "recipe": self.recipe.to_json()})
+        _start(
+            self.workdir,
+            {"format": answering.FORMAT, "snapshot": self.snapshot.id, "recipe": self.recipe.to_json()},
+        )
         folder = self.workdir / "model"
         if (folder / "model.json").is_file():
             return folder
@@ -100,7 +103,8 @@ class _Fit:
         divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
         parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
         preparation, rate = self._scene(parts["fit"]), self._rate()
-        refuse(parts, preparation, rate, self.video.alarms_per_day)
+        needed = sequences.RUN_UP + 1 if self.video.head == "none" else SEQUENCE_FRAMES
+        refuse(parts, preparation, rate, self.video.alarms_per_day, needed)
         trained = self._denoise(parts, preparation)
         maps = ErrorMaps(self._engine("denoiser"), preparation)
         normal = self._normal(parts["head"], preparation, maps)
@@ -303,7 +307,8 @@ class _Fit:
 def blocks_of(stretches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     """Pieces of some frames with the run-up that their past needs, so that an hour of video fits the memory."""
     places = [(stretch, first) for stretch in stretches for first in range(sequences.RUN_UP, len(stretch), BLOCK)]
-    for stretch, first in places[:: -(-len(places) // MOST_BLOCKS) or 1]:
+    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_BLOCKS), dtype=np.int64)
+    for stretch, first in (places[i] for i in chosen):
         yield stretch[first - sequences.RUN_UP : first + BLOCK]
 
 

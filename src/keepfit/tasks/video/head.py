@@ -53,7 +53,7 @@ class HeadShape:
 
 
 class Head(nn.Module):
-    """Starts equal to the plain error detector, because its last layer starts at zero, and must earn its place.
+    """Starts as the plain error detector, less a constant, for its last layer starts at zero; must earn its place.
 
     `cells`: an LSTM whose weights all cells share. `global`: the LSTM reads one vector for the whole picture.
     `cnn_only`: no memory. `none`: the plain error detector.
@@ -72,6 +72,7 @@ class Head(nn.Module):
         self.last = nn.Linear(shape.hidden, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        # softplus makes one of this gain; three spreads above the usual highest surprise is an even bet to begin with
         self.gain, self.offset = nn.Parameter(torch.tensor(0.5413)), nn.Parameter(torch.tensor(-3.0))
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
@@ -87,7 +88,7 @@ class Head(nn.Module):
         return {"cells": cells.reshape(b, t, *cells.shape[1:]), "frames": frame_logit(cells).reshape(b, t)}
 
     def plain(self, flat: Tensor) -> Tensor:
-        """What the errors say without any learning: the largest surprise in each cell, (n, r, c)."""
+        """What the errors say without any learning: in each cell the largest mean of the surprises, (n, r, c)."""
         surprise = flat[:, -SURPRISES:].mean(dim=1, keepdim=True)
         return functional.adaptive_max_pool2d(surprise, self.shape.cells).squeeze(1)
 

@@ -27,7 +27,8 @@ from keepfit.tasks.video.stream import LEAD, Parts, Stream
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
 
-FORMAT = 1
+FORMAT = 2
+"""1: errors z-scored by height, no surprises."""
 CHUNK = 16
 """Frames that are answered together."""
 MOST_FASTER = 1.5
@@ -68,11 +69,13 @@ class Facts:
 
     @classmethod
     def read(cls, folder: Path) -> Facts:
-        """Raises BackendError when a file is missing, damaged or of a newer keepfit."""
+        """Raises BackendError when a file is missing, damaged or of another keepfit."""
         try:
             values = json.loads((folder / "model.json").read_text("utf-8"))
             if values["format"] > FORMAT:
                 raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
+            if values["format"] < FORMAT:
+                raise BackendError(f"the model in {folder} was made by an older keepfit; train it again")
             with np.load(folder / "scene.npz", allow_pickle=False) as scene:
                 return cls(
                     Threshold(**values["threshold"]),
@@ -175,7 +178,7 @@ class VideoModel:
 
     @property
     def embedding_dim(self) -> int:
-        """Brightness, contrast and motion, and two numbers for each error channel."""
+        """Brightness, contrast and motion, and two numbers for each error map and each surprise."""
         return 3 + 2 * WIDTH
 
     def _stretch(self, clips: Sequence[Clip]) -> Iterator[tuple[float, NDArray[np.float32], Said]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -22,6 +22,7 @@ BOX = 8
 BINS, FEWEST = 24, 50
 """Ranges of the look error that the usual motion error is told for, and the boxes that one needs."""
 LEAST = 1e-3
+"""Peaks, spreads and ranges are at least this, so that a video without errors divides by no zero."""
 MOST_ERROR = 4.0
 LOWEST, HIGHEST = -8.0, 16.0
 """Bounds of errors and of surprises, so that one wild cell does not drown what the head sees."""
@@ -32,17 +33,18 @@ class Normal:
     """What is usual, from normal frames that the denoiser has not learnt.
 
     The motion error of a box (its past shown) grows with its look error (its past hidden): fine texture is hard to
-    predict wherever it goes. What exceeds the motion error that usually goes with the look is the *surprise*.
+    predict wherever it goes. What exceeds the motion error that usually goes with the look is the *surprise*. A look
+    that is harder than any held-out one is not allowed more than the hardest was.
     """
 
     peaks: Floats
     """Mean over frames of the highest error, shape (CHANNELS,)."""
     looks: Floats
     """Look errors of boxes in units of their peaks, rising, shape (k,)."""
-    usual: Floats
-    """Motion errors of boxes that go with them, shape (SURPRISES, k)."""
-    level: Floats
-    """Mean over frames of the highest surprise, shape (SURPRISES,)."""
+    motions: Floats
+    """Motion errors of boxes that go with them, shape (SURPRISES, k); beyond the last look the last one holds."""
+    highest: Floats
+    """Mean over frames of the highest excess, shape (SURPRISES,)."""
     spread: Floats
     """Standard deviation of the same, shape (SURPRISES,)."""
 
@@ -57,14 +59,9 @@ class Normal:
         Errors in units of their peaks; surprises in spreads above the usual highest one of a frame.
         """
         errors = np.clip(maps / self.peaks[:, None, None], 0, MOST_ERROR)
-        surprise = (self.surprise(boxes(maps)) - self.level[:, None, None]) / self.spread[:, None, None]
+        surprise = excess(boxes(maps), self.peaks, self.looks, self.motions)
+        surprise = (surprise - self.highest[:, None, None]) / self.spread[:, None, None]
         return np.concatenate([errors, np.clip(surprise, LOWEST, HIGHEST)], axis=1, dtype=np.float32)
-
-    def surprise(self, averaged: Floats) -> Floats:
-        """Boxes (n, levels, rows, columns) -> (n, SURPRISES, rows, columns), in units of the error."""
-        look = (averaged[:, LOOK] / self.peaks[[2 * i for i in LOOK], None, None]).mean(axis=1)
-        usual = [np.interp(look, self.looks, curve) for curve in self.usual]
-        return np.asarray(averaged[:, MOTION] - np.stack(usual, axis=1), np.float32)
 
 
 def boxes(maps: Floats) -> Floats:
@@ -92,12 +89,22 @@ def usual(blocks: Iterable[Floats]) -> Normal:
         )
     known = np.concatenate(averaged)
     peaks = np.maximum(np.concatenate(highest).mean(axis=0), LEAST).astype(np.float32)
-    look = (known[:, LOOK] / peaks[[2 * i for i in LOOK], None, None]).mean(axis=1)
-    looks, curves = expected(look, known[:, MOTION])
-    nothing = np.zeros(SURPRISES, np.float32)
-    found = Normal(peaks, looks, curves, nothing, nothing + 1)
-    surprise = found.surprise(known).max(axis=(2, 3))
-    return replace(found, level=surprise.mean(axis=0), spread=np.maximum(surprise.std(axis=0), LEAST))
+    looks, motions = expected(look_of(known, peaks), known[:, MOTION])
+    most = excess(known, peaks, looks, motions).max(axis=(2, 3))
+    return Normal(peaks, looks, motions, most.mean(axis=0), np.maximum(most.std(axis=0), LEAST))
+
+
+def look_of(averaged: Floats, peaks: Floats) -> Floats:
+    """The look error of boxes (n, levels, rows, columns), in units of the peaks: (n, rows, columns)."""
+    of_means = peaks[[2 * level for level in LOOK]]  # of each level the mean map, then the maximum
+    return np.asarray((averaged[:, LOOK] / of_means[:, None, None]).mean(axis=1), np.float32)
+
+
+def excess(averaged: Floats, peaks: Floats, looks: Floats, motions: Floats) -> Floats:
+    """How far the motion errors of boxes lie above those that go with their look: (n, SURPRISES, rows, columns)."""
+    look = look_of(averaged, peaks)
+    usually = np.stack([np.interp(look, looks, curve) for curve in motions], axis=1)
+    return np.asarray(averaged[:, MOTION] - usually, np.float32)
 
 
 def expected(look: Floats, motion: Floats) -> tuple[Floats, Floats]:

@@ -12,15 +12,18 @@ from keepfit.tasks.video.preparation import MOVED, Preparation
 from keepfit.tasks.video.thresholding import calibrate
 
 LOOKED_AT = 200
-"""Frames, spread over the part that is learnt, in which something must stand out."""
+"""About so many frames, spread over the part that is learnt, in which something must stand out."""
 LEAST_PIXELS = 50
 
 
-def refuse(parts: Mapping[str, Material], preparation: Preparation, fps: float, alarms_per_day: float) -> None:
+def refuse(
+    parts: Mapping[str, Material], preparation: Preparation, fps: float, alarms_per_day: float, unbroken: int
+) -> None:
     """Look at the parts `fit`, `head` and `calibrate` before anything is learnt.
 
-    Raises InvalidInput where they are of several sizes, where nothing ever moves, or where the last is too short for a
-    threshold (or the budget of alarms makes none).
+    Raises InvalidInput where they are of several sizes, where nothing stands out from the background, where `head` has
+    fewer than `unbroken` frames in a row, where `calibrate` is too short for a threshold, or where the budget of alarms
+    makes none.
     """
     sizes = {f"{part.images.shape[2]} x {part.images.shape[1]}" for part in parts.values()}
     if len(sizes) > 1:
@@ -33,11 +36,16 @@ def refuse(parts: Mapping[str, Material], preparation: Preparation, fps: float, 
     pictures = preparation.pictures(learnt[:: max(1, len(learnt) // LOOKED_AT)])
     if int(np.count_nonzero(np.abs(pictures) > MOVED)) < LEAST_PIXELS:
         raise InvalidInput(
-            "nothing moves in this video, so there is nothing to learn from; give one that shows the usual life",
+            "nothing moves in this video, or it is too dark to see, so there is nothing to learn from; give one that "
+            "shows the usual life",
+            "video",
+        )
+    longest = max((len(stretch) for stretch in parts["head"].stretches()), default=0)
+    if longest < unbroken:
+        raise InvalidInput(
+            f"the part that the head learns from has no unbroken stretch of {unbroken} frames (the longest has "
+            f"{longest}); give a longer video, or one with fewer cuts",
             "video",
         )
     held = parts["calibrate"]
-    try:
-        calibrate(np.zeros(len(held)), fps, held.starts, alarms_per_day)
-    except InvalidInput as error:
-        raise InvalidInput(f"the last part of the video is to set the threshold, and {error}", "video") from error
+    calibrate(np.zeros(len(held)), fps, held.starts, alarms_per_day)

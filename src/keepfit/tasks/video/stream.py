@@ -103,7 +103,7 @@ def frame_logits(cells: Floats) -> NDArray[np.float64]:
 
 
 def facts(images: NDArray[np.uint8], pictures: Floats, before: Floats, normal: Floats) -> NDArray[np.float32]:
-    """Brightness, contrast, share of motion, and the mean and the highest percent of each error channel: (n, d)."""
+    """Brightness, contrast, motion, and of each error map and surprise the mean and the highest percent: (n, d)."""
     flat = images.reshape(len(images), -1)
     moving = moved(pictures, before).mean(axis=(1, 2))
     errors = normal.reshape(*normal.shape[:2], -1)
