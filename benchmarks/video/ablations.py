@@ -13,9 +13,10 @@ written to benchmarks/results/video_ablations.json.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from keepfit.tasks.video.diffusion import history
 from keepfit.tasks.video.features import Floats, pool_max, pool_mean
 from keepfit.tasks.video.fit import SEQUENCE_FRAMES, VideoTask
 from keepfit.tasks.video.head import Head, HeadShape, Kind
-from keepfit.tasks.video.head_training import EPOCHS, fit_head, leave_one_out
+from keepfit.tasks.video.head_training import EPOCHS, fit_head
 from keepfit.tasks.video.normality import MOST_ERROR, SURPRISES, WIDTH
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.sequences import Extractor, Sequences, make
@@ -57,6 +58,13 @@ RAW = "raw frames, CNN+LSTM per cell"
 Scores = NDArray[np.float32]
 
 
+class Bare(Sequences):
+    """The same clips without the surprises."""
+
+    def maps(self, chosen: Sequence[int]) -> NDArray[np.float32]:
+        return without_surprises(super().maps(chosen))
+
+
 class RawFrames:
     """The pictures in place of error maps: the present one and its past, by mean and maximum; see ErrorMaps."""
 
@@ -71,22 +79,33 @@ class RawFrames:
         return np.asarray(pooled.reshape(len(now), -1, *pooled.shape[3:])[..., :rows, :columns], np.float32)
 
 
+def without_surprises(normalised: Any) -> Any:
+    """(..., WIDTH, rows, columns) with zeros in the place of the surprises."""
+    bare = normalised.copy()
+    bare[..., -SURPRISES:, :, :] = 0
+    return bare
+
+
 def unjudged(maps: Floats) -> Floats:
     """No surprise: the head must do everything itself."""
     nothing = np.zeros((len(maps), SURPRISES, *maps.shape[2:]), np.float32)
     return np.concatenate([np.clip(maps, 0, MOST_ERROR), nothing], axis=1)
 
 
+def folder_of(model: Path) -> Path:
+    """Where what was made with this model is kept: another model, or another plan, has another folder."""
+    plan = f"{SEED} {COUNT} {hashlib.sha256((model / 'model.json').read_bytes()).hexdigest()}"
+    return FOLDER / hashlib.sha256(plan.encode()).hexdigest()[:12]
+
+
 def extractor_of(kind: str, parts: Parts) -> Extractor:
     """Clips to what the head sees."""
     if kind == "errors":
         return Extractor(parts.preparation, parts.maps, parts.normal)
-    if kind == "bare":
-        return Extractor(parts.preparation, parts.maps, lambda maps: unjudged(maps / parts.normal.peaks[:, None, None]))
     return Extractor(parts.preparation, RawFrames(parts.maps.grid), unjudged)
 
 
-def sequences_of(kind: str, parts: Parts, train: Ped2Part, count: int) -> Sequences:
+def sequences_of(kind: str, parts: Parts, train: Ped2Part, folder: Path) -> Sequences:
     """The same synthetic events for every variant, as a training draws them."""
     edges = [*np.flatnonzero(train.starts).tolist(), len(train)]
     spans = zip(train.clips, edges, edges[1:], strict=False)
@@ -95,17 +114,24 @@ def sequences_of(kind: str, parts: Parts, train: Ped2Part, count: int) -> Sequen
     def draw(number: int, rng: np.random.Generator) -> Injected:
         return sample(stretches, parts.preparation.background, SEQUENCE_FRAMES, FAMILIES, rng)
 
-    return make(draw, extractor_of(kind, parts), count, SEED, FOLDER / kind, _progress(kind))
+    if kind == "bare":
+        made = sequences_of("errors", parts, train, folder)
+        return Bare(made.folder, made.cells, made.families)
+    return make(draw, extractor_of(kind, parts), COUNT, SEED, folder / kind)
 
 
-def seen_of(kind: str, parts: Parts, test: Ped2Part) -> NDArray[np.float16]:
+def seen_of(kind: str, parts: Parts, test: Ped2Part, folder: Path) -> NDArray[np.float16]:
     """What the head sees of every test frame; kept."""
-    file = FOLDER / f"test-{kind}.npy"
+    if kind == "bare":
+        return without_surprises(seen_of("errors", parts, test, folder))
+    file = folder / f"test-{kind}.npy"
     if not file.is_file():
         extractor, preparation = extractor_of(kind, parts), parts.preparation
         places = range(0, len(test), 16)
         found = [_seen(extractor, preparation, test, np.arange(i, min(i + 16, len(test)))) for i in places]
-        np.save(file, np.concatenate(found))
+        partial = file.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate(found))
+        partial.replace(file)
     return np.asarray(np.load(file))
 
 
@@ -133,24 +159,14 @@ def said_by(head: Head, seen: NDArray[np.float16], test: Ped2Part) -> Scores:
     return np.concatenate(found)
 
 
-def head_of(kind: Kind, made: Sequences, grid: tuple[int, int], place: Path) -> tuple[Head, dict[str, Any]]:
-    """A trained head, and its areas on synthetic families that it has not seen."""
+def head_of(kind: Kind, made: Sequences, grid: tuple[int, int], place: Path) -> Head:
+    """A head of this kind, trained on all families."""
     shape = HeadShape(WIDTH, grid, kind)
-    if kind == "none":
-        return Head(shape).eval(), {}
-    unseen = leave_one_out(made, shape, SEED, _silent, place / "left-out")
-    head, _ = fit_head(made, shape, EPOCHS, SEED, _silent, place / "final")
-    return head, unseen.to_json()
+    return Head(shape).eval() if kind == "none" else fit_head(made, shape, EPOCHS, SEED, _silent, place)[0]
 
 
 def _silent(metrics: Mapping[str, float], step: int) -> None:
     """Nothing is shown of the many short trainings."""
-
-
-def _progress(kind: str) -> Any:
-    return lambda share: (
-        print(f"{kind}: {share:.0%} of the clips", flush=True) if round(1000 * share) % 100 == 0 else None
-    )
 
 
 def main() -> int:
@@ -162,14 +178,14 @@ def main() -> int:
         return 0
     place = Path(data) / "video" / "ucsd_ped2"
     train, test = part(place, "train"), part(place, "test_01_06")
-    parts = VideoTask().load(model_folder).parts
+    parts, folder = VideoTask().load(model_folder).parts, folder_of(model_folder)
     scores: dict[str, Scores] = {}
     found: dict[str, Any] = {}
     for name, (kind, head_kind) in VARIANTS.items():
-        made = sequences_of(kind, parts, train, COUNT)
-        head, unseen = head_of(head_kind, made, parts.maps.grid, FOLDER / "heads" / name.replace(" ", "-"))
-        scores[name] = said_by(head, seen_of(kind, parts, test), test)
-        found[name] = {"raw_micro": float(micro(scores[name], test.truth, test.index)), "left_out": unseen}
+        made = sequences_of(kind, parts, train, folder)
+        head = head_of(head_kind, made, parts.maps.grid, folder / "heads" / name.replace(" ", "-"))
+        scores[name] = said_by(head, seen_of(kind, parts, test, folder), test)
+        found[name] = {"raw_micro": float(micro(scores[name], test.truth, test.index))}
         print(name, found[name], flush=True)
     compared = [(name, "plain") for name in list(VARIANTS)[1:]]
     compared += [("CNN+LSTM per cell", RAW), ("errors alone, CNN+LSTM per cell", RAW)]
@@ -180,7 +196,10 @@ def main() -> int:
         )
         for ours, theirs in compared
     }
-    save("video_ablations", {"seed": SEED, "sequences": COUNT, "variants": found, "differences": differences})
+    save(
+        "video_ablations",
+        {"seed": SEED, "sequences": COUNT, "model": folder.name, "variants": found, "differences": differences},
+    )
     table("Ped2, test clips 01 to 06", [{"variant": n, "raw micro": v["raw_micro"]} for n, v in found.items()])
     return 0
 
