@@ -28,10 +28,11 @@ def clock(at: datetime) -> str:
 def trigger_fired(model: str, version: int, decision: Decision, at: datetime) -> Alert:
     """A retraining begins."""
     why = WHY.get(str(decision.evidence.get("reason")), "")
+    answering = f"Version {version}" if version else "The version that answers"  # some requests name none
     body = (
         f"{why}\n\nThis is what was seen at {clock(at)}:\n{listed(decision.because)}\n\n"
-        f"A new version of {model} is being trained now. Version {version} goes on answering until the new one has"
-        " proven to be better; you will hear how that ends.\nNothing needs to be done."
+        f"A new version of {model} is being trained now. {answering} goes on answering until the new one has"
+        " passed its tests; you will hear how that ends.\nNothing needs to be done."
     )
     return Alert(AlertKind.TRIGGER, model, f"{model}: retraining has begun", body.strip(), at)
 
