@@ -252,7 +252,10 @@ def main() -> int:
     )
     asked = parser.parse_args()
     data = os.environ.get("KEEPFIT_DATA")
-    if not data and asked.part != "report":
+    if asked.part == "report":
+        report(Console())
+        return 0
+    if not data:
         print("skipped: set KEEPFIT_DATA to the folder that holds imdb/IMDB_Dataset.csv.gz")
         return 0
     wanted = [asked.part] if asked.part else ["tfidf", *map(str, sorted(TESTED)), "report"]
@@ -260,7 +263,7 @@ def main() -> int:
         if part == "report":
             report(Console())
             continue
-        parts = read(Path(data or ""))
+        parts = read(Path(data))
         if part == "tfidf":
             values = tfidf(parts)
         else:

@@ -101,6 +101,17 @@ def test_what_nobody_needs_to_hear_of_is_kept_quiet(desk: Desk, subject: str, de
     assert desk.titles() == []
 
 
+def test_a_retraining_that_was_asked_for_names_the_version_that_answered_then(desk: Desk) -> None:
+    """A request says nothing of versions; the history knows which one was live."""
+    desk.deploy(1)
+    desk.decide("trigger", Decision(Outcome.FIRE, ("ann asked for a retraining",), {"reason": "asked"}))
+    desk.deploy(2)
+    desk.announcer.announce()
+    bodies = [body for title, body in desk.mail.sent if "retraining has begun" in title]
+    assert len(bodies) == 1
+    assert "Version 1 goes on answering" in bodies[0]
+
+
 def test_other_models_have_announcers_of_their_own(desk: Desk) -> None:
     desk.decide("trigger", FIRED, model="tickets")
     assert desk.titles() == []

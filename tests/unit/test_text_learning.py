@@ -10,7 +10,7 @@ from keepfit.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(
-    ("rows", "least", "most"), [(10, 8, 8), (500, 5, 8), (2_000, 3, 5), (25_000, 1, 1.5), (10**6, 1, 1)]
+    ("rows", "least", "most"), [(10, 8, 8), (500, 7, 7), (2_000, 3.5, 3.5), (25_000, 1, 1.5), (10**6, 1, 1)]
 )
 def test_few_rows_are_seen_more_often(rows: int, least: float, most: float) -> None:
     assert least <= passes_for(rows) <= most

@@ -25,14 +25,14 @@ def clock(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def trigger_fired(model: str, version: int, decision: Decision, at: datetime) -> Alert:
-    """A retraining begins."""
+def trigger_fired(model: str, version: int | None, decision: Decision, at: datetime) -> Alert:
+    """A retraining begins; `version` answers meanwhile (None: nothing is deployed)."""
     why = WHY.get(str(decision.evidence.get("reason")), "")
-    answering = f"Version {version}" if version else "The version that answers"  # some requests name none
     body = (
         f"{why}\n\nThis is what was seen at {clock(at)}:\n{listed(decision.because)}\n\n"
-        f"A new version of {model} is being trained now. {answering} goes on answering until the new one has"
-        " passed its tests; you will hear how that ends.\nNothing needs to be done."
+        f"A new version of {model} is being trained now."
+        + ("" if version is None else f" Version {version} goes on answering until the new one has passed its tests.")
+        + " You will hear how that ends.\nNothing needs to be done."
     )
     return Alert(AlertKind.TRIGGER, model, f"{model}: retraining has begun", body.strip(), at)
 

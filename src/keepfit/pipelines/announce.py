@@ -41,12 +41,25 @@ class Announcer:
         if mark != told:
             # first the mark: an alert that is lost by a kill is better than one that is sent for ever
             self.store.put(self.model, "announced", mark)
-        found = [alert for d in decisions if (alert := of_decision(d)) is not None]
+        found = [alert for d in decisions if (alert := self.of_decision(d)) is not None]
         found += [self.of_deployment(d) for d in deployments]
         for alert in sorted(found, key=lambda a: a.at):
             self.record(f"alert {alert.kind}", self.alerts.send(alert))
         for delivery in self.alerts.flush(self.clock.now()):
             self.record("alert summary", delivery)
+
+    def of_decision(self, stored: StoredDecision) -> Alert | None:
+        """The words for a judgement; None for those that nobody needs to hear of."""
+        decision, subject = stored.decision, stored.subject
+        if subject == "trigger" and decision.outcome is Outcome.FIRE and not decision.evidence.get("joined"):
+            live = self.store.live_at(self.model, stored.at)
+            version = None if live is None else single(live.traffic)
+            return trigger_fired(stored.model, version, decision, stored.at)
+        if subject.startswith("gate v"):
+            return gate_judged(stored.model, int(subject.removeprefix("gate v")), decision, stored.at)
+        if subject == "retrain" and decision.outcome is Outcome.FAIL:
+            return failed(stored.model, "the retraining", "; ".join(decision.because), stored.at)
+        return None
 
     def of_deployment(self, deployment: Deployment) -> Alert:
         """The words for a change of traffic."""
@@ -71,15 +84,3 @@ def newer(decisions: list[StoredDecision], told: str | None) -> list[StoredDecis
         if stored.id == told:
             return decisions[:place]
     return decisions
-
-
-def of_decision(stored: StoredDecision) -> Alert | None:
-    """The words for a judgement; None for those that nobody needs to hear of."""
-    decision, subject = stored.decision, stored.subject
-    if subject == "trigger" and decision.outcome is Outcome.FIRE and not decision.evidence.get("joined"):
-        return trigger_fired(stored.model, int(decision.evidence.get("version", 0)), decision, stored.at)
-    if subject.startswith("gate v"):
-        return gate_judged(stored.model, int(subject.removeprefix("gate v")), decision, stored.at)
-    if subject == "retrain" and decision.outcome is Outcome.FAIL:
-        return failed(stored.model, "the retraining", "; ".join(decision.because), stored.at)
-    return None
