@@ -11,6 +11,8 @@ from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.tasks.video import weights
 from keepfit.tasks.video.head import KINDS, Head, HeadShape, Kind, Step, frame_logit, head_loss
 from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, weighted_huber
+from keepfit.tasks.video.normality import WIDTH
+from keepfit.tasks.video.sequences import cells_of
 from keepfit.tasks.video.stream import frame_logits
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that convert
@@ -102,6 +104,17 @@ def test_frame_by_frame_the_engine_says_what_the_network_says_of_the_whole(kind:
     whole = head(maps)
     assert np.abs(np.stack(said) - whole["cells"][0].detach().numpy()).max() < 1e-4
     assert np.abs(frame_logits(np.stack(said)) - whole["frames"][0].detach().numpy()).max() < 1e-4
+
+
+def test_the_plain_errors_lie_in_the_cells_that_labels_are_marked_in() -> None:
+    """A grid that is no multiple of a cell: the last cells are cut off, the others are not moved."""
+    shape = HeadShape(WIDTH, (60, 90), "none")
+    maps = torch.full((1, WIDTH, 60, 90), -1.0)
+    maps[0, :, 53, 89] = 5.0
+    found = Head(shape).plain(maps)[0]
+    mask = np.zeros((1, 240, 360), np.bool_)
+    mask[0, 4 * 53 : 4 * 54, 4 * 89 :] = True
+    assert torch.argwhere(found == 5.0).tolist() == np.argwhere(cells_of(mask, (60, 90))[0]).tolist() == [[6, 11]]
 
 
 def test_the_heads_memory_makes_it_causal() -> None:

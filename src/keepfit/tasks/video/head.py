@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keepfit.tasks.video.normality import SURPRISES
+from keepfit.tasks.video.normality import LOWEST, SURPRISES
 from keepfit.tasks.video.stream import TOP
 
 Kind = Literal["cells", "global", "cnn_only", "none"]
@@ -90,7 +90,9 @@ class Head(nn.Module):
     def plain(self, flat: Tensor) -> Tensor:
         """What the errors say without any learning: in each cell the largest mean of the surprises, (n, r, c)."""
         surprise = flat[:, -SURPRISES:].mean(dim=1, keepdim=True)
-        return functional.adaptive_max_pool2d(surprise, self.shape.cells).squeeze(1)
+        rows, columns = self.shape.grid
+        whole = functional.pad(surprise, (0, -columns % STRIDE, 0, -rows % STRIDE), value=LOWEST)
+        return functional.max_pool2d(whole, STRIDE).squeeze(1)
 
     def encode(self, flat: Tensor) -> Tensor:
         """(n, channels, rows, columns) -> (n, cells, width); one cell where the kind is `global`."""
