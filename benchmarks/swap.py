@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import save, table
-from keepfit.data.records import Traffic
+from keepfit.data.records import Cause, Traffic
 from keepfit.data.store import RecordStore
 
 MODEL = "reviews"
@@ -93,7 +93,7 @@ def make_project(folder: Path) -> RecordStore:
         facts = {"format": 1, "task": "toy", "labels": LABELS, "table": table, "shares": [1 / VERSIONS] * VERSIONS}
         (place / "model.json").write_text(json.dumps(facts), "utf-8")
     store = RecordStore.open(f"sqlite:///{(folder / '.keepfit' / 'keepfit.db').absolute()}")
-    store.deploy(MODEL, Traffic({1: 1.0}), "benchmark", "the first", datetime.now(UTC))
+    store.deploy(MODEL, Traffic({1: 1.0}), Cause("benchmark", "the first"), datetime.now(UTC))
     return store
 
 
@@ -126,7 +126,7 @@ def swap(number: int, store: RecordStore, port: int, live: int) -> tuple[int, st
         version = number // 2 % VERSIONS + 1
         version = version % VERSIONS + 1 if version == live else version
         traffic = Traffic({version: 1.0})
-        wanted = store.deploy(MODEL, traffic, "benchmark", f"swap {number}", datetime.now(UTC))
+        wanted = store.deploy(MODEL, traffic, Cause("benchmark", f"swap {number}"), datetime.now(UTC))
         end = time.monotonic() + DEADLINE_S
         while not (store.deployment(MODEL) or wanted).applied:
             if time.monotonic() > end:

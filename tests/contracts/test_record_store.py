@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from keepfit.data.records import (
+    Cause,
     Event,
     Example,
     Job,
@@ -435,38 +436,38 @@ def test_decisions_come_newest_first_and_the_same_id_twice_is_one(store: RecordS
 
 def test_deployments_are_appended_with_rising_numbers(store: RecordStore) -> None:
     assert store.deployment(M) is None
-    first = store.deploy(M, Traffic({1: 1.0}), "ann", "first", at(1))
-    second = store.deploy(M, Traffic({1: 0.9, 2: 0.1}, (3,)), "ann", "try", at(2), "promote", "d-1")
+    first = store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(1))
+    second = store.deploy(M, Traffic({1: 0.9, 2: 0.1}, (3,)), Cause("ann", "try", "promote", "d-1"), at(2))
     assert second.id > first.id
     assert store.deployment(M) == second
     assert second.traffic == Traffic({1: 0.9, 2: 0.1}, (3,))
     assert (second.kind, second.decision_id, second.at) == ("promote", "d-1", at(2))
-    store.deploy("tickets", Traffic({1: 1.0}), "ann", "other", at(3))
+    store.deploy("tickets", Traffic({1: 1.0}), Cause("ann", "other"), at(3))
     assert store.deployments(M) == [second, first]
     assert len(store.deployments()) == 3
     assert store.deployments(M, limit=1) == [second]
 
 
 def test_a_deployment_token_works_once(store: RecordStore) -> None:
-    first = store.deploy(M, Traffic({2: 1.0}), "job", "passed", at(1), token="job-1")
+    first = store.deploy(M, Traffic({2: 1.0}), Cause("job", "passed", token="job-1"), at(1))
     store.applied(first.id, "server-1", at(2))
-    again = store.deploy(M, Traffic({2: 1.0}), "job", "passed", at(3), token="job-1")
+    again = store.deploy(M, Traffic({2: 1.0}), Cause("job", "passed", token="job-1"), at(3))
     assert again.id == first.id
     assert again.applied == (("server-1", at(2)),)
-    assert store.deploy("tickets", Traffic({2: 1.0}), "job", "passed", at(3), token="job-1").id != first.id
+    assert store.deploy("tickets", Traffic({2: 1.0}), Cause("job", "passed", token="job-1"), at(3)).id != first.id
     assert len(store.deployments(M)) == 1
 
 
 def test_live_at_tells_what_was_wanted_at_a_time(store: RecordStore) -> None:
     for minute in (10, 20, 30):
-        store.deploy(M, Traffic({minute: 1.0}), "ann", "", at(minute))
+        store.deploy(M, Traffic({minute: 1.0}), Cause("ann", ""), at(minute))
     assert store.live_at(M, at(9)) is None
     seen = [store.live_at(M, at(minute)) for minute in (10, 19, 20, 99)]
     assert [list(d.traffic.shares) for d in seen if d is not None] == [[10], [10], [20], [30]]
 
 
 def test_each_server_notes_once_when_it_applied_a_deployment(store: RecordStore) -> None:
-    deployment = store.deploy(M, Traffic({1: 1.0}), "ann", "", at(0))
+    deployment = store.deploy(M, Traffic({1: 1.0}), Cause("ann", ""), at(0))
     store.applied(deployment.id, "b", at(2))
     store.applied(deployment.id, "a", at(1))
     store.applied(deployment.id, "b", at(3))

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from keepfit.data.records import Traffic
+from keepfit.data.records import Cause, Traffic
 from keepfit.data.store import RecordStore
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def store_of(project: Path) -> RecordStore:
 
 def deploy(project: Path, number: int) -> None:
     with store_of(project) as store:
-        store.deploy("reviews", Traffic({number: 1.0}), "a test", f"version {number}", datetime.now(UTC))
+        store.deploy("reviews", Traffic({number: 1.0}), Cause("a test", f"version {number}"), datetime.now(UTC))
 
 
 def filled(folder: Path) -> Path:

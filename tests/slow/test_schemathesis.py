@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from keepfit.app.server import TABLE, create_app
 from keepfit.app.service import ServedModel, Service
 from keepfit.clock import ManualClock
-from keepfit.data.records import Traffic
+from keepfit.data.records import Cause, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -46,7 +46,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         predictor = Predictor("reviews", store, load, writer, clock)
         for version in (1, 2, 3):
             clock.advance(timedelta(minutes=1))
-            deployment = store.deploy("reviews", Traffic({version: 1.0}), "a test", "to go back", clock.now())
+            deployment = store.deploy("reviews", Traffic({version: 1.0}), Cause("a test", "to go back"), clock.now())
             store.applied(deployment.id, "server", clock.now())
         models = {"reviews": ServedModel(predictor, "toy")}
         refresher = Refresher([predictor], interval_s=60)

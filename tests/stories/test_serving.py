@@ -20,7 +20,7 @@ from keepfit.app.http.access import hash_token
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.clock import ManualClock
-from keepfit.data.records import MEASURING, JobState, QueueItem, Source, Traffic, Window, new_id
+from keepfit.data.records import MEASURING, Cause, JobState, QueueItem, Source, Traffic, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
@@ -51,7 +51,7 @@ class World:
     def deploy(self, version: int) -> None:
         self.clock.advance(timedelta(minutes=1))
         traffic = Traffic({version: 1.0})
-        self.store.deploy("reviews", traffic, "trainer", f"version {version} is better", self.clock.now())
+        self.store.deploy("reviews", traffic, Cause("trainer", f"version {version} is better"), self.clock.now())
         self.service.models["reviews"].predictor.refresh()
 
     def predict(self, text: Any) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def world(empty: Path, tmp_path: Path, clock: ManualClock) -> Iterator[World]:
         writer = RecordWriter(store)
         reviews = Predictor("reviews", store, load, writer, clock)
         tickets = Predictor("tickets", store, three_classes, writer, clock)
-        store.deploy("tickets", Traffic({1: 1.0}), "trainer", "the first", clock.now())
+        store.deploy("tickets", Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
         service = Service(
             store=store,
             models={
@@ -195,7 +195,7 @@ def test_an_overloaded_server_answers_429_and_says_when_to_come_back(
     slow = Predictor(
         "reviews", world.store, lambda _: Slow(["bad", "good"], {}, [0.6, 0.4]), writer, world.clock, limits=limits
     )
-    world.store.deploy("reviews", Traffic({1: 1.0}), "trainer", "slow", world.clock.now())
+    world.store.deploy("reviews", Traffic({1: 1.0}), Cause("trainer", "slow"), world.clock.now())
     slow.refresh()
     client = create_app(replace(world.service, models={"reviews": ServedModel(slow, "toy")})).test_client
 

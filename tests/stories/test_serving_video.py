@@ -22,7 +22,7 @@ from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.serving import for_videos
 from keepfit.clock import ManualClock
-from keepfit.data.records import Prediction, Source, Traffic, Window
+from keepfit.data.records import Cause, Prediction, Source, Traffic, Window
 from keepfit.data.store import RecordStore
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
@@ -63,7 +63,7 @@ class World:
 
     def deploy(self, version: int) -> None:
         self.clock.advance(timedelta(seconds=1))
-        self.store.deploy("plaza", Traffic({version: 1.0}), "trainer", "it is better", self.clock.now())
+        self.store.deploy("plaza", Traffic({version: 1.0}), Cause("trainer", "it is better"), self.clock.now())
         self.predictor.refresh()
         assert self.predictor.ready() is None
 
@@ -146,7 +146,7 @@ def a_world(empty: Path, versions: Path, folder: Path) -> Iterator[World]:
         words = ToyModel(["bad", "good"], {}, [0.5, 0.5])
         texts = Predictor("texts", store, lambda _: words, writer, clock)
         for name in ("plaza", "texts"):
-            store.deploy(name, Traffic({1: 1.0}), "trainer", "the first", clock.now())
+            store.deploy(name, Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
         service = Service(
             store=store,
             models={"plaza": ServedModel(plaza, "video"), "texts": ServedModel(texts, "toy")},

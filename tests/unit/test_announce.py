@@ -11,7 +11,7 @@ import pytest
 from keepfit.alerts.alerts import Alerts
 from keepfit.alerts.mailbox import MemoryChannel
 from keepfit.clock import ManualClock
-from keepfit.data.records import StoredDecision, Traffic
+from keepfit.data.records import Cause, StoredDecision, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.pipelines.announce import Announcer, newer
@@ -37,7 +37,7 @@ class Desk:
 
     def deploy(self, version: int, kind: str = "deploy") -> None:
         self.clock.advance(timedelta(seconds=1))
-        self.store.deploy(MODEL, Traffic({version: 1.0}), "ann", f"version {version}", self.clock.now(), kind=kind)
+        self.store.deploy(MODEL, Traffic({version: 1.0}), Cause("ann", f"version {version}", kind), self.clock.now())
 
     def titles(self) -> list[str]:
         self.announcer.announce()

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Deployment, Traffic
+from keepfit.data.records import Cause, Deployment, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.serving.limits import ServingLimits
@@ -71,7 +71,7 @@ def deploy(store: RecordStore, clock: ManualClock) -> Callable[..., Deployment]:
     def put(*versions: int) -> Deployment:
         clock.advance(timedelta(minutes=1))
         traffic = Traffic({version: 1 / len(versions) for version in versions})
-        return store.deploy("reviews", traffic, "me", "a test", clock.now())
+        return store.deploy("reviews", traffic, Cause("me", "a test"), clock.now())
 
     return put
 

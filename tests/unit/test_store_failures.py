@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from keepfit.data.database import said
-from keepfit.data.records import Example, Label, Prediction, Source, Traffic
+from keepfit.data.records import Cause, Example, Label, Prediction, Source, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 
@@ -26,14 +26,14 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from itertools import count
-from keepfit.data.records import Label, Source, Traffic
+from keepfit.data.records import Cause, Label, Source, Traffic
 from keepfit.data.store import RecordStore
 
 now = datetime(2025, 1, 1, tzinfo=UTC)
 store = RecordStore.open(sys.argv[1])
 for number in count():
     store.add_labels("m", [Label(f"e-{number % 50}", f"value {number}", now, Source.ASKED)])
-    deployment = store.deploy("m", Traffic({number: 1.0}), "ann", "", now)
+    deployment = store.deploy("m", Traffic({number: 1.0}), Cause("ann", ""), now)
     print(number, deployment.id, flush=True)
 """
 
@@ -179,4 +179,4 @@ def test_a_label_and_a_deployment_wait_for_the_disk(store: RecordStore) -> None:
         assert conn.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
     store.add_predictions("m", pairs(1))
     assert store.add_labels("m", [Label("e-0", "a", NOW, Source.ASKED)]) == 1
-    assert store.deploy("m", Traffic({1: 1.0}), "ann", "", NOW).id == 1
+    assert store.deploy("m", Traffic({1: 1.0}), Cause("ann", ""), NOW).id == 1

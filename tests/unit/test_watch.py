@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Event, Example, JobState, Label, Prediction, Source, Traffic
+from keepfit.data.records import Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
@@ -74,7 +74,7 @@ class Post:
 @pytest.fixture
 def post(store_url: str, clock: ManualClock) -> Iterator[Post]:
     with RecordStore.open(store_url) as store:
-        store.deploy(MODEL, Traffic({1: 1.0}), "trainer", "the first", clock.now())
+        store.deploy(MODEL, Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
         logged: list[Mapping[str, float]] = []
         watch = Watch(
             MODEL, store, Monitor(), trigger_from([{"kind": "accuracy_floor", "floor": 0.8}, {"kind": "on_event"}]),
@@ -194,7 +194,7 @@ def test_windows_of_an_earlier_version_are_not_compared_with(post: Post) -> None
     post.answer(40)
     post.clock.advance(HOUR)
     post.watch.tick()
-    post.store.deploy(MODEL, Traffic({2: 1.0}), "trainer", "the second", post.clock.now())
+    post.store.deploy(MODEL, Traffic({2: 1.0}), Cause("trainer", "the second"), post.clock.now())
     live = post.store.deployment(MODEL)
     assert live is not None
     assert post.watch.situation(live).history == ()

@@ -35,6 +35,7 @@ from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns
 from keepfit.data.records import (
+    Cause,
     Deployment,
     Job,
     JobState,
@@ -53,7 +54,7 @@ from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
-from keepfit.rollout.rollout import Cause, adopt, approve, rollback, single
+from keepfit.rollout.rollout import adopt, approve, rollback, single
 from keepfit.tasks.task import Report
 
 if TYPE_CHECKING:  # a search is loaded only when one is asked for

@@ -173,6 +173,20 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a deployment is made, as its history will say it."""
+
+    actor: str
+    reason: str
+    kind: str = "deploy"
+    """deploy, rollback or promote."""
+    decision_id: str | None = None
+    """The judgement that allowed it."""
+    token: str | None = None
+    """The same token deploys once, however often a step is repeated."""
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One row of the append-only history: from `at` on, this traffic was wanted."""
 

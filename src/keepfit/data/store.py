@@ -17,6 +17,7 @@ from keepfit.data import history, jobs, labelling, predictions, tokens
 from keepfit.data.database import Database, open_database
 from keepfit.data.records import (
     MEASURING,
+    Cause,
     Deployment,
     Event,
     Example,
@@ -191,21 +192,11 @@ class RecordStore:
 
     # deployments
 
-    def deploy(
-        self,
-        model: str,
-        traffic: Traffic,
-        actor: str,
-        reason: str,
-        at: datetime,
-        kind: str = "deploy",
-        decision_id: str | None = None,
-        token: str | None = None,
-    ) -> Deployment:
+    def deploy(self, model: str, traffic: Traffic, cause: Cause, at: datetime) -> Deployment:
         """Appends to the history. A token that was used before returns the deployment of then."""
-        wanted = Deployment(0, model, at, actor, reason, traffic, kind, decision_id)
+        wanted = Deployment(0, model, at, cause.actor, cause.reason, traffic, cause.kind, cause.decision_id)
         with self._db.write() as conn:
-            return history.deploy(conn, wanted, token)
+            return history.deploy(conn, wanted, cause.token)
 
     def deployment(self, model: str) -> Deployment | None:
         """The newest."""

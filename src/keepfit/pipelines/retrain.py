@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.clock import Clock
-from keepfit.data.records import Job, JobState, LabelledExample
+from keepfit.data.records import Cause, Job, JobState, LabelledExample
 from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -36,7 +36,7 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
 from keepfit.registry.registry import Alias, Lineage, Registry
-from keepfit.rollout.rollout import WAITING, Cause, adopt, deploy
+from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
 from keepfit.training.recipe import Recipe
 

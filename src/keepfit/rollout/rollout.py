@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import Deployment, Traffic
+from keepfit.data.records import Cause, Deployment, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound, Refused
 
@@ -15,29 +14,12 @@ WAITING = "awaiting_approval"
 """Under this name the store keeps the version that waits for a person."""
 
 
-@dataclass(frozen=True)
-class Cause:
-    """Why a deployment is made, as its history will say it."""
-
-    actor: str
-    reason: str
-    kind: str = "deploy"
-    """deploy or promote."""
-    decision_id: str | None = None
-    """The judgement that allowed it."""
-    token: str | None = None
-    """The same token deploys once, however often a step is repeated."""
-
-
 def deploy(store: RecordStore, model: str, version: int, cause: Cause, clock: Clock) -> Deployment:
     """Give a version all the traffic at once (the strategy `immediate`). Idempotent by the cause's token.
 
     A version that waits for approval waits no longer: it was judged against what served until now.
     """
-    done = store.deploy(
-        model, Traffic({version: 1.0}), cause.actor, cause.reason, clock.now(),
-        kind=cause.kind, decision_id=cause.decision_id, token=cause.token,
-    )  # fmt: skip
+    done = store.deploy(model, Traffic({version: 1.0}), cause, clock.now())
     store.put(model, WAITING, None)
     return done
 
@@ -88,7 +70,7 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     if target == left:
         raise Refused(f"version {target} is live already")
     reason = f"rolled back from version {left} to version {target}"
-    done = store.deploy(model, Traffic({target: 1.0}), actor, reason, clock.now(), kind="rollback")
+    done = store.deploy(model, Traffic({target: 1.0}), Cause(actor, reason, "rollback"), clock.now())
     store.put(model, WAITING, None)
     return done
 
