@@ -28,7 +28,8 @@ from mlflow import MlflowClient
 from benchmarks.results import save, table
 from keepfit.app.project import Project
 from keepfit.data.records import Example, JobState, Label, Prediction, Source
-from keepfit.pipelines.retrain import STEPS, Retraining, State
+from keepfit.pipelines.progress import STEPS
+from keepfit.pipelines.retrain import Retraining, State
 from keepfit.tasks.task import predict
 
 MODEL = "default"

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from keepfit.app.progress import STAGES
 from keepfit.app.project import Project
 
 pytestmark = pytest.mark.slow
@@ -157,6 +158,9 @@ def test_a_model_is_served_labelled_retrained_swapped_taken_back_and_stopped(pro
         words, _ = running.process.communicate(timeout=DEADLINE)
         assert running.process.returncode == 0, words
         assert "Traceback" not in words
+        assert f"keepfit server: http://127.0.0.1:{running.port}; answers for default" in words
+        assert "default: version 2 is in use" in words
+        assert "default: back to version 1" in words
         assert not psutil.wait_procs(children, timeout=DEADLINE)[1]
         found = Project(project)
         assert found.store.count_predictions("default") == running.answered
@@ -182,7 +186,23 @@ def test_a_worker_that_is_killed_is_started_again(project: Path) -> None:
         assert running.predict("good")["model_version"] == 1
 
 
-def refused(project: Path, *words: str) -> tuple[int, str]:
+def test_a_second_worker_is_refused_before_it_says_that_it_watches(project: Path) -> None:
+    with up(project) as running:
+        eventually(lambda: running.must("GET", "/status")["models"][0]["last_check"] is not None, "the worker checks")
+        code, words = ran(project, "worker")
+    assert code == 2
+    assert "watching" not in words
+
+
+def test_who_waits_for_the_worker_sees_how_far_it_is(project: Path) -> None:
+    with up(project) as running:
+        eventually(lambda: running.must("GET", "/status")["models"][0]["last_check"] is not None, "the worker checks")
+        code, words = ran(project, "retrain", "--wait")
+    assert code == 0, words
+    assert any(stage in words for stage in (*STAGES, "waiting for the worker")), words
+
+
+def ran(project: Path, *words: str) -> tuple[int, str]:
     done = subprocess.run(command(project, *words), capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, done.stderr
@@ -192,12 +212,12 @@ def test_a_port_in_use_is_said_in_a_sentence(project: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        code, words = refused(project, "up", "--port", str(other.getsockname()[1]))
+        code, words = ran(project, "up", "--port", str(other.getsockname()[1]))
     assert code == 2
     assert words.count("choose another --port") == 1
 
 
 def test_strangers_are_let_in_with_tokens_only(project: Path) -> None:
-    code, words = refused(project, "up", "--host", "0.0.0.0", "--port", str(free_port()))
+    code, words = ran(project, "up", "--host", "0.0.0.0", "--port", str(free_port()))
     assert code == 2
     assert "token" in words

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -114,6 +117,29 @@ def test_the_answering_half_says_what_the_learning_half_says(project: Project) -
     assert np.array_equal(ours, theirs)
     with pytest.raises(InvalidInput, match="synthetic"):
         answering.infer(answering.prepare([rows.contents[-1]]))
+
+
+def test_a_camera_is_followed_by_the_command_against_a_running_server(project: Project, eventful: Plaza) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    keepfit = [sys.executable, "-m", "keepfit.app.cli"]
+    here = ["--project", str(project.folder)]
+    server = subprocess.Popen([*keepfit, "serve", "--port", port, *here], stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        assert f"http://127.0.0.1:{port}; answers for default" in server.stderr.readline()
+        followed = subprocess.run(
+            [*keepfit, "stream", str(eventful.path), "--json", "--url", f"http://127.0.0.1:{port}", *here],
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    assert followed.returncode == 0, followed.stderr
+    frames = [json.loads(line) for line in followed.stdout.splitlines()]
+    assert [frame["frame"] for frame in frames] == list(range(eventful.frames))
+    assert frames[0].keys() == {"frame", "time_s", "score", "label"}
 
 
 def test_a_labelled_video_measures_the_champion(project: Project, eventful: Plaza) -> None:

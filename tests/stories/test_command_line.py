@@ -329,7 +329,10 @@ def test_what_is_to_be_labelled_is_listed_until_it_is(shell: Shell) -> None:
     assert len(shell.json("labels", "next", "--limit", 2)["items"]) == 2
     shell("label", shell.write("labels.csv", "prediction_id,label", f"{answers[0].id},pos"))
     assert len(shell.json("labels", "next")["items"]) == 2
-    assert "good day" in shell("labels", "next").out
+    said = shell("labels", "next")
+    assert "good day" in said.out
+    assert all(answer.id in said.out for answer in answers[1:])  # whole, so that they can be copied
+    assert "keepfit label FILE" in said.err
 
 
 # watching, retraining, going back

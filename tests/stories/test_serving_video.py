@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,14 +17,18 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from numpy.typing import NDArray
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from keepfit.app.alarms import Said
+from keepfit.app.following import HttpServer, follow
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.serving import for_videos
 from keepfit.clock import ManualClock
 from keepfit.data.records import Cause, Prediction, Source, Traffic, Window
 from keepfit.data.store import RecordStore
+from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -504,3 +509,58 @@ def test_a_stream_needs_a_version(shared: World) -> None:
     service = replace(shared.service, models={"plaza": ServedModel(nothing, "video")})
     refused(create_app(service).test_client().post("/streams", json={"key": "gate"}), 503, "keepfit train")
     nothing.close()
+
+
+# a camera that is followed
+
+
+@contextmanager
+def listening(world: World) -> Iterator[str]:
+    """The world's server at a real port."""
+    server = make_server("127.0.0.1", 0, world.client.application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, name="server")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_camera_that_is_followed_is_answered_like_a_file_and_its_session_ends(world: World, clip: Path) -> None:
+    heard: list[Said] = []
+    with listening(world) as url:
+        assert follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", heard.append) == 100
+    assert [said.frame for said in heard] == list(range(100))
+    whole: Timeline = world.model().score(read_frames(clip))
+    assert [said.score for said in heard] == pytest.approx(whole.scores, abs=1e-3)
+    assert [said.label for said in heard] == whole.labels.tolist()
+    assert not len(world.service.streams)
+
+
+def test_a_session_that_the_server_has_lost_is_begun_anew(world: World, clip: Path) -> None:
+    heard: list[Said] = []
+
+    def tell(said: Said) -> None:
+        heard.append(said)
+        if len(heard) == 30:
+            world.clock.advance(timedelta(minutes=11))
+            world.client.post("/streams", json={"key": "another"})  # drops those that were idle
+
+    with listening(world) as url:
+        follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", tell)
+    assert [said.frame for said in heard] == list(range(100))
+
+
+def test_what_the_server_refuses_is_said_in_its_words(world: World, clip: Path) -> None:
+    with listening(world) as url:
+        with pytest.raises(Refused, match="models of video"):
+            follow(read_frames(clip), HttpServer(url, "texts"), None, lambda said: None)
+        with pytest.raises(NotFound, match="no model"):
+            follow(read_frames(clip), HttpServer(url, "nobody"), None, lambda said: None)
+        with pytest.raises(InvalidInput, match="has learnt 64 x 48"):
+            follow(read_frames(clip, 32), HttpServer(url, "plaza"), None, lambda said: None)
+    assert not len(world.service.streams)
+    with pytest.raises(BackendError, match="keepfit up"):
+        follow(read_frames(clip), HttpServer(url, "plaza", connects=0), None, lambda said: None)

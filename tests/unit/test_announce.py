@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -155,3 +155,13 @@ def test_newer_ends_before_the_one_that_was_told_last(clock: ManualClock) -> Non
     assert [d.id for d in newer(kept, "a")] == ["c", "b"]
     assert [d.id for d in newer(kept, None)] == ["c", "b", "a"]
     assert [d.id for d in newer(kept, "older than all")] == ["c", "b", "a"]
+
+
+def test_whoever_listens_hears_every_alert_also_those_that_are_held(desk: Desk) -> None:
+    heard: list[str] = []
+    listening = replace(desk.announcer, aloud=lambda alert: heard.append(alert.title))
+    for version in (1, 2):
+        desk.deploy(version)
+        listening.announce()
+    assert heard == [f"{MODEL}: version 1 is in use", f"{MODEL}: version 2 is in use"]
+    assert len(desk.mail.sent) == 1

@@ -11,7 +11,8 @@ import pytest
 
 from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.pipelines.durable import DurableRetrainings, JsonSerializer
-from keepfit.pipelines.retrain import STEPS, State
+from keepfit.pipelines.progress import STEPS
+from keepfit.pipelines.retrain import State
 
 
 @dataclass

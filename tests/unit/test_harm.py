@@ -93,7 +93,7 @@ def test_a_suspicion_among_the_newest_labels_is_told() -> None:
 
 
 def test_without_labels_it_waits() -> None:
-    assert "no label" in words(AccuracyFloor().decide(Situation(NOW, "m", 1)))
+    assert "no asked or complete label" in words(AccuracyFloor().decide(Situation(NOW, "m", 1)))
 
 
 def test_a_champion_below_the_floor_is_refused_with_a_proposal() -> None:

@@ -1,21 +1,88 @@
-"""Progress where nobody looks at a bar: a log."""
+"""Progress where nobody looks at a bar (a log), and where the work is done by another process."""
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Iterator
 
+import pytest
 from rich.console import Console
 
-from keepfit.app.progress import Lines
+from keepfit.alerts.alerts import Alert, AlertKind
+from keepfit.app.narration import Narrator
+from keepfit.app.progress import STAGES, Lines, phase
+from keepfit.clock import ManualClock
+from keepfit.data.records import Job, JobState
+from keepfit.data.store import RecordStore
+from keepfit.pipelines.progress import STEPS, HowFar, how_far, kept
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[RecordStore]:
+    with RecordStore.open(store_url) as opened:
+        yield opened
 
 
 def test_a_log_gets_a_line_for_each_tenth_and_each_new_thing() -> None:
     written = io.StringIO()
     lines = Lines(Console(file=written, width=100))
     for step in range(40):
-        lines.tell("training", step / 40, f"loss {1 - step / 40:.3f}")
-    lines.tell("trial 2 of 3", 0.0, "")
+        lines.tell({"progress": step / 40, "loss": 1 - step / 40, "learning_rate": 0.1})
+    lines.tell({"progress": 0.0, "trial": 2.0, "trials": 3.0})
     told = written.getvalue().splitlines()
     assert len(told) == 11
     assert told[0] == "training: 0%  loss 1.000"
     assert told[-1] == "trial 2 of 3: 0%"
+
+
+def test_every_step_of_a_retraining_has_its_words() -> None:
+    assert len(STAGES) == len(STEPS)
+    assert [phase(HowFar({"stage": float(place)}).metrics) for place in range(len(STEPS))] == list(STAGES)
+    assert phase(HowFar().metrics) == "waiting for the worker"
+
+
+def test_how_far_a_job_is_can_be_read_by_another_process(store: RecordStore, clock: ManualClock) -> None:
+    job = Job("job-1", "m", "retrain", clock.now())
+    store.add_job(job)
+    assert how_far(store, job) == HowFar()
+    store.update_job(job.id, state=JobState.RUNNING, step="fit")
+    tell = kept(store, job)
+    tell({"progress": 0.25, "loss": 0.5, "grad_norm": math.nan}, 10)
+    tell({"progress": 0.2501, "loss": 0.4}, 11)
+    assert how_far(store, store.job(job.id)) == HowFar({"progress": 0.25, "loss": 0.5, "stage": 1.0}, 10)
+    store.update_job(job.id, step="judge")
+    assert how_far(store, store.job(job.id)) == HowFar({"stage": 4.0})
+
+
+def test_what_an_earlier_job_told_is_not_taken_for_this_one(store: RecordStore, clock: ManualClock) -> None:
+    earlier, job = Job("job-1", "m", "retrain", clock.now()), Job("job-2", "m", "retrain", clock.now(), step="fit")
+    kept(store, earlier)({"progress": 0.9}, 90)
+    assert how_far(store, job) == HowFar({"stage": 1.0})
+
+
+def test_a_store_that_is_away_does_not_stop_a_training(store: RecordStore, clock: ManualClock) -> None:
+    store.close()
+    kept(store, Job("job-1", "m", "retrain", clock.now()))({"progress": 0.5}, 5)
+
+
+def test_a_worker_tells_each_new_thing_once_and_every_alert(store: RecordStore, clock: ManualClock) -> None:
+    written = io.StringIO()
+    narrator = Narrator(store, Console(file=written, width=60))
+    job = Job("job-1", "m", "retrain", clock.now(), JobState.RUNNING, step="fit")
+    store.add_job(job)
+    for share in (0.0, 0.01, 0.5):
+        kept(store, job)({"progress": share, "loss": 1 - share}, int(100 * share))
+        narrator.look()
+    store.update_job(job.id, state=JobState.DONE)
+    narrator.look()
+    narrator.alert(
+        Alert(AlertKind.DEPLOYMENT, "m", "m: version 2 is in use", "Why: [better]", clock.now(), "keepfit rollback")
+    )
+    assert written.getvalue().splitlines() == [
+        "m: training: 0%  loss 1.000",
+        "m: training: 50%  loss 0.500",
+        "m: version 2 is in use",
+        "  Why: [better]",
+        "  To undo this: keepfit rollback",
+    ]

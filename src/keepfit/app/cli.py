@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +17,8 @@ import typer
 
 from keepfit import __version__
 from keepfit.app import processes, show
+from keepfit.app.alarms import Alarms
+from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
 from keepfit.app.settings import duration
@@ -165,8 +171,10 @@ def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    show.text("keepfit worker: watching; Ctrl-C stops it")
-    Project(project, model).work(stop)
+    home = Project(project, model)
+    with home.working(Narrator(home.store)) as working:
+        show.text("keepfit worker: watching; Ctrl-C stops it")
+        working.run(stop)
 
 
 @cli.command()
@@ -182,6 +190,25 @@ def batch(
     result |= {name: getattr(report, name) for name in ("frames", "alarms") if hasattr(report, name)}
     kind = "videos" if "frames" in result else "rows"
     show.result(result, json, f"{report.rows} {kind} written to {target}, {report.errors} of them with an error.")
+
+
+@cli.command()
+def stream(
+    address: Annotated[str, typer.Argument(help="rtsp://CAMERA/PATH or http(s)://..., or a video file to play.")],
+    key: Annotated[str | None, typer.Option(help="The camera's name; a new one for each call unless given.")] = None,
+    url: Annotated[str | None, typer.Option(help="The server; the project's own unless given.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="KEEPFIT_TOKEN", help="A token of the role predict, where the server asks.")
+    ] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Send a camera's frames to the running server until Ctrl-C; prints alarms, with --json every frame."""
+    alarms = Alarms(partial(print, flush=True))
+    with contextlib.suppress(KeyboardInterrupt):
+        tell = (lambda said: print(dumps(asdict(said)), flush=True)) if json else alarms
+        named(LATE["stream"])(Project(project, model), address, key, (url, token), tell)
+    if not json:
+        show.text(f"{alarms.frames} frames were answered, {alarms.count} alarms.")
 
 
 @cli.command()
@@ -380,7 +407,7 @@ def doctor(
     send_test: Annotated[bool, typer.Option("--send-test", help="Send a test alert.")] = False,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Say what is missing."""
+    """Say what is missing; exit 0: nothing is, 1: something is."""
     findings = named("keepfit.app.doctor:examine")(project, send_test)
     show.findings(findings, json)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfit.alerts.alerts import Alerts, Channel
+from keepfit.alerts.alerts import Alert, Alerts, Channel
 from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
@@ -95,11 +95,10 @@ def trigger(model: ModelSettings) -> Trigger:
     return trigger_from(model.triggers, model.warmup, model.cooldown)
 
 
-def announcer(home: Home, name: str, store: RecordStore) -> Announcer:
+def announcer(home: Home, name: str, store: RecordStore, aloud: Callable[[Alert], None]) -> Announcer:
     """Who tells people."""
-    return Announcer(
-        name, store, Alerts(channels(home, home.settings.alerts), home.settings.alerts.group_for), home.clock
-    )
+    alerts = Alerts(channels(home, home.settings.alerts), home.settings.alerts.group_for)
+    return Announcer(name, store, alerts, home.clock, aloud)
 
 
 def channels(home: Home, settings: AlertSettings) -> list[Channel]:

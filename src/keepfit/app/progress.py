@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from keepfit.pipelines.progress import WAITING
 from keepfit.tasks.task import Report
 
 
@@ -46,39 +47,53 @@ def training_progress(quiet: bool) -> Iterator[Report]:
             if now != before:
                 bar.reset(task, description=now)
             bar.update(task, completed=metrics.get("progress", 0.0) or bar.tasks[0].completed)
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name in SHOWN)
             if lines is not None:
-                lines.tell(now, metrics.get("progress", 0.0), shown)
-            if shown:
+                lines.tell(metrics)
+            if shown := losses(metrics):
                 bar.update(task, description=f"{now}, step {step}  {shown}")
 
         yield report
 
 
 class Lines:
-    """Progress for a log: a line for each tenth that is done."""
+    """Progress for a log: a line for each tenth that is done. `of` is said first, where several things go on."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._told = console, ("", -1)
+    def __init__(self, console: Console, of: str = "") -> None:
+        self._console, self._of, self._told = console, of, ("", -1)
 
-    def tell(self, what: str, share: float, shown: str) -> None:
+    def tell(self, metrics: Mapping[str, float]) -> None:
         """Print when another tenth is done, or something else is under way."""
-        if (what, int(10 * share)) != self._told:
-            self._told = (what, int(10 * share))
-            self._console.print(f"{what}: {share:.0%}  {shown}".rstrip(), highlight=False)
+        what, share = phase(metrics), metrics.get("progress")
+        now = (what, -1 if share is None else int(10 * share))
+        if now != self._told:
+            self._told = now
+            done = "" if share is None else f": {share:.0%}  {losses(metrics)}".rstrip()
+            self._console.print(f"{self._of}{what}{done}", highlight=False, markup=False)
 
 
 SHOWN = ("loss", "eval_loss", "validation_loss", "validation_accuracy", "accuracy")
+STAGES = ("gathering the data", "training", "evaluating", "registering", "judging", "deploying")
+"""Of a retraining, in the order of its steps."""
+
+
+def losses(metrics: Mapping[str, float]) -> str:
+    """The numbers that people look at while it trains.
+
+    >>> losses({"loss": 0.25, "progress": 0.5})
+    'loss 0.250'
+    """
+    return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name in SHOWN)
 
 
 def phase(metrics: Mapping[str, float]) -> str:
-    """What is under way: the training, or a trial of a search.
+    """What is under way: a step of a retraining, or a trial of a search.
 
-    >>> phase({"trial": 2.0, "trials": 12.0, "best": 0.25})
-    'trial 2 of 12 (best 0.250)'
+    >>> phase({"trial": 2.0, "trials": 12.0, "best": 0.25}), phase({"stage": 2.0})
+    ('trial 2 of 12 (best 0.250)', 'evaluating')
     """
     if "trial" not in metrics:
-        return "training"
+        stage = metrics.get("stage", 1.0)
+        return "waiting for the worker" if stage == WAITING else STAGES[int(stage)]
     best = f" (best {metrics['best']:.3f})" if "best" in metrics else ""
     return f"trial {metrics['trial']:.0f} of {metrics['trials']:.0f}{best}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keepfit.alerts.alerts import Alert
 from keepfit.app.http.access import hash_token
 from keepfit.app.label_file import LabelFile
+from keepfit.app.narration import Narrator
 from keepfit.app.settings import FILE, ModelSettings, load
 from keepfit.app.template import project_file
 from keepfit.app.wiring import (
@@ -51,6 +52,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
@@ -205,6 +207,8 @@ class Project:
             except Refused:
                 if (ended := self.ended(job.id)) is not None:
                     return ended
+                far = how_far(self.store, self.store.job(job.id))
+                report(far.metrics, far.step)
                 time.sleep(POLL)
                 continue
             try:
@@ -431,35 +435,31 @@ class Project:
         return False
 
     @contextmanager
-    def working(self) -> Iterator[Worker]:
-        """The worker of this process, with its lock and its durable jobs."""
+    def working(self, narrator: Narrator | None = None) -> Iterator[Worker]:
+        """The worker of this process, with its lock and its durable jobs; without a narrator it says nothing."""
+        aloud, look = (nothing, nothing) if narrator is None else (narrator.alert, narrator.look)
         lock = WorkerLock(self.home.state)
         lock.acquire(wait=2)
         calm_down(self.home.settings.worker.niceness, self.home.settings.worker.threads)
         try:
             with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
-                watched = {name: self.watched(name, model) for name, model in self.home.settings.models.items()}
-                yield Worker(self.store, watched, durable, self.score_job, self.home.clock)
+                watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
+                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look)
         finally:
             lock.release()
 
-    def watched(self, name: str, model: ModelSettings) -> WatchedModel:
+    def watched(self, name: str, model: ModelSettings, aloud: Callable[[Alert], None] = nothing) -> WatchedModel:
         """A model's watch with its rhythm and its folder, which is below the project's unless it is absolute."""
         inbox = None if model.watch.folder is None else (self.folder / model.watch.folder).absolute()
         return WatchedModel(
-            self.watch(name), self.announcer(name), partial(mirror, self.store, self.registry, name),
+            self.watch(name), self.announcer(name, aloud), partial(mirror, self.store, self.registry, name),
             model.watch.every, inbox,
         )  # fmt: skip
 
-    def announcer(self, name: str) -> Announcer:
+    def announcer(self, name: str, aloud: Callable[[Alert], None] = nothing) -> Announcer:
         """Who tells people what was recorded about a model."""
-        made: Announcer = named(LATE["announcer"])(self.home, name, self.store)
+        made: Announcer = named(LATE["announcer"])(self.home, name, self.store, aloud)
         return made
-
-    def work(self, stop: threading.Event) -> None:
-        """Be the worker until `stop` is set."""
-        with self.working() as worker:
-            worker.run(stop)
 
     def close(self) -> None:
         """Let go of the store."""

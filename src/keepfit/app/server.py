@@ -90,10 +90,10 @@ def serve(make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080
         log_level=LogLevels.error,
         workers_kill_timeout=30,
     )
-    server.serve(target_loader=partial(load, make, host), wrap_loader=False)
+    server.serve(target_loader=partial(load, make, host, port), wrap_loader=False)
 
 
-def load(make: Callable[[], Service], host: str) -> Callable[..., Any]:
+def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any]:
     """The application, in the serving process, wired to be closed when the process ends."""
     try:
         service = make()
@@ -101,9 +101,17 @@ def load(make: Callable[[], Service], host: str) -> Callable[..., Any]:
         service.start()
     except KeepfitError as error:
         sys.exit(f"keepfit: {error}")
+    place = f"[{host}]" if ":" in host else host
+    print(f"keepfit server: http://{place}:{port}; {standing(service)}", file=sys.stderr, flush=True)
     Finalize(None, service.close, exitpriority=10)
     threading.Thread(target=end_with_parent, name="end with parent", daemon=True).start()
     return app
+
+
+def standing(service: Service) -> str:
+    """What it answers with, for people who start it."""
+    troubles = service.trouble()
+    return "; ".join(troubles) if troubles else f"answers for {', '.join(sorted(service.models))}"
 
 
 def end_with_parent() -> None:

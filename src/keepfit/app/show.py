@@ -153,9 +153,12 @@ def queue(items: Sequence[QueueItem], json: bool) -> None:
         out({"items": [queue_json(item) for item in items]})
         return
     shown = table("prediction", "text", "reason")
+    shown.columns[0].no_wrap = True  # an id in two lines cannot be copied
     for item in items:
         shown.add_row(item.prediction_id, escape(str(item.example.content)[:200]), item.reason)
     Console().print(shown if items else "Nothing waits for a label.")
+    if items:
+        text("To answer: keepfit label FILE, a CSV with the columns prediction_id and label; or POST /labels.")
 
 
 def tokens(found: Sequence[Token], json: bool) -> None:

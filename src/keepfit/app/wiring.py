@@ -45,6 +45,7 @@ LATE = {
     "import_file": "keepfit.data.snapshot:import_file",
     "score_file": "keepfit.pipelines.score:score_file",
     "serve": "keepfit.app.serving:serve",
+    "stream": "keepfit.app.following:run",
     "intake": "keepfit.tasks.video.intake:Intake",
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",

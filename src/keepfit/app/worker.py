@@ -57,6 +57,8 @@ class Worker:
     score: Callable[[Job], Mapping[str, Any]]
     """Does a batch job; returns its result."""
     clock: Clock
+    look: Callable[[], None] = lambda: None
+    """Called at each beat, for people who watch."""
     due: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
 
@@ -87,6 +89,7 @@ class Worker:
                 self.guarded(f"mirroring {name}", model.mirror)
             self.guarded(f"announcing {name}", model.announcer.announce)
         self.guarded("taking jobs", self.take_jobs)
+        self.guarded("telling how far it is", self.look)
 
     def guarded(self, what: str, act: Callable[[], Any]) -> None:
         """A failing part is logged with a sentence; the worker lives on and tries again at the next beat."""

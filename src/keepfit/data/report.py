@@ -200,7 +200,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  and {len(report.classes) - SHOWN:,} more"
     facts = {f"length, {name}": f"{n:,} characters" for name, n in report.lengths.items()}
     facts |= {name.replace("_", " "): f"{n:,}" for name, n in report.counts.items()}
-    facts["parts"] = ", ".join(f"{name} {n:,}" for name, n in report.parts.items())
+    facts["distinct texts"] = ", ".join(f"{name} {n:,}" for name, n in report.parts.items())
     for name, value in facts.items():
         yield f"  {name:<22}{value}"
     for title, sentences in (("warning", report.warnings), ("problem", report.problems)):

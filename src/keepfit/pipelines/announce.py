@@ -6,6 +6,7 @@ that is not on record, a restart announces nothing twice, and a rollback without
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepfit.alerts.alerts import Alert, Alerts, Delivery
@@ -28,6 +29,8 @@ class Announcer:
     store: RecordStore
     alerts: Alerts
     clock: Clock
+    aloud: Callable[[Alert], None] = lambda alert: None
+    """Hears each alert as well, also where there is no channel and of repeats that are held."""
 
     def announce(self) -> None:
         """Send what was recorded since the last call, oldest first, and what was held back and is due."""
@@ -44,6 +47,7 @@ class Announcer:
         found = [alert for d in decisions if (alert := self.of_decision(d)) is not None]
         found += [self.of_deployment(d) for d in deployments]
         for alert in sorted(found, key=lambda a: a.at):
+            self.aloud(alert)
             self.record(f"alert {alert.kind}", self.alerts.send(alert))
         for delivery in self.alerts.flush(self.clock.now()):
             self.record("alert summary", delivery)

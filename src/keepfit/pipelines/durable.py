@@ -18,7 +18,8 @@ from dbos import error as dbos_error
 from dbos._serialization import Serializer
 
 from keepfit.errors import BackendError, InvalidInput, KeepfitError
-from keepfit.pipelines.retrain import STEPS, Retraining, State
+from keepfit.pipelines.progress import STEPS
+from keepfit.pipelines.retrain import Retraining, State
 
 EXECUTOR = "keepfit-worker"
 APPLICATION_VERSION = "keepfit-retrain-1"

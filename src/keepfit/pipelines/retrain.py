@@ -35,6 +35,7 @@ from keepfit.evaluation.evaluator import (
 )
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
+from keepfit.pipelines.progress import STEPS, kept
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
@@ -94,6 +95,7 @@ class Retraining:
     def step(self, name: str, state: State) -> State:
         """One step: the state it was given, and what it adds."""
         self.store.update_job(state["job"], state=JobState.RUNNING, step=name)
+        self.report({"stage": float(STEPS.index(name))}, 0)
         return {**state, **getattr(self, name)(state)}
 
     def snapshot(self, state: State) -> State:
@@ -118,10 +120,11 @@ class Retraining:
         workdir = self.folders.work / job.id
         workdir.mkdir(parents=True, exist_ok=True)
         into_run = self.registry.progress(job.id, self.model, self.lineage(state, job))
+        told = (into_run, self.report, kept(self.store, job))
 
         def report(metrics: Mapping[str, float], step: int) -> None:
-            into_run(metrics, step)
-            self.report(metrics, step)
+            for tell in told:
+                tell(metrics, step)
 
         started = time.perf_counter()
         folder = self.task.fit(snapshot, recipe, report, workdir)
@@ -262,9 +265,6 @@ class Retraining:
             parent=self.champion(),
             code=self.plan.code,
         )
-
-
-STEPS = ("snapshot", "fit", "evaluate", "register", "judge", "deploy")
 
 
 def gate_reason(job: Job) -> str:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # the answering half must not read Parquet
 Floats = NDArray[np.float32]
 
 Report = Callable[[Mapping[str, float], int], None]
-"""Called while fitting: (metrics, step)."""
+"""Called while fitting: (metrics, step).
+
+Besides losses the metrics may hold `progress` (0 to 1), `trial` and `trials` of a search, and `stage` of a retraining.
+"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,9 +121,8 @@ def judge_below(kind: str, situation: Situation, bound: Bound) -> Decision:
     found = [m for m in situation.measurements if m.name == ACCURACY or m.name.startswith(RECENT)]
     whole = situation.measured(ACCURACY)
     if whole is None:
-        return wait(
-            kind, "no label of the champion's answers is in yet, so its accuracy is unknown", {"bound": bound.value}
-        )
+        unknown = "no asked or complete label of the champion's answers is in yet, so its accuracy is unknown"
+        return wait(kind, unknown, {"bound": bound.value})
     broken = sorted((m for m in found if bound.broken(m)), key=bound.proof)
     if broken:
         worst = broken[-1]

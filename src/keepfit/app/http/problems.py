@@ -124,6 +124,7 @@ def of_validation(error: ValidationError) -> Response:
 SENTENCES: Mapping[str, str] = {
     "extra_forbidden": "this name is unknown here; /docs has the known ones",
     "missing": "this is missing",
+    "too_short": "this is empty; it takes one or more",
 }
 """Where pydantic's own words help less."""
 

@@ -1,0 +1,175 @@
+"""`keepfit stream`: the frames of a camera to a running server, and what is said of them as it is said."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+from PIL import Image
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from keepfit.app.alarms import Said, Tell
+from keepfit.app.project import Project
+from keepfit.app.settings import ServerSettings
+from keepfit.app.wiring import version_folder
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.tasks.video.decoding import Frame
+from keepfit.tasks.video.frames import read_frames
+from keepfit.tasks.video.model import Facts
+
+TOGETHER_S, MOST_TOGETHER = 0.5, 16
+"""Frames of so many seconds, and at most so many, are sent in one call: what an alarm may come later for it."""
+WAIT_S = 120.0
+CONNECTS = 6
+"""Attempts to reach a server that may be starting, with doubling pauses: 15 seconds in all."""
+RATED = 50
+"""Frames by whose times a camera's rate is judged."""
+
+
+class Server(Protocol):
+    """The server's side of /streams."""
+
+    def open(self, key: str | None) -> str:
+        """A session's id."""
+        ...
+
+    def push(self, session: str, pictures: Sequence[bytes]) -> list[tuple[float, int]]:
+        """Score and label of each picture. Raises NotFound when the server does not know the session (any more)."""
+        ...
+
+    def close(self, session: str) -> None:
+        """End the session."""
+        ...
+
+
+class HttpServer:
+    """The routes of one model of a server at `url`, called with a token where one is given."""
+
+    def __init__(self, url: str, model: str, token: str | None = None, connects: int = CONNECTS) -> None:
+        self._shown, self._base = url, f"{url.rstrip('/')}/models/{quote(model, safe='')}"
+        self._session = requests.Session()
+        retry = Retry(
+            total=None, connect=connects, read=0, status=0, other=0, backoff_factor=0.25, allowed_methods=None
+        )
+        self._session.mount("http", HTTPAdapter(max_retries=retry))
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def open(self, key: str | None) -> str:
+        return str(self._call("POST", "/streams", json={} if key is None else {"key": key})["id"])
+
+    def push(self, session: str, pictures: Sequence[bytes]) -> list[tuple[float, int]]:
+        files = [("file", (f"{number}.png", picture, "image/png")) for number, picture in enumerate(pictures)]
+        body = self._call("POST", f"/streams/{session}/frames", files=files)
+        return [(float(frame["score"]), int(frame["label"])) for frame in body["frames"]]
+
+    def close(self, session: str) -> None:
+        self._call("DELETE", f"/streams/{session}")
+
+    def _call(self, method: str, path: str, **more: Any) -> Mapping[str, Any]:
+        try:
+            answer = self._session.request(method, self._base + path, timeout=WAIT_S, **more)
+            body = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise BackendError(
+                f"no keepfit server answers at {self._shown}; start one with `keepfit up`, or give its --url"
+            ) from error
+        if answer.ok and isinstance(body, dict):
+            return body
+        words = str(body.get("detail", answer.reason)) if isinstance(body, dict) else answer.reason
+        if answer.status_code in (401, 403):
+            raise Refused(f"{words}; give a token of the role predict in KEEPFIT_TOKEN")
+        kind = {404: NotFound, 409: Refused, 413: InvalidInput, 415: InvalidInput, 422: InvalidInput}
+        raise kind.get(answer.status_code, BackendError)(words)
+
+
+def follow(frames: Iterable[Frame], server: Server, key: str | None, tell: Tell) -> int:
+    """Send the frames in order and tell what is said of each; returns how many.
+
+    The session is closed whatever ends it. One that the server has lost (it was started again) is begun anew. Raises
+    what the frames and the server raise.
+    """
+    session, count = server.open(key), 0
+    try:
+        for batch in together(frames):
+            pictures = [png(frame.image) for frame in batch]
+            try:
+                answers = server.push(session, pictures)
+            except NotFound:
+                session = server.open(key)
+                answers = server.push(session, pictures)
+            for frame, (score, label) in zip(batch, answers, strict=True):
+                tell(Said(frame.number, frame.time_s, score, label))
+            count += len(batch)
+    finally:
+        with contextlib.suppress(KeepfitError):  # a session that is left drops out by itself
+            server.close(session)
+    return count
+
+
+def at_rate(frames: Iterable[Frame], facts: Facts) -> Iterator[Frame]:
+    """As many frames a second as the model has learnt, of a camera that gives more.
+
+    Raises InvalidInput for one that gives fewer than the model can do with.
+    """
+    step, due, kept, began = 1 / facts.fps, 0.0, 0, 0.0
+    for frame in frames:
+        if frame.start:
+            due, kept, began = frame.time_s, 0, frame.time_s
+        if frame.time_s < due - step / 4:
+            continue
+        yield frame
+        due = max(due + step, frame.time_s + step / 2)
+        kept += 1
+        if kept == RATED:
+            facts.check_rate((RATED - 1) / max(frame.time_s - began, step))
+
+
+def together(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Frames in batches of half a second, as they come."""
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == MOST_TOGETHER or frame.time_s - batch[0].time_s >= TOGETHER_S:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """A grey picture (h, w) without loss, so that a stream says what a file says."""
+    written = io.BytesIO()
+    Image.fromarray(image).save(written, "PNG", compress_level=1)
+    return written.getvalue()
+
+
+def run(project: Project, address: str, key: str | None, place: tuple[str | None, str | None], tell: Tell) -> int:
+    """Follow an address, or play a file, with the model of a project; `place` is the server's URL and a token.
+
+    Returns how many frames were answered. Raises SettingsError for a model of another task, NotFound for a file that is
+    not there or before a version is deployed, BackendError when the camera or the server is gone.
+    """
+    if project.settings.task != "video":
+        raise SettingsError(
+            f"{project.model!r} is of the task {project.settings.task}; streams are for models of video"
+        )
+    url, token = place
+    facts = Facts.read(version_folder(project.home, project.model, project.champion()))
+    server = HttpServer(url or address_of(project.home.settings.server), project.model, token)
+    frames = read_frames(address if "://" in address else Path(address), facts.long_side)
+    return follow(at_rate(frames, facts), server, key, tell)
+
+
+def address_of(settings: ServerSettings) -> str:
+    """Where the project's own server answers."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

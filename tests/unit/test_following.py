@@ -1,0 +1,86 @@
+"""Following a camera: as many frames as the model has learnt, in small batches, and words for alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keepfit.app.alarms import Alarms, Said
+from keepfit.app.following import MOST_TOGETHER, address_of, at_rate, run, together
+from keepfit.app.project import Project
+from keepfit.app.settings import ServerSettings
+from keepfit.errors import InvalidInput, SettingsError
+from keepfit.tasks.video.decoding import Frame
+from keepfit.tasks.video.model import Facts
+
+BLACK = np.zeros((48, 64), np.uint8)
+
+
+def camera(fps: float, n: int, jitter: float = 0.0, restarts: tuple[int, ...] = (0,)) -> Iterator[Frame]:
+    rng = np.random.default_rng(0)
+    for number in range(n):
+        yield Frame(number, number / fps + jitter * rng.uniform(-1, 1), BLACK, number in restarts)
+
+
+@pytest.fixture(scope="module")
+def facts(tiny_video_model: Path) -> Facts:
+    """Of a model that has learnt ten frames a second."""
+    found = Facts.read(tiny_video_model)
+    assert found.fps == 10.0
+    return found
+
+
+@pytest.mark.parametrize(("fps", "kept"), [(10.0, 300), (9.0, 300), (20.0, 150), (25.0, 120), (30.0, 100)])
+def test_a_camera_is_thinned_to_the_rate_that_the_model_has_learnt(fps: float, kept: int, facts: Facts) -> None:
+    found = list(at_rate(camera(fps, 300, jitter=0.005), facts))
+    assert len(found) == pytest.approx(kept, rel=0.03)
+    assert all(0.05 < after.time_s - before.time_s < 0.16 for before, after in pairwise(found))
+
+
+def test_a_camera_that_is_too_slow_for_the_model_is_refused_once_that_is_known(facts: Facts) -> None:
+    found = at_rate(camera(5.0, 300), facts)
+    with pytest.raises(InvalidInput, match="5 frames a second and the model has learnt 10"):
+        list(found)
+
+
+def test_after_a_reconnection_the_next_frame_is_taken(facts: Facts) -> None:
+    found = list(at_rate(camera(40.0, 80, restarts=(0, 41)), facts))
+    assert 41 in [frame.number for frame in found]
+
+
+def test_frames_go_in_batches_of_half_a_second_and_none_is_left_behind() -> None:
+    slow = [len(batch) for batch in together(camera(8.0, 32))]
+    assert slow == [5, 5, 5, 5, 5, 5, 2]
+    fast = [len(batch) for batch in together(camera(100.0, 40))]
+    assert fast == [MOST_TOGETHER, MOST_TOGETHER, 8]
+
+
+def test_an_alarm_is_told_when_it_begins_and_when_it_is_over() -> None:
+    lines: list[str] = []
+    alarms = Alarms(lines.append)
+    for number, label in enumerate([0, 1, 1, 1, 0, 0, 1]):
+        alarms(Said(number, 60.0 + number / 2, number + 0.25, label))
+    assert lines == [
+        "0:01:00.5  alarm: score 1.25 at frame 1",
+        "0:01:02.0  over after 1.5 s; its peak was 3.25",
+        "0:01:03.0  alarm: score 6.25 at frame 6",
+    ]
+    assert (alarms.frames, alarms.count) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8080"), ("0.0.0.0", "http://127.0.0.1:8080"), ("::1", "http://[::1]:8080")],
+)
+def test_the_projects_own_server_is_found_where_it_listens(host: str, url: str) -> None:
+    assert address_of(ServerSettings(host=host)) == url
+
+
+def test_a_model_of_texts_has_no_cameras(tmp_path: Path) -> None:
+    Project.init(tmp_path)
+    with pytest.raises(SettingsError, match="streams are for models of video"):
+        run(Project(tmp_path), "rtsp://camera", None, (None, None), lambda said: None)
