@@ -144,6 +144,12 @@ def test_one_class_only_is_refused_with_a_sentence(fitted: Fitted, tmp_path: Pat
         fitted.task.fit(snapshot, fitted.recipe, silent, tmp_path / "work")
 
 
+def test_a_start_that_the_task_has_not_or_that_lacks_a_parent_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    for start in ("warm", "recalibrate"):
+        with pytest.raises(InvalidInput, match=start):
+            fitted.task.fit(fitted.snapshot, fitted.recipe.with_(start=start), silent, tmp_path / "work")
+
+
 def test_what_a_model_of_the_task_reads_can_be_learnt_from(fitted: Fitted, model: Model) -> None:
     assert fitted.task.learns_from(model.read("a lovely film"), fitted.snapshot.path.parent)
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from keepfit.app.demo.plaza import Event, Plaza, render_plaza, write_sidecar
 from keepfit.app.project import Project
+from keepfit.data.records import Cause, Traffic
 from keepfit.data.snapshot import Split, open_snapshot
 from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, SettingsError
 from keepfit.tasks.video.fit import VideoTask
-from keepfit.tasks.video.model import load
+from keepfit.tasks.video.model import Facts, load
 
 pytestmark = [
     pytest.mark.slow,
@@ -152,14 +154,47 @@ def test_nothing_of_a_text_recipe_is_passed_over(project: Project) -> None:
         Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__MAX_TOKENS": "128"})
 
 
+def test_a_camera_in_other_light_is_recalibrated_without_touching_the_networks(project: Project) -> None:
+    dusk = render_plaza(project.folder / "dusk.mp4", 60, (), np.random.default_rng(7), size=(64, 48), dusk=0.5)
+    result = project.train(dusk.path, start="recalibrate")
+    number = result["version"]
+    before, after = (project.home.models / "default" / str(n) for n in (1, number))
+    for name in ("denoiser", "head"):
+        files = [folder / "weights" / f"{name}.safetensors" for folder in (before, after)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    was, now = (Facts.read(folder) for folder in (before, after))
+    assert now.background.mean() < 0.9 * was.background.mean()
+    assert now.threshold != was.threshold
+    lineage = project.registry.version("default", number).lineage
+    assert (lineage.recipe.start, lineage.parent) == ("recalibrate", 1)
+    assert project.reproduce(number)["same"]
+    project.store.deploy("default", Traffic({1: 1.0}), Cause("test", "back"), project.home.clock.now())
+
+
+def test_a_warm_start_goes_on_from_the_champions_weights(project: Project) -> None:
+    number = project.train(project.folder / "dusk.mp4", start="warm")["version"]
+    before, after = (load_file(project.home.models / "default" / str(n) / "weights" / "denoiser.safetensors")
+                     for n in (1, number))  # fmt: skip
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 0.1  # ten steps at a third of the rate from where it was, not from random weights
+    project.store.deploy("default", Traffic({1: 1.0}), Cause("test", "back"), project.home.clock.now())
+
+
+def test_networks_of_another_make_cannot_be_built_on(project: Project) -> None:
+    other = Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__VIDEO__HEAD": "global"})
+    with pytest.raises(InvalidInput, match="head differs"):
+        other.train(project.folder / "dusk.mp4", start="recalibrate")
+
+
 def test_a_version_from_newer_video_is_judged_promoted_and_taken_back(project: Project, eventful: Plaza) -> None:
     newer = render_plaza(project.folder / "newer.mp4", 60, (), np.random.default_rng(5), size=(64, 48), dusk=0.3)
     result = project.train(newer.path)
-    verdict = next(stored.decision for stored in project.decisions() if stored.subject == "gate v2")
+    number = result["version"]
+    verdict = next(stored.decision for stored in project.decisions() if stored.subject == f"gate v{number}")
     assert result["deployed"] == (verdict.outcome is Outcome.PASS)
     assert any("auc" in reason for reason in verdict.because)
-    project.promote(2)
-    assert project.champion() == 2
+    project.promote(number)
+    assert project.champion() == number
     for deployment in project.history():  # as a server notes it
         project.store.applied(deployment.id, "server", project.home.clock.now())
     project.rollback()

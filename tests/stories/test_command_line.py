@@ -385,6 +385,22 @@ def test_rollback_goes_back_only_to_what_served(shell: Shell) -> None:
     assert shell("rollback", "--to", 1, "--json").json["traffic"] == {"1": 1.0}
 
 
+def test_a_retraining_that_builds_on_the_champion_says_so_in_its_lineage_and_can_be_made_again(shell: Shell) -> None:
+    result = shell.json("retrain", "--wait", "--start", "warm")
+    assert result["version"] == 2
+    with shell.project() as project:
+        lineage = project.registry.version(MODEL, 2).lineage
+    assert (lineage.recipe.start, lineage.parent) == ("warm", 1)
+    assert shell.json("models", "--reproduce", 2)["same"]
+
+
+def test_a_start_that_cannot_be_is_refused_before_anything_is_done(shell: Shell) -> None:
+    for words in (("retrain",), ("train", shell.folder / "nothing.csv")):
+        assert_one_sentence(shell(*words, "--start", "recalibrate"), "it has new, warm")
+    assert len(shell.json("models")["versions"]) == 1
+    assert shell.json("status")["models"][0]["retraining"] is None
+
+
 def test_promote_serves_a_version_on_a_persons_word(shell: Shell) -> None:
     shell("retrain", "--wait")
     assert shell.json("promote", 1) == {"version": 1}

@@ -44,6 +44,10 @@ HostOption = Annotated[str | None, typer.Option("--host", help="Address to liste
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; overrides the settings.")
 ]
+StartOption = Annotated[
+    str | None,
+    typer.Option(help="Of video: new; warm, from the champion's weights; recalibrate, with its networks; steps."),
+]
 HERE = Path()
 EXAMPLES = {"text": "DATA.csv", "video": "VIDEO.mp4"}
 """The tasks that `init` writes settings for, with what each is trained on."""
@@ -92,12 +96,14 @@ def train(
     tune_minutes: Annotated[
         float | None, typer.Option(min=0, help="With --tune: begin no trial after so many minutes; 0: no limit.")
     ] = None,
+    start: StartOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train a version from labelled data or from video; the first that passes its own floors becomes champion."""
     if tune is None and (search is not None or tune_minutes is not None):
         raise SettingsError("--search and --tune-minutes need --tune N, the number of trials")
     home = Project(project, model)
+    home.starting(start)  # what cannot be is said before the data is read
     wanted = None if tune is None else home.search(tune, search or "tpe", tune_minutes or 0.0)
     snapshot, report = home.import_data(data, labels)
     if not json:
@@ -105,7 +111,7 @@ def train(
     if wanted is not None and home.worker_runs():  # answering goes first here, too
         calm_down(home.home.settings.worker.niceness, home.home.settings.worker.threads)
     with training_progress(json) as progress:
-        result = home.train(data, progress, snapshot, wanted)
+        result = home.train(data, progress, snapshot, wanted, start)
     if wanted is not None and not json:
         show.tuning(result["tuning"], home.model)
     show.result(dict(result), json, show.trained(result))
@@ -246,6 +252,7 @@ def check(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOp
 @cli.command()
 def retrain(
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is done.")] = False,
+    start: StartOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Retrain now; without a running worker in this process."""
@@ -253,7 +260,7 @@ def retrain(
     if not home.worker_runs() and not json:
         show.text("No worker runs for this project, so the retraining runs here.")
     with training_progress(json) as progress:
-        result = home.retrain(wait, progress)
+        result = home.retrain(wait, progress, start)
     show.result(dict(result), json, show.trained(result))
 
 

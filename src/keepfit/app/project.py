@@ -118,25 +118,29 @@ class Project:
     # -- learning ---------------------------------------------------------------------------------------------
 
     def train(
-        self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None, tune: Search | None = None
-    ) -> Mapping[str, Any]:
+        self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None, tune: Search | None = None,
+        start: str | None = None,
+    ) -> Mapping[str, Any]:  # fmt: skip
         """Make a version from a labelled file; the first that passes its own floors becomes champion.
 
         `snapshot` spares the import of a file that `import_data` has just given; `tune` (see `search`) looks for a
-        better recipe first. Raises InvalidInput when the file cannot be learnt from.
+        better recipe first; `start` overrides that of the recipe as set. Raises InvalidInput when the file cannot be
+        learnt from.
         """
+        wanted = self.starting(start)
         snapshot = snapshot or self.import_data(data)[0]
         tuned = None if tune is None else self.tune(snapshot, tune, report)
+        chosen = wanted if tuned is None else {"recipe": tuned.best.to_json()}
         first = self.store.deployment(self.model) is None
         request = {
             "reason": "first" if first else "routine",
             "snapshot": snapshot.id,
             "actor": actor(),
             "file": str(data),
-            **({} if tuned is None else {"recipe": tuned.best.to_json()}),
+            **chosen,
         }
         job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
-        if job.request.get("snapshot") != snapshot.id or (tuned and job.request.get("recipe") != request["recipe"]):
+        if job.request.get("snapshot") != snapshot.id or (chosen and job.request.get("recipe") != chosen["recipe"]):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
         result = dict(self.finish(job, report))
         if (objection := self.objection()) is not None:
@@ -185,15 +189,32 @@ class Project:
         kept = self.store.get(self.model, "columns") or {}
         return Columns(text=tuple(kept.get("text", ())))
 
-    def retrain(self, wait: bool, report: Report = nothing) -> Mapping[str, Any]:
+    def starting(self, start: str | None) -> dict[str, Any]:
+        """What a request says of how its training begins; nothing where the settings say it (None).
+
+        Raises SettingsError for a start that the task has not, Refused where there is no version to build on.
+        """
+        if start is None:
+            return {}
+        if start not in self.traits.starts:
+            has = ", ".join(self.traits.starts)
+            raise SettingsError(f"a model of {self.settings.task} has no start {start!r}; it has {has}")
+        if start != "new" and self.store.deployment(self.model) is None:
+            raise Refused(f"no version of {self.model!r} answers yet that a start {start!r} could build on")
+        return {"recipe": recipe(self.settings).with_(start=start).to_json()}
+
+    def retrain(self, wait: bool, report: Report = nothing, start: str | None = None) -> Mapping[str, Any]:
         """Ask for a retraining; without a running worker it runs here. A second request joins the first."""
-        request = {"reason": "asked", "because": ["a person asked for it"], "actor": actor()}
+        chosen = self.starting(start)
+        request = {"reason": "asked", "because": ["a person asked for it"], "actor": actor(), **chosen}
         wanted = Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request)
         job = self.store.join_or_add_job(wanted)
         if job.id == wanted.id:
             because = (f"{actor()} asked for a retraining",)
             decision = Decision(Outcome.FIRE, because, {"reason": "asked", "job": job.id})
             self.store.add_decision(self.model, "trigger", decision, self.home.clock.now())
+        elif chosen and job.request.get("recipe") != chosen["recipe"]:
+            raise Refused(f"another retraining of {self.model!r} is under way ({job.id}); wait for it, then ask again")
         if self.worker_runs() and not wait:
             return {"job": job.id, "joined": job.id != wanted.id}
         return self.finish(job, report)
@@ -311,7 +332,9 @@ class Project:
         task = learning_half(self.settings.task)
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
-            folder = task.fit(snapshot, version.lineage.recipe, report, Path(workdir))
+            parent = version.lineage.parent
+            before = None if parent is None else self.registry.fetch(self.model, parent)
+            folder = task.fit(snapshot, version.lineage.recipe, report, Path(workdir), before)
             judged = judge(task.load(folder), snapshot.rows(Split.TEST))
         own = self.retraining(self.model).plan.metrics(judged.labels)
         again = evaluate(judged, snapshot.id, Split.TEST, own, snapshot.contradicted_ids())

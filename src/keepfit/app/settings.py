@@ -139,6 +139,9 @@ class RecipeSettings(Section):
     inference: Literal["auto", "int8", "bf16", "fp32"] = Field("auto", description="Arithmetic of answering.")
     abstain_below: float | None = Field(None, gt=0, lt=1, description="Below this score no label is given.")
     seed: int = Field(17, description="Seed of everything random in training.")
+    start: Literal["new", "warm", "recalibrate", "steps"] = Field(
+        "new", description="Of video: what a retraining takes over from the version that answers; steps: in turn."
+    )
     video: VideoRecipeSettings = VideoRecipeSettings()
 
 
@@ -224,7 +227,8 @@ class ModelSettings(Section):
             foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
         else:
-            foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
+            mine = {"video"} if self.task != "text" else {"video", "start"}
+            foreign = [f"recipe.{name}" for name in sorted(self.recipe.model_fields_set & mine)]
         if foreign:
             raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
         return self
@@ -232,7 +236,7 @@ class ModelSettings(Section):
 
 VIDEO_FLOOR = 0.6
 """Area under the curve on the test windows that a video model needs, unless set."""
-OF_VIDEO = frozenset({"precision", "inference", "seed", "video"})
+OF_VIDEO = frozenset({"precision", "inference", "seed", "start", "video"})
 """What a video model heeds of `[models.NAME.recipe]`."""
 OF_TABLES = frozenset({"folder", "recent_share"})
 """Of `[models.NAME.watch]`: files that appear are read as tables, and a video's windows have no weights."""

@@ -36,10 +36,11 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
 from keepfit.pipelines.progress import STEPS, kept
+from keepfit.pipelines.starting import begin
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
 State = dict[str, Any]
 """What a step hands on: JSON only."""
@@ -108,15 +109,26 @@ class Retraining:
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
         fresh += self.store.training_data(self.model, until=job.at)
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
+        start = self.start_of(job)
         if not fresh:
-            return {"snapshot": base.id}
+            return {"snapshot": base.id, "start": start}
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)
-        return {"snapshot": grown.id}
+        return {"snapshot": grown.id, "start": start}
+
+    def start_of(self, job: Job) -> Start:
+        """What this training takes over; the choice is stored where there was one."""
+        asked = self.recipe_asked(job).start
+        if asked == "new":
+            return "new"
+        decision = begin(asked, self.champion(), self.registry.versions(self.model), self.clock.now())
+        self.store.add_decision(self.model, "start", decision, self.clock.now(), id=f"{job.id}-start")
+        start: Start = decision.evidence["start"]
+        return start
 
     def fit(self, state: State) -> State:
         """Train; called again after a kill it goes on from its last checkpoint."""
         job = self.store.job(state["job"])
-        recipe, snapshot = self.recipe_of(job), self.snapshot_of(state)
+        recipe, snapshot = self.recipe_of(state, job), self.snapshot_of(state)
         workdir = self.folders.work / job.id
         workdir.mkdir(parents=True, exist_ok=True)
         into_run = self.registry.progress(job.id, self.model, self.lineage(state, job))
@@ -126,9 +138,11 @@ class Retraining:
             for tell in told:
                 tell(metrics, step)
 
-        started = time.perf_counter()
-        folder = self.task.fit(snapshot, recipe, report, workdir)
-        return {"folder": str(folder), "fit_seconds": round(time.perf_counter() - started, 1)}
+        started, champion = time.perf_counter(), self.champion()
+        built_on = None if recipe.start == "new" or champion is None else self.registry.fetch(self.model, champion)
+        folder = self.task.fit(snapshot, recipe, report, workdir, built_on)
+        seconds = round(time.perf_counter() - started, 1)
+        return {"folder": str(folder), "fit_seconds": seconds, "parent": champion}
 
     def evaluate(self, state: State) -> State:
         """The candidate's numbers on the test part; they and its answers stay in its folder, as the drift reference."""
@@ -246,10 +260,14 @@ class Retraining:
         live = self.store.deployment(self.model)
         return None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v])
 
-    def recipe_of(self, job: Job) -> Recipe:
+    def recipe_asked(self, job: Job) -> Recipe:
         """The job's own recipe where it names one, else the settings'."""
         own = job.request.get("recipe")
         return self.plan.recipe if own is None else Recipe.from_json(own)
+
+    def recipe_of(self, state: State, job: Job) -> Recipe:
+        """The recipe that was asked for, with the start that was chosen."""
+        return self.recipe_asked(job).with_(start=state.get("start", "new"))
 
     def snapshot_of(self, state: State) -> Snapshot:
         """The snapshot that the first step made."""
@@ -259,10 +277,10 @@ class Retraining:
         """What the version is made from."""
         return Lineage(
             snapshot_id=state["snapshot"],
-            recipe=self.recipe_of(job),
+            recipe=self.recipe_of(state, job),
             reason=str(job.request.get("reason", "routine")),
             job_id=job.id,
-            parent=self.champion(),
+            parent=state["parent"] if "parent" in state else self.champion(),
             code=self.plan.code,
         )
 

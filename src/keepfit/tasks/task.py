@@ -7,7 +7,7 @@ halves are named in the table of `app/wiring.py`. `tests/contracts/test_task.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.errors import InvalidInput
 from keepfit.training.recipe import Recipe
 
 if TYPE_CHECKING:  # the answering half must not read Parquet
@@ -86,6 +87,17 @@ def predict(model: Model, contents: Sequence[Any]) -> Output:
     return model.infer(model.prepare(contents))
 
 
+def parent_of(recipe: Recipe, parent: Path | None, starts: Collection[str]) -> Path | None:
+    """The folder that a training builds on, None for one that begins anew. Raises InvalidInput as `Task.fit`."""
+    if recipe.start not in starts:
+        raise InvalidInput(f"there is no start {recipe.start!r} here; take {' or '.join(starts)}", "recipe.start")
+    if recipe.start == "new":
+        return None
+    if parent is None:
+        raise InvalidInput(f"start {recipe.start!r} needs a version to build on; take new", "recipe.start")
+    return parent
+
+
 class Task(Protocol):
     """The learning half."""
 
@@ -98,12 +110,16 @@ class Task(Protocol):
         """
         ...
 
-    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+    def fit(
+        self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
+    ) -> Path:
         """Learn from the train part, stop and calibrate by the validation part, never look at the test part.
 
+        `parent` is the folder of the version that a recipe builds on whose `start` is not "new".
         Returns the folder (inside `workdir`) that holds the finished model; the answering half loads it.
         Called again with the same arguments after a kill it goes on from its last checkpoint.
-        Raises InvalidInput when the snapshot cannot be learnt from (one class only, no validation part, ...).
+        Raises InvalidInput when the snapshot cannot be learnt from (one class only, no validation part, ...) or the
+        recipe cannot be followed (a start that the task has not, or without a parent).
         """
         ...
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.errors import BackendError, InvalidInput, TooLarge
-from keepfit.tasks.task import Floats, Output, Prepared, Report
+from keepfit.tasks.task import Floats, Output, Prepared, Report, parent_of
 from keepfit.training.recipe import Recipe
 
+TOY_STARTS = ("new", "warm")
 SURE = 0.9
 DIMENSIONS = 8
 LONGEST = 100_000
@@ -87,6 +88,12 @@ def load(folder: Path, precision: str | None = None, threads: int | None = None)
         raise BackendError(f"the model in {folder} cannot be read ({error}); register or fetch it again") from error
 
 
+def known(folder: Path, labels: Sequence[str]) -> dict[str, str]:
+    """The words of an earlier model, as far as their labels still exist."""
+    table = json.loads((folder / "model.json").read_text("utf-8"))["table"]
+    return {word: label for word, label in table.items() if label in labels}
+
+
 class ToyTask:
     """Learns the majority label of each first word."""
 
@@ -95,7 +102,10 @@ class ToyTask:
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         return True
 
-    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+    def fit(
+        self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
+    ) -> Path:
+        before = parent_of(recipe, parent, TOY_STARTS)
         rows = snapshot.rows(Split.TRAIN)
         if len(set(rows.truth)) < 2:
             raise InvalidInput("there is only one class in the train part; label some examples of another class")
@@ -109,7 +119,8 @@ class ToyTask:
             "task": self.name,
             "load": "keepfit.tasks.toy:load",
             "labels": list(snapshot.labels),
-            "table": {word: vote.most_common(1)[0][0] for word, vote in votes.items()},
+            "table": ({} if before is None else known(before, snapshot.labels))
+            | {word: vote.most_common(1)[0][0] for word, vote in votes.items()},
             "shares": [total[label] / len(rows) for label in snapshot.labels],
             "columns": list(snapshot.columns),
         }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from keepfit.errors import SettingsError
 
 Truncation = Literal["head", "head+tail"]
+Start = Literal["new", "warm", "recalibrate", "steps"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Recipe:
     """The arithmetic of answering; auto takes int8, then bf16, then fp32: the first that loses no accuracy."""
     abstain_below: float | None = None
     seed: int = 17
+    start: Start = "new"
+    """What the version that answers gives to the next: nothing; its weights, to train on (warm); or its networks as
+    they are, so that only what is usual and the threshold are learnt (recalibrate). steps: these in turn, the cheapest
+    first; a finished version names the one that was taken. Not every task has more than new."""
     video: VideoRecipe = VideoRecipe()
     """Of a video model; the settings of text models above, but precision, inference and seed, do not concern it."""
 

@@ -16,7 +16,7 @@ from keepfit.data.snapshot import Rows, Snapshot, Split
 from keepfit.engine.convert import export, quantise
 from keepfit.engine.engine import Precision
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.task import Report, predict
+from keepfit.tasks.task import Report, parent_of, predict
 from keepfit.tasks.text import model as answering
 from keepfit.tasks.text import network as networks
 from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
@@ -46,12 +46,15 @@ class TextTask:
         """Every text can be learnt from."""
         return True
 
-    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+    def fit(
+        self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
+    ) -> Path:
         """Learn, convert, make int8, choose the arithmetic, calibrate, describe; the finished folder is workdir/model.
 
-        Raises InvalidInput for one class only, more than 150, or no validation part; BackendError when the backbone
-        cannot be had or the disk fails.
+        Raises InvalidInput for one class only, more than 150, no validation part, or another start than "new";
+        BackendError when the backbone cannot be had or the disk fails.
         """
+        parent_of(recipe, parent, ("new",))
         try:
             return _fit(snapshot, recipe, report, workdir)
         except (OSError, SafetensorError) as error:

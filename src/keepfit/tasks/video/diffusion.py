@@ -17,7 +17,7 @@ from torch import Tensor
 from keepfit.tasks.task import Report
 from keepfit.tasks.video.finishing import write_json
 from keepfit.tasks.video.material import Material
-from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, log_uniform, weighted_huber
+from keepfit.tasks.video.network import Averaged, Denoiser, log_uniform, weighted_huber
 from keepfit.tasks.video.preparation import PAST, Preparation, moved, tiles_moved
 from keepfit.training.precision import choose
 from keepfit.training.trainer import Outcome, TrainSettings, train
@@ -70,6 +70,7 @@ class DiffusionSettings:
     """Share of the clips with the highest loss after the scout that are not learnt from any more."""
     precision: str = "auto"
     seed: int = 17
+    learning_rate: float = LEARNING_RATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,18 +178,18 @@ def _moving_tiles(material: Material, preparation: Preparation, past: NDArray[np
 def learn(
     parts: tuple[Material, Material],
     preparation: Preparation,
-    shape: DenoiserShape,
+    begun: Denoiser,
     settings: DiffusionSettings,
     report: Report,
     workdir: Path,
 ) -> Trained:
-    """Train on `parts[0]`, look at `parts[1]`; called again after a kill it goes on.
+    """Train `begun` on `parts[0]`, look at `parts[1]`; called again after a kill it goes on.
 
     A fifth of the steps is a scout's: the windows that it finds hardest are left out of the training, because an
     unlabelled video holds anomalies, too (LBR-SPR, Yu et al. 2022, drops suspicious samples likewise).
     """
     torch.manual_seed(settings.seed)
-    network = Averaged(Denoiser(shape))
+    network = Averaged(begun)
     steps = _steps(network, Crops(parts[0], preparation, PROBE, settings.seed), settings, workdir)
     scouting = max(1, round(SCOUT * steps))
     _stage(network, parts, preparation, settings, scouting, report, workdir / "scout")
@@ -215,7 +216,7 @@ def _stage(
 
 def _train_settings(settings: DiffusionSettings, steps: int) -> TrainSettings:
     return TrainSettings(
-        learning_rate=LEARNING_RATE,
+        learning_rate=settings.learning_rate,
         warmup=min(0.1, 200 / steps),
         weight_decay=0.01,
         patience=1_000,  # the loss of one noise draw says little; the schedule ends the training

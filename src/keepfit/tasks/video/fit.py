@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.engine.openvino import OpenVinoEngine, has_bf16
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.task import Report
+from keepfit.tasks.task import Report, parent_of
 from keepfit.tasks.video import diffusion, head_training, network, sequences, weights
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import model as answering
@@ -32,6 +32,7 @@ from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material, gather
 from keepfit.tasks.video.normality import WIDTH, Normal, usual
+from keepfit.tasks.video.parent import Parent
 from keepfit.tasks.video.preparation import Preparation, foreground_rms
 from keepfit.tasks.video.refusing import refuse
 from keepfit.tasks.video.scene import median_background
@@ -44,8 +45,11 @@ DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 SEQUENCES = (48, 320)
 SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 MOST_SCENE_FRAMES = 600
-BLOCK, MOST_BLOCKS = 64, 32
-"""Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual."""
+BLOCK, MOST_BLOCKS, FEW_BLOCKS = 64, 32, 6
+"""Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual: few
+where nothing but that is learnt, for it must be done in seconds."""
+WARM_SHARE, WARM_RATE = 0.3, 0.3
+"""Of the time and of the learning rate, for a denoiser that goes on from another's weights."""
 
 Settings = dict[str, Any]
 
@@ -61,14 +65,18 @@ class VideoTask:
             return False
         return (snapshots.parent / FOLDER / Clip.parse(content).name).exists()
 
-    def fit(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+    def fit(
+        self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
+    ) -> Path:
         """Denoiser, normal errors, head, threshold; the finished folder is workdir/model.
 
-        Raises InvalidInput when there is too little video, or no normal part to choose a threshold from; BackendError
-        when the disk fails.
+        With `recipe.start` "warm" the denoiser goes on from the parent's in a third of the time; with "recalibrate"
+        both networks stay the parent's. Raises InvalidInput when there is too little video, no normal part to choose a
+        threshold from, or a parent that does not fit; BackendError when the disk fails.
         """
+        before = parent_of(recipe, parent, ("new", "warm", "recalibrate"))
         try:
-            return _Fit(snapshot, recipe, report, workdir).run()
+            return _Fit(snapshot, recipe, report, workdir, before).run()
         except (OSError, SafetensorError) as error:
             raise BackendError(
                 f"cannot write the model in {workdir} ({error}); make room on the disk and start again: it will go on"
@@ -83,16 +91,25 @@ class VideoTask:
 class _Fit:
     """One training: its arguments, and the phases in order."""
 
-    def __init__(self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> None:
+    def __init__(
+        self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
+    ) -> None:
         self.snapshot, self.recipe, self.video, self.report = snapshot, recipe, recipe.video, report
         self.workdir, self.draft = workdir, workdir / "draft"
+        self.before = None if parent is None else Parent.of(parent, recipe)
+        self.minutes = recipe.video.budget_minutes * (WARM_SHARE if recipe.start == "warm" else 1.0)
         self.videos = videos_near(snapshot.path)
 
     def run(self) -> Path:
         """All phases; what is done already costs little."""
         _start(
             self.workdir,
-            {"format": answering.FORMAT, "snapshot": self.snapshot.id, "recipe": self.recipe.to_json()},
+            {
+                "format": answering.FORMAT,
+                "snapshot": self.snapshot.id,
+                "recipe": self.recipe.to_json(),
+                "parent": None if self.before is None else str(self.before.folder),
+            },
         )
         folder = self.workdir / "model"
         if (folder / "model.json").is_file():
@@ -103,13 +120,20 @@ class _Fit:
         divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
         parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
         preparation, rate = self._scene(parts["fit"]), self._rate()
-        needed = sequences.RUN_UP + 1 if self.video.head == "none" else SEQUENCE_FRAMES
-        refuse(parts, preparation, rate, self.video.alarms_per_day, needed)
+        learns_events = self.video.head != "none" and self.recipe.start != "recalibrate"
+        refuse(
+            parts, preparation, rate, self.video.alarms_per_day,
+            SEQUENCE_FRAMES if learns_events else sequences.RUN_UP + 1,
+        )  # fmt: skip
+        if self.before is not None:
+            self.before.check(preparation)
+            if self.recipe.start == "recalibrate":
+                self.before.hand_down(self.draft)  # the phases that make networks find theirs done
         trained = self._denoise(parts, preparation)
         maps = ErrorMaps(self._engine("denoiser"), preparation)
         normal = self._normal(parts["head"], preparation, maps)
         made = None
-        if self.video.head != "none":
+        if learns_events:
             events = self._events(divided.events)
             made = self._sequences(parts["head"], events, sequences.Extractor(preparation, maps, normal), preparation)
         head = self._head(made, maps.grid)
@@ -143,16 +167,16 @@ class _Fit:
         if done.is_file():
             found: Settings = json.loads(done.read_text("utf-8"))
             return found
-        profile = diffusion.PROFILES[self._profile()]
-        step = max(1, len(parts["fit"]) // MOST_SCENE_FRAMES)
-        spread = foreground_rms(preparation.pictures(parts["fit"].images[::step]))
-        shape = network.DenoiserShape(profile.channels, profile.layers, spread)
         settings = diffusion.DiffusionSettings(
-            self._profile(), 60 * DIFFUSION_SHARE * self.video.budget_minutes, self.video.steps, self.video.drop,
+            self._profile(), 60 * DIFFUSION_SHARE * self.minutes, self.video.steps, self.video.drop,
             self.recipe.precision, self.recipe.seed,
+            diffusion.LEARNING_RATE if self.before is None else WARM_RATE * diffusion.LEARNING_RATE,
         )  # fmt: skip
+        torch.manual_seed(self.recipe.seed)
+        begun = self._begun(parts["fit"], preparation) if self.before is None else self.before.denoiser()
+        shape = begun.shape
         trained = diffusion.learn(
-            (parts["fit"], parts["head"]), preparation, shape, settings, self._part(0.0, 0.55), self.draft / "diffusion"
+            (parts["fit"], parts["head"]), preparation, begun, settings, self._part(0.0, 0.55), self.draft / "diffusion"
         )
         weights.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
         export_denoiser(trained.network, preparation.size, self.draft / "ir" / "denoiser.xml")
@@ -164,6 +188,13 @@ class _Fit:
         }
         write_json(done, about)
         return about
+
+    def _begun(self, material: Material, preparation: Preparation) -> network.Denoiser:
+        """A denoiser that has learnt nothing yet."""
+        profile = diffusion.PROFILES[self._profile()]
+        step = max(1, len(material) // MOST_SCENE_FRAMES)
+        spread = foreground_rms(preparation.pictures(material.images[::step]))
+        return network.Denoiser(network.DenoiserShape(profile.channels, profile.layers, spread))
 
     def _profile(self) -> str:
         if self.video.profile != "auto":
@@ -191,7 +222,9 @@ class _Fit:
         if not file.is_file():
             found = usual(
                 sequences.errors(preparation, maps, block)[sequences.RUN_UP :]
-                for block in blocks_of(material.stretches())
+                for block in blocks_of(
+                    material.stretches(), FEW_BLOCKS if self.recipe.start == "recalibrate" else MOST_BLOCKS
+                )
             )
             write_arrays(file, **vars(found))
         with np.load(file, allow_pickle=False) as kept:
@@ -237,7 +270,7 @@ class _Fit:
             began = time.perf_counter()
             extractor.of(draw(0, np.random.default_rng(0)).images)
             seconds = time.perf_counter() - began
-            affordable = 60 * SEQUENCE_SHARE * self.video.budget_minutes / seconds
+            affordable = 60 * SEQUENCE_SHARE * self.minutes / seconds
             write_json(note, int(min(SEQUENCES[1], max(SEQUENCES[0], affordable))))
         return int(json.loads(note.read_text("utf-8")))
 
@@ -304,10 +337,10 @@ class _Fit:
                 file.unlink(missing_ok=True)
 
 
-def blocks_of(stretches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+def blocks_of(stretches: Iterable[NDArray[np.uint8]], most: int = MOST_BLOCKS) -> Iterator[NDArray[np.uint8]]:
     """Pieces of some frames with the run-up that their past needs, so that an hour of video fits the memory."""
     places = [(stretch, first) for stretch in stretches for first in range(sequences.RUN_UP, len(stretch), BLOCK)]
-    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_BLOCKS), dtype=np.int64)
+    chosen = np.linspace(0, len(places) - 1, min(len(places), most), dtype=np.int64)
     for stretch, first in (places[i] for i in chosen):
         yield stretch[first - sequences.RUN_UP : first + BLOCK]
 
