@@ -149,8 +149,12 @@ def test_a_model_is_served_labelled_retrained_swapped_taken_back_and_stopped(pro
         assert running.predict("awful again")["model_version"] == 1
         assert time.monotonic() - started < 1
         assert running.must("GET", "/status")["models"][0]["champion"] == 1
-        kinds = {d["subject"] for d in running.must("GET", "/decisions?limit=200")["decisions"]}
-        assert {"trigger", "gate v2"} <= kinds
+
+        def judged() -> set[str]:
+            return {d["subject"] for d in running.must("GET", "/decisions?limit=200")["decisions"]}
+
+        eventually(lambda: "alert rollback" in judged(), "the rollback is announced")
+        assert {"trigger", "gate v2"} <= judged()
 
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert len(children) >= 2

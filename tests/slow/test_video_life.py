@@ -180,6 +180,11 @@ def test_a_warm_start_goes_on_from_the_champions_weights(project: Project) -> No
     project.store.deploy("default", Traffic({1: 1.0}), Cause("test", "back"), project.home.clock.now())
 
 
+def test_recalibrating_needs_newer_video(project: Project) -> None:
+    with pytest.raises(InvalidInput, match="bring newer video"):
+        project.retrain(wait=True, start="recalibrate")
+
+
 def test_networks_of_another_make_cannot_be_built_on(project: Project) -> None:
     other = Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__VIDEO__HEAD": "global"})
     with pytest.raises(InvalidInput, match="head differs"):

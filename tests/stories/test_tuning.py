@@ -146,7 +146,7 @@ def test_a_training_that_was_killed_after_its_search_goes_on_with_the_same_comma
 ) -> None:
     snapshot = project.import_data(data)[0]
     tuned = project.tune(snapshot, project.search(2))
-    request = {"reason": "first", "snapshot": snapshot.id, "recipe": tuned.best.to_json()}
+    request = {"reason": "first", "snapshot": snapshot.id, "recipe": tuned.best.to_json(), "tuned": True}
     project.store.join_or_add_job(Job("j", MODEL, "retrain", project.home.clock.now(), request=request))
     result = project.train(data, tune=project.search(2))
     assert (result["job"], result["version"], result["deployed"]) == ("j", 1, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 
 from keepfit.app.alarms import Alarms, Said
-from keepfit.app.following import MOST_TOGETHER, address_of, at_rate, run, together
+from keepfit.app.following import (
+    LATE_S,
+    LONGEST_PAUSE_S,
+    MOST_TOGETHER,
+    address_of,
+    at_rate,
+    follow,
+    in_time,
+    run,
+    together,
+)
 from keepfit.app.project import Project
 from keepfit.app.settings import ServerSettings
-from keepfit.errors import InvalidInput, SettingsError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded, SettingsError
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.model import Facts
 
@@ -57,6 +67,75 @@ def test_frames_go_in_batches_of_half_a_second_and_none_is_left_behind() -> None
     assert slow == [5, 5, 5, 5, 5, 5, 2]
     fast = [len(batch) for batch in together(camera(100.0, 40))]
     assert fast == [MOST_TOGETHER, MOST_TOGETHER, 8]
+
+
+BUSY = Overloaded("busy", 99.0)
+
+
+class Busy:
+    """A server that is busy so many times, and knows one session at a time."""
+
+    def __init__(self, times: int, error: KeepfitError = BUSY) -> None:
+        self.left, self.error, self.sessions, self.pushed = times, error, 0, 0
+
+    def open(self, key: str | None) -> str:
+        self.sessions += 1
+        return str(self.sessions)
+
+    def push(self, session: str, pictures: Sequence[bytes]) -> list[tuple[float, int]]:
+        if self.left:
+            self.left -= 1
+            raise self.error
+        self.pushed += len(pictures)
+        return [(0.0, 0)] * len(pictures)
+
+    def close(self, session: str) -> None:
+        assert session == str(self.sessions)
+
+
+def test_a_busy_server_is_given_time_and_no_frame_is_lost() -> None:
+    server, pauses = Busy(3), list[float]()
+    assert follow(camera(8.0, 20), server, "gate", lambda said: None, pauses.append) == 20
+    assert (server.pushed, pauses) == (20, [LONGEST_PAUSE_S] * 3)
+
+
+def test_a_server_that_stays_busy_ends_it_with_its_own_words() -> None:
+    with pytest.raises(Overloaded, match="busy"):
+        follow(camera(8.0, 20), Busy(99), "gate", lambda said: None, lambda seconds: None)
+
+
+def test_a_server_that_was_started_again_gets_a_new_session() -> None:
+    server = Busy(2, BackendError("away"))
+    assert follow(camera(8.0, 20), server, "gate", lambda said: None, lambda seconds: None) == 20
+    assert server.sessions == 3
+
+
+def test_a_server_that_is_slower_than_the_camera_is_spared_old_frames() -> None:
+    at, said = [0.0], list[str]()
+
+    def slow(frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            at[0] += 0.5  # of each frame of an eighth of a second
+
+    found = list(slow(in_time(waiting(camera(8.0, 400), at), said.append, lambda: at[0])))
+    late = [at_ - frame.time_s for at_, frame in zip(np.arange(len(found)) * 0.5, found, strict=True)]
+    assert max(late) < LATE_S + 1
+    assert any(frame.start for frame in found[1:])
+    assert "slower than the camera" in said[0]
+
+
+def waiting(frames: Iterator[Frame], at: list[float]) -> Iterator[Frame]:
+    """A camera gives no frame before its time."""
+    for frame in frames:
+        at[0] = max(at[0], frame.time_s)
+        yield frame
+
+
+def test_a_gap_in_the_frames_begins_a_new_session() -> None:
+    server = Busy(0)
+    assert follow(camera(8.0, 20, restarts=(0, 13)), server, "gate", lambda said: None) == 20
+    assert server.sessions == 2
 
 
 def test_an_alarm_is_told_when_it_begins_and_when_it_is_over() -> None:

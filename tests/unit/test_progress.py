@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from keepfit.alerts.alerts import Alert, AlertKind
-from keepfit.app.narration import Narrator
+from keepfit.app.narration import Narrator, Terminal
 from keepfit.app.progress import STAGES, Lines, phase
 from keepfit.clock import ManualClock
 from keepfit.data.records import Job, JobState
 from keepfit.data.store import RecordStore
+from keepfit.errors import BackendError
 from keepfit.pipelines.progress import STEPS, HowFar, how_far, kept
 
 
@@ -61,16 +63,20 @@ def test_what_an_earlier_job_told_is_not_taken_for_this_one(store: RecordStore, 
     assert how_far(store, job) == HowFar({"stage": 1.0})
 
 
-def test_a_store_that_is_away_does_not_stop_a_training(store: RecordStore, clock: ManualClock) -> None:
-    store.close()
+def test_a_store_that_is_away_does_not_stop_a_training(store: RecordStore, store_url: str, clock: ManualClock) -> None:
+    Path(store_url.removeprefix("sqlite:///")).unlink()
+    with pytest.raises(BackendError):
+        store.put("m", "progress", {})
     kept(store, Job("job-1", "m", "retrain", clock.now()))({"progress": 0.5}, 5)
 
 
 def test_a_worker_tells_each_new_thing_once_and_every_alert(store: RecordStore, clock: ManualClock) -> None:
     written = io.StringIO()
     narrator = Narrator(store, Console(file=written, width=60))
-    job = Job("job-1", "m", "retrain", clock.now(), JobState.RUNNING, step="fit")
+    job = Job("job-1", "m", "retrain", clock.now(), JobState.RUNNING)
     store.add_job(job)
+    narrator.look()  # it is claimed, and nothing is done of it yet
+    store.update_job(job.id, step="fit")
     for share in (0.0, 0.01, 0.5):
         kept(store, job)({"progress": share, "loss": 1 - share}, int(100 * share))
         narrator.look()
@@ -86,3 +92,24 @@ def test_a_worker_tells_each_new_thing_once_and_every_alert(store: RecordStore, 
         "  Why: [better]",
         "  To undo this: keepfit rollback",
     ]
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed, or a pipe whose reader has ended."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
+def test_a_worker_outlives_its_terminal(store: RecordStore, clock: ManualClock, error: OSError) -> None:
+    terminal = Terminal()
+    terminal.file = Gone(error)
+    narrator = Narrator(store, terminal)
+    store.add_job(Job("job-1", "m", "retrain", clock.now(), JobState.RUNNING, step="fit"))
+    narrator.look()
+    narrator.alert(Alert(AlertKind.GATE, "m", "m: version 2 passed its tests", "", clock.now()))

@@ -6,33 +6,36 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keepfit.data.snapshot import Split
-from keepfit.evaluation.evaluator import Evaluation
-from keepfit.pipelines.starting import SETTLED, begin
-from keepfit.registry.registry import Lineage, ModelVersion
-from keepfit.training.recipe import Recipe, Start
+from keepfit.data.records import StoredDecision
+from keepfit.pipelines.starting import SETTLED, begin, chosen
+from keepfit.training.recipe import Start
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
-NOTHING = Evaluation("snapshot", Split.TEST, 0, (), {}, {}, ())
+HOUR = timedelta(hours=1)
 
 
-def made(start: Start, ago: timedelta, number: int = 3) -> ModelVersion:
-    lineage = Lineage("snapshot", Recipe(start=start), "routine", "job", number - 1, "code")
-    return ModelVersion("m", number, lineage, NOTHING, NOW - ago)
+def tried(start: Start, ago: timedelta = HOUR) -> StoredDecision:
+    return StoredDecision("job-start", "m", NOW - ago, "start", chosen(start, 1, "it was its turn"))
 
 
 @pytest.mark.parametrize(
-    ("tried", "ago", "start"),
+    ("last", "newer", "start"),
     [
-        ("new", timedelta(hours=1), "recalibrate"),
-        ("recalibrate", timedelta(hours=1), "warm"),
-        ("warm", timedelta(days=6), "new"),
-        ("warm", SETTLED, "recalibrate"),
+        (None, True, "recalibrate"),
+        (tried("new"), True, "recalibrate"),
+        (tried("recalibrate"), True, "warm"),
+        (tried("warm", timedelta(days=6)), True, "new"),
+        (tried("warm", SETTLED), True, "recalibrate"),
+        (None, False, "warm"),
+        (tried("new"), False, "warm"),
+        (tried("recalibrate"), False, "warm"),
+        (tried("warm"), False, "new"),
+        (tried("new", SETTLED), False, "warm"),
     ],
 )
-def test_the_next_step_follows_from_the_last_one(tried: Start, ago: timedelta, start: Start) -> None:
-    decision = begin("steps", 2, [made(tried, ago), made("new", ago + timedelta(days=1), 2)], NOW)
-    assert decision.evidence["start"] == start
+def test_the_next_step_follows_from_the_last_one(last: StoredDecision | None, newer: bool, start: Start) -> None:
+    decision = begin("steps", 2, last, newer, NOW)
+    assert decision.evidence == {"start": start, "parent": 2}
     assert start in decision.because[0]
 
 
@@ -41,10 +44,10 @@ STARTS: tuple[Start, ...] = ("steps", "warm", "recalibrate", "new")
 
 @pytest.mark.parametrize("asked", STARTS)
 def test_the_first_version_begins_anew_whatever_is_asked(asked: Start) -> None:
-    assert begin(asked, None, [], NOW).evidence["start"] == "new"
+    assert begin(asked, None, None, True, NOW).evidence == {"start": "new", "parent": None}
 
 
 def test_a_step_that_is_named_is_taken() -> None:
-    decision = begin("warm", 2, [made("recalibrate", timedelta(hours=1))], NOW)
-    assert decision.evidence["start"] == "warm"
+    decision = begin("warm", 2, tried("recalibrate"), False, NOW)
+    assert decision.evidence == {"start": "warm", "parent": 2}
     assert "version 2" in decision.because[0]

@@ -44,9 +44,9 @@ class Alarms:
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds since the first frame.
 
-    >>> clock(3725.25)
-    '1:02:05.2'
+    >>> clock(3725.25), clock(59.96)
+    ('1:02:05.2', '0:01:00.0')
     """
-    whole, part = divmod(seconds, 60)
-    hours, minutes = divmod(int(whole), 60)
-    return f"{hours}:{minutes:02d}:{part:04.1f}"
+    whole, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(whole, 60)
+    return f"{hours}:{minutes:02d}:{tenths / 10:04.1f}"

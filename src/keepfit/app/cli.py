@@ -212,7 +212,7 @@ def stream(
     alarms = Alarms(partial(print, flush=True))
     with contextlib.suppress(KeyboardInterrupt):
         tell = (lambda said: print(dumps(asdict(said)), flush=True)) if json else alarms
-        named(LATE["stream"])(Project(project, model), address, key, (url, token), tell)
+        named(LATE["stream"])(Project(project, model), address, key, (url, token), tell, show.text)
     if not json:
         show.text(f"{alarms.frames} frames were answered, {alarms.count} alarms.")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -20,7 +22,7 @@ from keepfit.app.alarms import Said, Tell
 from keepfit.app.project import Project
 from keepfit.app.settings import ServerSettings
 from keepfit.app.wiring import version_folder
-from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Overloaded, Refused, SettingsError
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.model import Facts
@@ -30,6 +32,10 @@ TOGETHER_S, MOST_TOGETHER = 0.5, 16
 WAIT_S = 120.0
 CONNECTS = 6
 """Attempts to reach a server that may be starting, with doubling pauses: 15 seconds in all."""
+TRIES, LONGEST_PAUSE_S = 6, 10.0
+"""Attempts while the server is busy or away, and seconds between two of them at most."""
+LATE_S, CAUGHT_UP_S = 5.0, 0.5
+"""Seconds by which an answer may come late, and how near the present frames are taken up again."""
 RATED = 50
 """Frames by whose times a camera's rate is judged."""
 
@@ -87,32 +93,70 @@ class HttpServer:
         words = str(body.get("detail", answer.reason)) if isinstance(body, dict) else answer.reason
         if answer.status_code in (401, 403):
             raise Refused(f"{words}; give a token of the role predict in KEEPFIT_TOKEN")
+        if answer.status_code == 429:
+            raise Overloaded(words, float(answer.headers.get("Retry-After", "1")))
         kind = {404: NotFound, 409: Refused, 413: InvalidInput, 415: InvalidInput, 422: InvalidInput}
         raise kind.get(answer.status_code, BackendError)(words)
 
 
-def follow(frames: Iterable[Frame], server: Server, key: str | None, tell: Tell) -> int:
+def follow(
+    frames: Iterable[Frame], server: Server, key: str | None, tell: Tell, pause: Callable[[float], None] = time.sleep
+) -> int:
     """Send the frames in order and tell what is said of each; returns how many.
 
-    The session is closed whatever ends it. One that the server has lost (it was started again) is begun anew. Raises
-    what the frames and the server raise.
+    The session is closed whatever ends it. A new one is begun where the server has lost it or was started again, and
+    after a gap in the camera's frames. A server that is busy or away is tried for some time. Raises what the frames and
+    the server raise.
     """
-    session, count = server.open(key), 0
+    session: str | None = server.open(key)
+    count = 0
     try:
         for batch in together(frames):
             pictures = [png(frame.image) for frame in batch]
-            try:
-                answers = server.push(session, pictures)
-            except NotFound:
-                session = server.open(key)
-                answers = server.push(session, pictures)
+            if batch[0].start and count and session is not None:  # nothing is known of what was in between
+                closing, session = session, None
+                server.close(closing)
+            for left in reversed(range(TRIES)):
+                try:
+                    session = session or server.open(key)
+                    answers = server.push(session, pictures)
+                    break
+                except (Overloaded, NotFound, BackendError) as error:
+                    if not left:
+                        raise
+                    if not isinstance(error, Overloaded):
+                        session = None  # what it had seen of these frames, nobody knows
+                    pause(min(getattr(error, "retry_after", 1.0), LONGEST_PAUSE_S))
             for frame, (score, label) in zip(batch, answers, strict=True):
                 tell(Said(frame.number, frame.time_s, score, label))
             count += len(batch)
     finally:
-        with contextlib.suppress(KeepfitError):  # a session that is left drops out by itself
-            server.close(session)
+        if session is not None:
+            with contextlib.suppress(KeepfitError):  # a session that is left drops out by itself
+                server.close(session)
     return count
+
+
+def in_time(
+    frames: Iterable[Frame], say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+) -> Iterator[Frame]:
+    """The frames of a camera without those that are too old by the time they could be sent; after a gap, a start.
+
+    A server that is slower than its camera would fall behind without end, and its alarms with it.
+    """
+    began, dropped = None, 0
+    for frame in frames:
+        if began is None or frame.start:
+            began = now() - frame.time_s
+        late = now() - began - frame.time_s
+        if late > LATE_S or (dropped and late > CAUGHT_UP_S):
+            dropped += 1
+        elif dropped:
+            say(f"the server is slower than the camera: {dropped} frames were left out to catch up")
+            dropped = 0
+            yield replace(frame, start=True)
+        else:
+            yield frame
 
 
 def at_rate(frames: Iterable[Frame], facts: Facts) -> Iterator[Frame]:
@@ -134,9 +178,12 @@ def at_rate(frames: Iterable[Frame], facts: Facts) -> Iterator[Frame]:
 
 
 def together(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """Frames in batches of half a second, as they come."""
+    """Frames in batches of half a second, as they come; a gap lies between two batches."""
     batch: list[Frame] = []
     for frame in frames:
+        if frame.start and batch:
+            yield batch
+            batch = []
         batch.append(frame)
         if len(batch) == MOST_TOGETHER or frame.time_s - batch[0].time_s >= TOGETHER_S:
             yield batch
@@ -152,11 +199,15 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return written.getvalue()
 
 
-def run(project: Project, address: str, key: str | None, place: tuple[str | None, str | None], tell: Tell) -> int:
+def run(
+    project: Project, address: str, key: str | None, place: tuple[str | None, str | None], tell: Tell,
+    say: Callable[[str], None] = lambda words: None,
+) -> int:  # fmt: skip
     """Follow an address, or play a file, with the model of a project; `place` is the server's URL and a token.
 
-    Returns how many frames were answered. Raises SettingsError for a model of another task, NotFound for a file that is
-    not there or before a version is deployed, BackendError when the camera or the server is gone.
+    `say` hears what people should know besides. Returns how many frames were answered. Raises SettingsError for a
+    model of another task, NotFound for a file that is not there or before a version is deployed, BackendError when the
+    camera or the server is gone.
     """
     if project.settings.task != "video":
         raise SettingsError(
@@ -165,8 +216,10 @@ def run(project: Project, address: str, key: str | None, place: tuple[str | None
     url, token = place
     facts = Facts.read(version_folder(project.home, project.model, project.champion()))
     server = HttpServer(url or address_of(project.home.settings.server), project.model, token)
-    frames = read_frames(address if "://" in address else Path(address), facts.long_side)
-    return follow(at_rate(frames, facts), server, key, tell)
+    if "://" not in address:
+        return follow(at_rate(read_frames(Path(address), facts.long_side), facts), server, key, tell)
+    frames = read_frames(address, facts.long_side)
+    return follow(at_rate(in_time(frames, say), facts), server, key, tell)
 
 
 def address_of(settings: ServerSettings) -> str:

@@ -127,10 +127,12 @@ class Project:
         better recipe first; `start` overrides that of the recipe as set. Raises InvalidInput when the file cannot be
         learnt from.
         """
+        if tune is not None and start is not None:
+            raise SettingsError("a search is for trainings that begin anew; leave out either --tune or --start")
         wanted = self.starting(start)
         snapshot = snapshot or self.import_data(data)[0]
         tuned = None if tune is None else self.tune(snapshot, tune, report)
-        chosen = wanted if tuned is None else {"recipe": tuned.best.to_json()}
+        chosen = wanted if tuned is None else {"recipe": tuned.best.to_json(), "tuned": True}
         first = self.store.deployment(self.model) is None
         request = {
             "reason": "first" if first else "routine",
@@ -160,7 +162,7 @@ class Project:
         Raises Refused before anything is tried when a training is under way that could not use what is found.
         """
         job = self.store.running_or_waiting(self.model, "retrain")
-        if job is not None and (job.request.get("snapshot") != snapshot.id or "recipe" not in job.request):
+        if job is not None and (job.request.get("snapshot") != snapshot.id or not job.request.get("tuned")):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
         task, kind = learning_half(self.settings.task), self.traits
         passes = None if kind.passes is None else named(kind.passes)(len(snapshot.rows(Split.TRAIN)))

@@ -47,8 +47,8 @@ class Announcer:
         found = [alert for d in decisions if (alert := self.of_decision(d)) is not None]
         found += [self.of_deployment(d) for d in deployments]
         for alert in sorted(found, key=lambda a: a.at):
-            self.aloud(alert)
             self.record(f"alert {alert.kind}", self.alerts.send(alert))
+            self.aloud(alert)
         for delivery in self.alerts.flush(self.clock.now()):
             self.record("alert summary", delivery)
 

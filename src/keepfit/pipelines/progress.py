@@ -39,9 +39,9 @@ def kept(store: RecordStore, job: Job) -> Report:
         if percent == written:
             return
         numbers = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        written = percent
         with contextlib.suppress(BackendError):  # a training of hours must not end for a line that people watch
             store.put(job.model, KEY, {"job": job.id, "step": step, "metrics": numbers})
-            written = percent
 
     return report
 

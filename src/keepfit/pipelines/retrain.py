@@ -22,7 +22,7 @@ from keepfit.data.records import Cause, Job, JobState, LabelledExample
 from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import BackendError, InvalidInput, KeepfitError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound
 from keepfit.evaluation.behaviour import BehaviourResult
 from keepfit.evaluation.evaluator import (
     Evaluation,
@@ -40,7 +40,7 @@ from keepfit.pipelines.starting import begin
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
-from keepfit.training.recipe import Recipe, Start
+from keepfit.training.recipe import Recipe
 
 State = dict[str, Any]
 """What a step hands on: JSON only."""
@@ -109,21 +109,24 @@ class Retraining:
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
         fresh += self.store.training_data(self.model, until=job.at)
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
-        start = self.start_of(job)
+        began = self.began(job)
         if not fresh:
-            return {"snapshot": base.id, "start": start}
+            return {"snapshot": base.id, **began}
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)
-        return {"snapshot": grown.id, "start": start}
+        return {"snapshot": grown.id, **began}
 
-    def start_of(self, job: Job) -> Start:
-        """What this training takes over; the choice is stored where there was one."""
-        asked = self.recipe_asked(job).start
+    def began(self, job: Job) -> State:
+        """What this training takes over, and from which version; decided once, and stored where there was a choice."""
+        asked, live, id_ = self.recipe_asked(job).start, self.champion(), f"{job.id}-start"
         if asked == "new":
-            return "new"
-        decision = begin(asked, self.champion(), self.registry.versions(self.model), self.clock.now())
-        self.store.add_decision(self.model, "start", decision, self.clock.now(), id=f"{job.id}-start")
-        start: Start = decision.evidence["start"]
-        return start
+            return {"start": "new", "parent": live}
+        try:
+            decision = self.store.decision(id_).decision
+        except NotFound:
+            last = next(iter(self.store.decisions(self.model, "start", limit=1)), None)
+            decision = begin(asked, live, last, "snapshot" in job.request, self.clock.now())
+            self.store.add_decision(self.model, "start", decision, self.clock.now(), id=id_)
+        return {name: decision.evidence[name] for name in ("start", "parent")}
 
     def fit(self, state: State) -> State:
         """Train; called again after a kill it goes on from its last checkpoint."""
@@ -138,11 +141,10 @@ class Retraining:
             for tell in told:
                 tell(metrics, step)
 
-        started, champion = time.perf_counter(), self.champion()
-        built_on = None if recipe.start == "new" or champion is None else self.registry.fetch(self.model, champion)
-        folder = self.task.fit(snapshot, recipe, report, workdir, built_on)
-        seconds = round(time.perf_counter() - started, 1)
-        return {"folder": str(folder), "fit_seconds": seconds, "parent": champion}
+        started, parent = time.perf_counter(), state.get("parent")
+        before = None if recipe.start == "new" or parent is None else self.registry.fetch(self.model, parent)
+        folder = self.task.fit(snapshot, recipe, report, workdir, before)
+        return {"folder": str(folder), "fit_seconds": round(time.perf_counter() - started, 1)}
 
     def evaluate(self, state: State) -> State:
         """The candidate's numbers on the test part; they and its answers stay in its folder, as the drift reference."""

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from keepfit.data.records import StoredDecision
 from keepfit.decision import Decision, Outcome
-from keepfit.registry.registry import ModelVersion
 from keepfit.training.recipe import Start
 
 SETTLED = timedelta(days=7)
-"""A retraining so long ago is taken to have been enough: what is wrong now is something else."""
-NEXT: Mapping[Start, Start] = {"recalibrate": "warm", "warm": "new", "new": "recalibrate"}
+"""A step so long ago is taken to have been enough: what is wrong now is something else."""
+STEPS: tuple[Start, ...] = ("recalibrate", "warm", "new")
 
 
-def begin(asked: Start, live: int | None, versions: Sequence[ModelVersion], now: datetime) -> Decision:
-    """The start of a training that asks for `asked`, under `start` of the evidence. `versions` are newest first.
+def begin(asked: Start, live: int | None, last: StoredDecision | None, newer: bool, now: datetime) -> Decision:
+    """The start of a training that asks for `asked`, and what it builds on: `start` and `parent` of the evidence.
 
-    `steps`: recalibrate first; where that was tried within a week (whether or not its version passed), a warm start;
-    then a new one.
+    `steps`: the one after that of the `last` decision of this kind, whether or not anything came of it; the cheapest
+    after a week. Recalibrating is passed over where no newer video was brought (`newer`): there is nothing to learn the
+    present light from.
     """
     if live is None:
-        return chosen("new", "no version answers yet that it could build on")
+        return chosen("new", None, "no version answers yet that it could build on")
     if asked != "steps":
-        return chosen(asked, f"the recipe says so; version {live} is the one to build on")
-    last = next(iter(versions), None)
+        return chosen(asked, live, f"this was asked for; version {live} is the one to build on")
+    order = STEPS if newer else STEPS[1:]
     if last is None or now - last.at >= SETTLED:
-        return chosen("recalibrate", "no version was made within a week, so the cheapest step comes first")
-    tried = last.lineage.recipe.start
-    made = f"version {last.number}, made {last.at:%Y-%m-%d %H:%M} UTC with start {tried!r}"
-    return chosen(NEXT[tried], f"{made}, was not enough")
+        return chosen(order[0], live, "no step was taken within a week, so the cheapest comes first")
+    tried: Start = last.decision.evidence["start"]
+    place = STEPS.index(tried) + 1
+    start = next((step for step in STEPS[place:] if step in order), order[0])
+    return chosen(start, live, f"{tried!r} was tried at {last.at:%Y-%m-%d %H:%M} UTC, and was not enough")
 
 
-def chosen(start: Start, because: str) -> Decision:
+def chosen(start: Start, live: int | None, because: str) -> Decision:
     """A decision for a start."""
-    return Decision(Outcome.PASS, (f"start {start!r}: {because}",), {"start": start})
+    return Decision(Outcome.PASS, (f"start {start!r}: {because}",), {"start": start, "parent": live})

@@ -70,9 +70,9 @@ class VideoTask:
     ) -> Path:
         """Denoiser, normal errors, head, threshold; the finished folder is workdir/model.
 
-        With `recipe.start` "warm" the denoiser goes on from the parent's in a third of the time; with "recalibrate"
-        both networks stay the parent's. Raises InvalidInput when there is too little video, no normal part to choose a
-        threshold from, or a parent that does not fit; BackendError when the disk fails.
+        With `recipe.start` "warm" the denoiser goes on from the parent's for three tenths of the budget; with
+        "recalibrate" both networks stay the parent's. Raises InvalidInput when there is too little video, no normal
+        part to choose a threshold from, or a parent that does not fit; BackendError when the disk fails.
         """
         before = parent_of(recipe, parent, ("new", "warm", "recalibrate"))
         try:
@@ -116,6 +116,8 @@ class _Fit:
             return folder
         if (self.draft / "model.json").is_file():
             return self._hand_over(folder)
+        if self.before is not None and self.recipe.start == "recalibrate":
+            self.before.check_newer(self.snapshot)
         self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
         divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
         parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}

@@ -6,7 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepfit.errors import InvalidInput
+from keepfit.data.snapshot import Snapshot, Split, open_snapshot
+from keepfit.errors import InvalidInput, KeepfitError
 from keepfit.tasks.video import network, weights
 from keepfit.tasks.video.finishing import write_json
 from keepfit.tasks.video.model import Facts
@@ -49,6 +50,19 @@ class Parent:
                 f"the pictures are {has[1]} x {has[0]} and the version that answers has learnt {had[1]} x {had[0]}; "
                 "start anew",
                 "video",
+            )
+
+    def check_newer(self, snapshot: Snapshot) -> None:
+        """Raises InvalidInput where the threshold would be chosen from the video that it was chosen from before."""
+        try:
+            before = open_snapshot(snapshot.path.parent, self.facts.about["snapshot"])
+        except KeepfitError:  # it was removed: nobody can tell
+            return
+        if set(before.rows(Split.VALIDATION).contents) & set(snapshot.rows(Split.VALIDATION).contents):
+            raise InvalidInput(
+                "the threshold would be chosen from the same video as before; bring newer video to recalibrate with: "
+                "keepfit train NEWER.mp4 --start recalibrate",
+                "recipe.start",
             )
 
     def denoiser(self) -> network.Denoiser:
