@@ -334,9 +334,9 @@ class Project:
         task = learning_half(self.settings.task)
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
-            parent = version.lineage.parent
-            before = None if parent is None else self.registry.fetch(self.model, parent)
-            folder = task.fit(snapshot, version.lineage.recipe, report, Path(workdir), before)
+            parent, wanted = version.lineage.parent, version.lineage.recipe
+            before = None if wanted.start == "new" or parent is None else self.registry.fetch(self.model, parent)
+            folder = task.fit(snapshot, wanted, report, Path(workdir), before)
             judged = judge(task.load(folder), snapshot.rows(Split.TEST))
         own = self.retraining(self.model).plan.metrics(judged.labels)
         again = evaluate(judged, snapshot.id, Split.TEST, own, snapshot.contradicted_ids())
