@@ -190,12 +190,14 @@ def test_a_worker_that_is_killed_is_started_again(project: Path) -> None:
         assert running.predict("good")["model_version"] == 1
 
 
-def test_a_second_worker_is_refused_before_it_says_that_it_watches(project: Path) -> None:
+def test_a_second_worker_or_up_is_refused_in_one_sentence(project: Path) -> None:
     with up(project) as running:
         eventually(lambda: running.must("GET", "/status")["models"][0]["last_check"] is not None, "the worker checks")
-        code, words = ran(project, "worker")
-    assert code == 2
-    assert "watching" not in words
+        for command in ("worker", "up"):
+            code, words = ran(project, command)
+            assert code == 2
+            assert "watching" not in words
+            assert len(words.strip().splitlines()) == 1, "one sentence, whatever else is in its way"
 
 
 def test_who_waits_for_the_worker_sees_how_far_it_is(project: Path) -> None:

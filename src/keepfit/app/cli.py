@@ -26,7 +26,7 @@ from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
 from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
-from keepfit.errors import InvalidInput, KeepfitError, NotFound, SettingsError
+from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 
 RETRAINING_WANTED = 10
 
@@ -156,7 +156,10 @@ def up(
 ) -> None:  # fmt: skip
     """Start the server and the worker, and mind them until Ctrl-C."""
     refuse_unused("up", model, json)
-    Project(project, model).close()
+    if Project(project, model).worker_runs():
+        raise Refused(
+            "this project is up already: a worker runs for it; stop that first, or start a server alone: serve"
+        )
     raise typer.Exit(processes.up(project, host, port))
 
 
