@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
 
@@ -37,6 +41,34 @@ def tiny_video_model(tiny_video: ModuleType, tmp_path_factory: pytest.TempPathFa
     """The folder of a video model that nobody has trained; not to be changed."""
     built: Path = tiny_video.build(tmp_path_factory.mktemp("tiny") / "model")
     return built
+
+
+class Answering(Protocol):
+    """A server of the standard library, or made like one."""
+
+    server_port: int
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None: ...
+    def shutdown(self) -> None: ...
+    def server_close(self) -> None: ...
+
+
+@contextmanager
+def at_a_port(server: Answering) -> Iterator[str]:
+    """The address of a server that answers in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="server")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def answering() -> Callable[[Answering], AbstractContextManager[str]]:
+    return at_a_port
 
 
 @pytest.fixture

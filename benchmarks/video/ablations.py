@@ -14,7 +14,6 @@ written to benchmarks/results/video_ablations.json.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -29,7 +28,7 @@ from benchmarks.results import save, table
 from benchmarks.video.data import Ped2Part, part
 from benchmarks.video.intervals import paired_clip_bootstrap
 from benchmarks.video.measures import micro, to_json
-from benchmarks.video.ped2 import ROUNDS_SEED, WORK
+from benchmarks.video.ped2 import ROUNDS_SEED, fitted
 from keepfit.tasks.video.diffusion import history
 from keepfit.tasks.video.features import Floats, pool_max, pool_mean
 from keepfit.tasks.video.fit import SEQUENCE_FRAMES, VideoTask
@@ -171,12 +170,10 @@ def _silent(metrics: Mapping[str, float], step: int) -> None:
 
 def main() -> int:
     """Every variant, then the table."""
-    data = os.environ.get("KEEPFIT_DATA")
-    model_folder = WORK / f"cells-{SEED}" / "state" / "work" / "job" / "model"
-    if not data or not model_folder.is_dir():
-        print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2, and run benchmarks.video.ped2 first")
+    places = fitted(SEED)
+    if places is None:
         return 0
-    place = Path(data) / "video" / "ucsd_ped2"
+    place, model_folder = places
     train, test = part(place, "train"), part(place, "test_01_06")
     parts, folder = VideoTask().load(model_folder).parts, folder_of(model_folder)
     scores: dict[str, Scores] = {}

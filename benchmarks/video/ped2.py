@@ -85,7 +85,7 @@ def fit(data: Path, folder: Path, recipe: Recipe) -> Path:
     place = data / "video" / "ucsd_ped2"
     made = snapshot(folder / "state", part(place, "train"), place / "train.mp4")
     began, cpu = time.time(), time.process_time()
-    model = VideoTask().fit(made, recipe, _say, folder / "state" / "work" / "job")
+    model = VideoTask().fit(made, recipe, say, folder / "state" / "work" / "job")
     note = folder / "fit.json"
     if not note.is_file():
         spent = {"minutes": (time.time() - began) / 60, "cpu_minutes_of_all_cores": (time.process_time() - cpu) / 120}
@@ -187,9 +187,20 @@ def report(found: Mapping[str, Values]) -> None:
     table("Ped2, test clips 01 to 06", rows)
 
 
-def _say(metrics: Mapping[str, float], step: int) -> None:
+def say(metrics: Mapping[str, float], step: int) -> None:
+    """One line of a training's log."""
     shown = {name: round(value, 4) for name, value in metrics.items() if name in ("loss", "eval_loss", "decoding")}
     print(time.strftime("%H:%M:%S"), f"step {step} ({metrics.get('progress', 0):.0%}) {shown}", flush=True)
+
+
+def fitted(seed: int) -> tuple[Path, Path] | None:
+    """Where the videos are, and the model that this program has fitted; None, and a word, without either."""
+    data = os.environ.get("KEEPFIT_DATA")
+    model = WORK / f"cells-{seed}" / "state" / "work" / "job" / "model"
+    if not data or not model.is_dir():
+        print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2, and run benchmarks.video.ped2 first")
+        return None
+    return Path(data) / "video" / "ucsd_ped2", model
 
 
 def main() -> int:

@@ -9,11 +9,9 @@ spread says how much there was to choose. The result is written to benchmarks/re
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from benchmarks.results import save, table
 from benchmarks.video.ablations import HEAD_CLIPS, SEED
 from benchmarks.video.data import Ped2Part, part
 from benchmarks.video.measures import micro
-from benchmarks.video.ped2 import WORK
+from benchmarks.video.ped2 import fitted
 from keepfit.engine.engine import Engine
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.tasks.video.diffusion import history
@@ -123,12 +121,10 @@ def rows_of(normal: Floats, maps: Floats, test: Ped2Part) -> dict[str, float]:
 
 def main() -> int:
     """Every form, then the table."""
-    data = os.environ.get("KEEPFIT_DATA")
-    model = WORK / f"cells-{SEED}" / "state" / "work" / "job" / "model"
-    if not data or not model.is_dir():
-        print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2, and run benchmarks.video.ped2 first")
+    found = fitted(SEED)
+    if found is None:
         return 0
-    place = Path(data) / "video" / "ucsd_ped2"
+    place, model = found
     train, test = part(place, "train"), part(place, "test_01_06")
     kept = np.isin(train.index, [train.clips.index(name) for name in HEAD_CLIPS])
     held = Ped2Part(train.images[kept], train.starts[kept], train.truth[kept], HEAD_CLIPS, train.fps)
@@ -136,7 +132,7 @@ def main() -> int:
     engine = OpenVinoEngine.load(model / "ir" / "denoiser.xml", facts.precision)
     preparation = Preparation(facts.background)
     normal, maps = errors(engine, preparation, held), errors(engine, preparation, test)
-    found = rows_of(normal, maps, test)
+    forms = rows_of(normal, maps, test)
     variants = {
         f"box {4 * size} px, look {looks}, motion {motions}": area(
             surprise(normal, maps, size, looks, motions).max(axis=(1, 2)), test
@@ -145,8 +141,8 @@ def main() -> int:
     }
     areas = np.array(list(variants.values()))
     spread = {"lowest": float(areas.min()), "median": float(np.median(areas)), "highest": float(areas.max())}
-    save("video_variants", {"forms": found, "variants": variants, "spread": spread})
-    table("Ped2, test clips 01 to 06", [{"largest box of": name, "area": value} for name, value in found.items()])
+    save("video_variants", {"forms": forms, "variants": variants, "spread": spread})
+    table("Ped2, test clips 01 to 06", [{"largest box of": name, "area": value} for name, value in forms.items()])
     print(f"{len(areas)} variants of the surprise: {spread}")
     return 0
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -514,24 +513,18 @@ def test_a_stream_needs_a_version(shared: World) -> None:
 # a camera that is followed
 
 
-@contextmanager
-def listening(world: World) -> Iterator[str]:
+@pytest.fixture
+def url(world: World, answering: Callable[[Any], AbstractContextManager[str]]) -> Iterator[str]:
     """The world's server at a real port."""
-    server = make_server("127.0.0.1", 0, world.client.application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, name="server")
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(make_server("127.0.0.1", 0, world.client.application, threaded=True)) as address:
+        yield address
 
 
-def test_a_camera_that_is_followed_is_answered_like_a_file_and_its_session_ends(world: World, clip: Path) -> None:
+def test_a_camera_that_is_followed_is_answered_like_a_file_and_its_session_ends(
+    world: World, url: str, clip: Path
+) -> None:
     heard: list[Said] = []
-    with listening(world) as url:
-        assert follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", heard.append) == 100
+    assert follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", heard.append) == 100
     assert [said.frame for said in heard] == list(range(100))
     whole: Timeline = world.model().score(read_frames(clip))
     assert [said.score for said in heard] == pytest.approx(whole.scores, abs=1e-3)
@@ -539,7 +532,7 @@ def test_a_camera_that_is_followed_is_answered_like_a_file_and_its_session_ends(
     assert not len(world.service.streams)
 
 
-def test_a_session_that_the_server_has_lost_is_begun_anew(world: World, clip: Path) -> None:
+def test_a_session_that_the_server_has_lost_is_begun_anew(world: World, url: str, clip: Path) -> None:
     heard: list[Said] = []
 
     def tell(said: Said) -> None:
@@ -548,19 +541,20 @@ def test_a_session_that_the_server_has_lost_is_begun_anew(world: World, clip: Pa
             world.clock.advance(timedelta(minutes=11))
             world.client.post("/streams", json={"key": "another"})  # drops those that were idle
 
-    with listening(world) as url:
-        follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", tell)
+    follow(read_frames(clip), HttpServer(url, "plaza"), "gate 3", tell, lambda seconds: None)
     assert [said.frame for said in heard] == list(range(100))
 
 
-def test_what_the_server_refuses_is_said_in_its_words(world: World, clip: Path) -> None:
-    with listening(world) as url:
-        with pytest.raises(Refused, match="models of video"):
-            follow(read_frames(clip), HttpServer(url, "texts"), None, lambda said: None)
-        with pytest.raises(NotFound, match="no model"):
-            follow(read_frames(clip), HttpServer(url, "nobody"), None, lambda said: None)
-        with pytest.raises(InvalidInput, match="has learnt 64 x 48"):
-            follow(read_frames(clip, 32), HttpServer(url, "plaza"), None, lambda said: None)
+def test_what_the_server_refuses_is_said_in_its_words(world: World, url: str, clip: Path) -> None:
+    with pytest.raises(Refused, match="models of video"):
+        follow(read_frames(clip), HttpServer(url, "texts"), None, lambda said: None)
+    with pytest.raises(NotFound, match="no model"):
+        follow(read_frames(clip), HttpServer(url, "nobody"), None, lambda said: None)
+    with pytest.raises(InvalidInput, match="has learnt 64 x 48"):
+        follow(read_frames(clip, 32), HttpServer(url, "plaza"), None, lambda said: None)
     assert not len(world.service.streams)
+
+
+def test_a_server_that_is_not_there_is_named_with_what_starts_it(clip: Path) -> None:
     with pytest.raises(BackendError, match="keepfit up"):
-        follow(read_frames(clip), HttpServer(url, "plaza", connects=0), None, lambda said: None)
+        follow(read_frames(clip), HttpServer("http://127.0.0.1:9", "plaza", connects=0), None, lambda said: None)

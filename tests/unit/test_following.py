@@ -23,7 +23,7 @@ from keepfit.app.following import (
 )
 from keepfit.app.project import Project
 from keepfit.app.settings import ServerSettings
-from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded, SettingsError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Overloaded, SettingsError
 from keepfit.tasks.video.decoding import Frame
 from keepfit.tasks.video.model import Facts
 
@@ -91,6 +91,7 @@ class Busy:
 
     def close(self, session: str) -> None:
         assert session == str(self.sessions)
+        raise NotFound("it was idle for too long")
 
 
 def test_a_busy_server_is_given_time_and_no_frame_is_lost() -> None:

@@ -12,6 +12,8 @@ from keepfit.training.recipe import Start
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+EVERY: tuple[Start, ...] = ("new", "warm", "recalibrate")
+WITHOUT_NEWER: tuple[Start, ...] = ("new", "warm")
 
 
 def tried(start: Start, ago: timedelta = HOUR) -> StoredDecision:
@@ -34,7 +36,7 @@ def tried(start: Start, ago: timedelta = HOUR) -> StoredDecision:
     ],
 )
 def test_the_next_step_follows_from_the_last_one(last: StoredDecision | None, newer: bool, start: Start) -> None:
-    decision = begin("steps", 2, last, newer, NOW)
+    decision = begin("steps", 2, EVERY if newer else WITHOUT_NEWER, last, NOW)
     assert decision.evidence == {"start": start, "parent": 2}
     assert start in decision.because[0]
 
@@ -44,10 +46,10 @@ STARTS: tuple[Start, ...] = ("steps", "warm", "recalibrate", "new")
 
 @pytest.mark.parametrize("asked", STARTS)
 def test_the_first_version_begins_anew_whatever_is_asked(asked: Start) -> None:
-    assert begin(asked, None, None, True, NOW).evidence == {"start": "new", "parent": None}
+    assert begin(asked, None, EVERY, None, NOW).evidence == {"start": "new", "parent": None}
 
 
 def test_a_step_that_is_named_is_taken() -> None:
-    decision = begin("warm", 2, tried("recalibrate"), False, NOW)
+    decision = begin("warm", 2, EVERY, tried("recalibrate"), NOW)
     assert decision.evidence == {"start": "warm", "parent": 2}
     assert "version 2" in decision.because[0]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import wave
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -384,21 +383,15 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.fixture
+def address(tmp_path: Path, answering: Callable[[Any], AbstractContextManager[str]]) -> Iterator[str]:
+    """Of a server of the files in tmp_path."""
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))) as found:
+        yield found
 
 
-def test_a_file_on_a_server_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_file_on_a_server_is_read_to_its_end(tmp_path: Path, address: str) -> None:
     write(tmp_path / "a.mp4", ramp(12), fast=True)
-    with served(tmp_path) as address, closing(follow_stream(f"{address}/a.mp4", 32)) as frames:
+    with closing(follow_stream(f"{address}/a.mp4", 32)) as frames:
         assert greys(frames) == pytest.approx([10 + 4 * number for number in range(12)], abs=4)
-    with served(tmp_path) as address:
-        assert [frame.number for frame in read_frames(f"{address}/a.mp4", first=3, stop=5)] == [3, 4]
+    assert [frame.number for frame in read_frames(f"{address}/a.mp4", first=3, stop=5)] == [3, 4]

@@ -16,7 +16,6 @@ from keepfit.tasks.video.thresholding import (
     Hysteresis,
     block_maxima,
     calibrate,
-    for_budget,
     label,
     p_values,
     usual_score,
@@ -48,18 +47,6 @@ def test_a_p_value_counts_the_normal_seconds_that_are_as_high() -> None:
     maxima = np.array([1.0, 2.0, 2.0, 3.0])
     assert p_values(np.array([0.0, 2.0, 3.0, 9.0]), maxima).tolist() == [1.0, 0.8, 0.4, 0.2]
     assert float(p_values(1.0, np.zeros(0))) == 1.0, "no calibration, no evidence"
-
-
-@pytest.mark.parametrize("budget", [1.0, 24.0, 4_000.0])
-def test_another_budget_gives_from_the_kept_maxima_what_calibrating_for_it_would(budget: float) -> None:
-    scores, starts = np.random.default_rng(5).normal(size=900).astype(np.float32), clip(900)
-    kept = calibrate(scores, 10.0, starts, 2.0)
-    again, whole = (
-        for_budget(kept, block_maxima(scores, 10.0, starts), 10.0, budget),
-        calibrate(scores, 10.0, starts, budget),
-    )
-    assert (again.enter, again.method, again.note) == (whole.enter, whole.method, whole.note)
-    assert again.exit == pytest.approx(whole.exit, abs=1e-5)
 
 
 def test_a_conformal_threshold_has_the_smallest_level_whose_p_value_fits_the_budget() -> None:

@@ -32,8 +32,8 @@ TOGETHER_S, MOST_TOGETHER = 0.5, 16
 WAIT_S = 120.0
 CONNECTS = 6
 """Attempts to reach a server that may be starting, with doubling pauses: 15 seconds in all."""
-TRIES, LONGEST_PAUSE_S = 6, 10.0
-"""Attempts while the server is busy or away, and seconds between two of them at most."""
+TRIES, LONGEST_PAUSE_S, LOST_S = 6, 10.0, 1.0
+"""Attempts while the server is busy or away, seconds between two of them at most, and where it does not name any."""
 LATE_S, CAUGHT_UP_S = 5.0, 0.5
 """Seconds by which an answer may come late, and how near the present frames are taken up again."""
 RATED = 50
@@ -99,41 +99,56 @@ class HttpServer:
         raise kind.get(answer.status_code, BackendError)(words)
 
 
+class Session:
+    """A session with the server; begun anew where the server has lost it or was started again."""
+
+    def __init__(self, server: Server, key: str | None, pause: Callable[[float], None]) -> None:
+        self._server, self._key, self._pause = server, key, pause
+        self._id: str | None = server.open(key)
+
+    def push(self, pictures: Sequence[bytes]) -> list[tuple[float, int]]:
+        """Score and label of each picture. A server that is busy or away is tried for some time."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._pushed(pictures)
+            except Overloaded as busy:
+                self._pause(min(busy.retry_after, LONGEST_PAUSE_S))
+            except (NotFound, BackendError):
+                self._id = None  # what it had seen of these pictures, nobody knows
+                self._pause(LOST_S)
+        return self._pushed(pictures)
+
+    def _pushed(self, pictures: Sequence[bytes]) -> list[tuple[float, int]]:
+        self._id = self._id or self._server.open(self._key)
+        return self._server.push(self._id, pictures)
+
+    def end(self) -> None:
+        """The next picture begins another one; a session that the server does not hear the end of drops out there."""
+        ended, self._id = self._id, None
+        if ended is not None:
+            with contextlib.suppress(KeepfitError):
+                self._server.close(ended)
+
+
 def follow(
     frames: Iterable[Frame], server: Server, key: str | None, tell: Tell, pause: Callable[[float], None] = time.sleep
 ) -> int:
     """Send the frames in order and tell what is said of each; returns how many.
 
-    The session is closed whatever ends it. A new one is begun where the server has lost it or was started again, and
-    after a gap in the camera's frames. A server that is busy or away is tried for some time. Raises what the frames and
-    the server raise.
+    A gap in the frames ends the session, and so does whatever ends the call. Raises what the frames and the server
+    raise.
     """
-    session: str | None = server.open(key)
-    count = 0
+    session, count = Session(server, key, pause), 0
     try:
         for batch in together(frames):
-            pictures = [png(frame.image) for frame in batch]
-            if batch[0].start and count and session is not None:  # nothing is known of what was in between
-                closing, session = session, None
-                server.close(closing)
-            for left in reversed(range(TRIES)):
-                try:
-                    session = session or server.open(key)
-                    answers = server.push(session, pictures)
-                    break
-                except (Overloaded, NotFound, BackendError) as error:
-                    if not left:
-                        raise
-                    if not isinstance(error, Overloaded):
-                        session = None  # what it had seen of these frames, nobody knows
-                    pause(min(getattr(error, "retry_after", 1.0), LONGEST_PAUSE_S))
+            if batch[0].start and count:  # nothing is known of what was in between
+                session.end()
+            answers = session.push([png(frame.image) for frame in batch])
             for frame, (score, label) in zip(batch, answers, strict=True):
                 tell(Said(frame.number, frame.time_s, score, label))
             count += len(batch)
     finally:
-        if session is not None:
-            with contextlib.suppress(KeepfitError):  # a session that is left drops out by itself
-                server.close(session)
+        session.end()
     return count
 
 

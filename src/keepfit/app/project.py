@@ -198,8 +198,9 @@ class Project:
         """
         if start is None:
             return {}
-        if start not in self.traits.starts:
-            has = ", ".join(self.traits.starts)
+        starts = learning_half(self.settings.task).starts
+        if start not in starts and (start != "steps" or len(starts) == 1):
+            has = ", ".join(starts)
             raise SettingsError(f"a model of {self.settings.task} has no start {start!r}; it has {has}")
         if start != "new" and self.store.deployment(self.model) is None:
             raise Refused(f"no version of {self.model!r} answers yet that a start {start!r} could build on")

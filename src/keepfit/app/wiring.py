@@ -66,8 +66,6 @@ class Traits:
     """Scores other files than tables."""
     tunable: Sequence[str] = ()
     """The fields of the recipe that the task heeds and that can be searched over; without any it cannot be tuned."""
-    starts: Sequence[str] = ("new",)
-    """What a training may build on; see Recipe.start."""
     passes: str | None = None
     """What `epochs = 0` means to it, by the number of rows to learn from."""
     detects: bool = False
@@ -77,11 +75,10 @@ class Traits:
 
 TRAITS: Mapping[str, Traits] = {
     "text": Traits(tunable=_FIELDS, passes="keepfit.tasks.text.learning:passes_for"),
-    "toy": Traits(tunable=_FIELDS, starts=("new", "warm")),
+    "toy": Traits(tunable=_FIELDS),
     "video": Traits(
         importer="keepfit.tasks.video.importing:import_video",
         scorer="keepfit.pipelines.score_video:score_videos",
-        starts=("new", "warm", "recalibrate", "steps"),
         detects=True,
     ),
 }

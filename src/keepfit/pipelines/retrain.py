@@ -124,7 +124,9 @@ class Retraining:
             decision = self.store.decision(id_).decision
         except NotFound:
             last = next(iter(self.store.decisions(self.model, "start", limit=1)), None)
-            decision = begin(asked, live, last, "snapshot" in job.request, self.clock.now())
+            newer = "snapshot" in job.request  # without newer data there is nothing to recalibrate by
+            steps = [start for start in self.task.starts if newer or start != "recalibrate"]
+            decision = begin(asked, live, steps, last, self.clock.now())
             self.store.add_decision(self.model, "start", decision, self.clock.now(), id=id_)
         return {name: decision.evidence[name] for name in ("start", "parent")}
 

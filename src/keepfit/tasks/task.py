@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import InvalidInput
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
 if TYPE_CHECKING:  # the answering half must not read Parquet
     from keepfit.data.snapshot import Snapshot
@@ -87,7 +87,7 @@ def predict(model: Model, contents: Sequence[Any]) -> Output:
     return model.infer(model.prepare(contents))
 
 
-def parent_of(recipe: Recipe, parent: Path | None, starts: Collection[str]) -> Path | None:
+def parent_of(recipe: Recipe, parent: Path | None, starts: Collection[Start]) -> Path | None:
     """The folder that a training builds on, None for one that begins anew. Raises InvalidInput as `Task.fit`."""
     if recipe.start not in starts:
         raise InvalidInput(f"there is no start {recipe.start!r} here; take {' or '.join(starts)}", "recipe.start")
@@ -102,6 +102,8 @@ class Task(Protocol):
     """The learning half."""
 
     name: str
+    starts: tuple[Start, ...]
+    """What a training may build on; see `Recipe.start`."""
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Whether a content from life can (still) be learnt from; `snapshots` is the folder of the project's snapshots.

@@ -14,9 +14,8 @@ import numpy as np
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.task import Floats, Output, Prepared, Report, parent_of
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
-TOY_STARTS = ("new", "warm")
 SURE = 0.9
 DIMENSIONS = 8
 LONGEST = 100_000
@@ -98,6 +97,7 @@ class ToyTask:
     """Learns the majority label of each first word."""
 
     name = "toy"
+    starts: tuple[Start, ...] = ("new", "warm")
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         return True
@@ -105,7 +105,7 @@ class ToyTask:
     def fit(
         self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
     ) -> Path:
-        before = parent_of(recipe, parent, TOY_STARTS)
+        before = parent_of(recipe, parent, self.starts)
         rows = snapshot.rows(Split.TRAIN)
         if len(set(rows.truth)) < 2:
             raise InvalidInput("there is only one class in the train part; label some examples of another class")

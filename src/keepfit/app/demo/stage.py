@@ -18,6 +18,7 @@ from rich.text import Text
 
 from keepfit.app.demo.report import Moment
 from keepfit.app.demo.traffic import Traffic
+from keepfit.app.progress import phase
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -56,7 +57,7 @@ class Stage:
         """Progress of the first training."""
         shown = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if "loss" in k or "accuracy" in k)
         self._numbers = Table.grid(padding=(0, 3))
-        self._numbers.add_row("training step", str(step), shown)
+        self._numbers.add_row(phase(metrics), f"step {step}" if step else "", shown)
         self._draw()
 
     def show(self, traffic: Traffic, accuracy: float, labels: int, moments: Sequence[Moment]) -> None:

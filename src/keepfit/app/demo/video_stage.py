@@ -17,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from keepfit.app.progress import phase
+
 
 class Phases:
     """What people see: one line for each phase, with its progress; silent when the output is for programs."""
@@ -60,7 +62,10 @@ class Phases:
     def training(self, metrics: Mapping[str, float], step: int) -> None:
         """What a training reports."""
         losses = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name)
-        self.share(metrics.get("progress", 0.0), losses)
+        if "progress" in metrics:
+            self.share(metrics["progress"], losses)
+        else:
+            self._progress.update(self._task, words=phase(metrics))
 
     def note(self, words: str) -> None:
         """Something that has happened; it stays, also in the report."""

@@ -24,7 +24,7 @@ from keepfit.tasks.text.calibration import fit_temperature
 from keepfit.tasks.text.card import card
 from keepfit.tasks.text.learning import learn
 from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
 MOST_CLASSES = 150
 CALIBRATION_TEXTS = 128
@@ -41,6 +41,7 @@ class TextTask:
     """Fine-tunes a transformer on labelled texts; see tasks.task.Task."""
 
     name = "text"
+    starts: tuple[Start, ...] = ("new",)
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Every text can be learnt from."""
@@ -54,7 +55,7 @@ class TextTask:
         Raises InvalidInput for one class only, more than 150, no validation part, or another start than "new";
         BackendError when the backbone cannot be had or the disk fails.
         """
-        parent_of(recipe, parent, ("new",))
+        parent_of(recipe, parent, self.starts)
         try:
             return _fit(snapshot, recipe, report, workdir)
         except (OSError, SafetensorError) as error:

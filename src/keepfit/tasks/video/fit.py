@@ -38,7 +38,7 @@ from keepfit.tasks.video.refusing import refuse
 from keepfit.tasks.video.scene import median_background
 from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
 DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 """Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
@@ -58,6 +58,7 @@ class VideoTask:
     """Learns a camera's normal life from clips of it; see tasks.task.Task."""
 
     name = "video"
+    starts: tuple[Start, ...] = ("new", "warm", "recalibrate")
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Windows of stored videos that are there; those of live streams have no frames any more."""
@@ -74,7 +75,7 @@ class VideoTask:
         "recalibrate" both networks stay the parent's. Raises InvalidInput when there is too little video, no normal
         part to choose a threshold from, or a parent that does not fit; BackendError when the disk fails.
         """
-        before = parent_of(recipe, parent, ("new", "warm", "recalibrate"))
+        before = parent_of(recipe, parent, self.starts)
         try:
             return _Fit(snapshot, recipe, report, workdir, before).run()
         except (OSError, SafetensorError) as error:

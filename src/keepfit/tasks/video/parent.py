@@ -12,7 +12,7 @@ from keepfit.tasks.video import network, weights
 from keepfit.tasks.video.finishing import write_json
 from keepfit.tasks.video.model import Facts
 from keepfit.tasks.video.preparation import Preparation
-from keepfit.training.recipe import Recipe, VideoRecipe
+from keepfit.training.recipe import Recipe
 
 OF_NETWORKS = ("profile", "head", "long_side")
 """Settings that the networks were made with; a training that keeps them cannot have others."""
@@ -29,11 +29,8 @@ class Parent:
     def of(cls, folder: Path, recipe: Recipe) -> Parent:
         """Raises InvalidInput where the recipe asks for other networks, BackendError when the folder is damaged."""
         parent = cls(folder, Facts.read(folder))
-        had = parent.facts.about.get("recipe", {}).get("video", {})
-        other = [
-            name for name in OF_NETWORKS
-            if getattr(recipe.video, name) != had.get(name, VideoRecipe.__dataclass_fields__[name].default)
-        ]  # fmt: skip
+        had = Recipe.from_json(parent.facts.about["recipe"]).video
+        other = [name for name in OF_NETWORKS if getattr(recipe.video, name) != getattr(had, name)]
         if other:
             raise InvalidInput(
                 f"{other[0]} differs from what the version that answers was trained with, and start = {recipe.start!r} "

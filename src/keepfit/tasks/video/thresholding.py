@@ -30,11 +30,6 @@ def calibrate(
     return _fitted(Threshold(0.0, 0.0, alarms_per_day=alarms_per_day), maxima, float(np.median(scores)), fps)
 
 
-def for_budget(threshold: Threshold, maxima: NDArray[np.float64], fps: float, alarms_per_day: float) -> Threshold:
-    """What the same normal seconds, by their maxima (n,), give for another budget; raises as `calibrate`."""
-    return _fitted(replace(threshold, alarms_per_day=alarms_per_day), maxima, usual_score(threshold), fps)
-
-
 def block_maxima(scores: NDArray[np.floating], fps: float, starts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The highest score of each second, shape (blocks,); neighbouring frames are too alike to count one by one.
 
