@@ -47,7 +47,7 @@ SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 MOST_SCENE_FRAMES = 600
 BLOCK, MOST_BLOCKS, FEW_BLOCKS = 64, 32, 6
 """Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual: few
-where nothing but that is learnt, for it must be done in seconds."""
+where nothing but that is learnt, so that it stays much shorter than a training."""
 WARM_SHARE, WARM_RATE = 0.3, 0.3
 """Of the time and of the learning rate, for a denoiser that goes on from another's weights."""
 
