@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.normality import WIDTH, Normal, usual
-from keepfit.tasks.video.preparation import PAST, Preparation
+from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.sequences import errors
 from keepfit.tasks.video.stream import Parts
 
 FPS = 10
+ABOUT = {"snapshot": "none", "recipe": {}, "denoiser": {}, "head": {"kind": "none"}}
 SIZE = (64, 48)
 """Width and height."""
 
@@ -74,9 +77,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     preparation = Preparation(np.median(normal_video, axis=0).astype(np.uint8))
     denoiser = _denoiser(folder / "ir" / "denoiser.xml", preparation)
     maps = ErrorMaps(denoiser, preparation)
-    pictures = preparation.pictures(normal_video)
-    past = np.stack([[pictures[max(0, i - back)] for back in PAST] for i in range(len(pictures))])
-    normal = usual([maps.of(pictures, past)])
+    normal = usual([errors(preparation, maps, normal_video)])
     shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
     head = _head(folder / "ir" / "head.xml", shape)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), normal_video)
@@ -86,12 +87,30 @@ def build(folder: Path, seed: int = 0) -> Path:
 def other_version(base: Path, folder: Path, gain: float) -> Path:
     """The same model with another head, so with other scores (the threshold is that of its own scores)."""
     shutil.copytree(base, folder)
-    with np.load(folder / "scene.npz") as scene:
+    with np.load(folder / "scene-0.npz") as scene:
         preparation, normal = Preparation(scene["background"]), Normal.of(scene)
     maps = ErrorMaps(OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32"), preparation)
     shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
     head = _head(folder / "ir" / "head.xml", shape, gain)
     _finish(folder, Parts(preparation, maps, normal, head, (shape.places, shape.hidden)), plaza(80))
+    return folder
+
+
+def two_cameras(base: Path, folder: Path, darker: Mapping[str, int]) -> Path:
+    """The same networks for several cameras, each of which sees the plaza so many grey levels darker."""
+    shutil.copytree(base, folder)
+    denoiser = OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32")
+    head = OpenVinoEngine.load(folder / "ir" / "head.xml", "fp32")
+    cameras = {}
+    for name, levels in darker.items():
+        images = plaza(80) - np.uint8(levels)
+        preparation = Preparation(np.median(images, axis=0).astype(np.uint8))
+        maps = ErrorMaps(denoiser, preparation)
+        normal = usual([errors(preparation, maps, images)])
+        shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
+        parts = Parts(preparation, maps, normal, head, (shape.places, shape.hidden))
+        cameras[name] = (parts, Material(images, np.arange(len(images)) == 0, ()))
+    finish(folder, cameras, Terms(float(FPS), 1.0, 384, "fp32"), ABOUT)
     return folder
 
 
@@ -110,5 +129,4 @@ def _head(xml: Path, shape: heads.HeadShape, gain: float | None = None) -> OpenV
 
 def _finish(folder: Path, parts: Parts, images: Images) -> None:
     starts = np.arange(len(images)) == 0
-    about = {"snapshot": "none", "recipe": {}, "denoiser": {}, "head": {"kind": "none"}}
-    finish(folder, parts, Material(images, starts, ()), Terms(float(FPS), 1.0, 384, "fp32"), about)
+    finish(folder, {"": (parts, Material(images, starts, ()))}, Terms(float(FPS), 1.0, 384, "fp32"), ABOUT)

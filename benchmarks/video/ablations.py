@@ -116,7 +116,8 @@ def sequences_of(kind: str, parts: Parts, train: Ped2Part, folder: Path) -> Sequ
     if kind == "bare":
         made = sequences_of("errors", parts, train, folder)
         return Bare(made.folder, made.cells, made.families)
-    return make(draw, extractor_of(kind, parts), COUNT, SEED, folder / kind)
+    extractor = extractor_of(kind, parts)
+    return make(draw, lambda number, images: extractor.of(images), COUNT, SEED, folder / kind)
 
 
 def seen_of(kind: str, parts: Parts, test: Ped2Part, folder: Path) -> NDArray[np.float16]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_a_camera_in_other_light_is_recalibrated_without_touching_the_networks(p
         assert files[0].read_bytes() == files[1].read_bytes()
     was, now = (Facts.read(folder) for folder in (before, after))
     assert now.background.mean() < 0.9 * was.background.mean()
-    assert now.threshold != was.threshold
+    assert now.own.threshold != was.own.threshold
     lineage = project.registry.version("default", number).lineage
     assert (lineage.recipe.start, lineage.parent) == ("recalibrate", 1)
     assert project.reproduce(number)["same"]
@@ -205,3 +206,47 @@ def test_a_version_from_newer_video_is_judged_promoted_and_taken_back(project: P
     project.rollback()
     assert project.champion() == 1
     assert project.history()[0].kind == "rollback"
+
+
+# several cameras
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, lobby: Path) -> Project:
+    """A model of two cameras, one of them darker."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "keepfit.toml").write_text(SETTINGS, "utf-8")
+    for name in ("door", "gate"):
+        (folder / "cameras" / name).mkdir(parents=True)
+    shutil.copy(lobby, folder / "cameras" / "door" / "monday.mp4")
+    render_plaza(folder / "cameras" / "gate" / "monday.mp4", 90, (), np.random.default_rng(3), size=(64, 48), dusk=0.5)
+    home = Project(folder, environ={})
+    home.train(folder / "cameras")
+    return home
+
+
+def test_one_model_knows_each_of_its_cameras(watched: Project, tmp_path: Path) -> None:
+    folder = watched.home.models / "default" / "1"
+    facts = Facts.read(folder)
+    assert list(facts.views) == ["door", "gate"]
+    assert facts.view("gate").background.mean() < 0.8 * facts.view("door").background.mean()
+    assert "Threshold of camera gate" in (folder / "card.md").read_text("utf-8")
+    report = watched.batch(watched.folder / "cameras", tmp_path / "out")
+    assert (report.rows, report.errors) == (2, 0)
+    for name in facts.views:
+        found = json.loads((tmp_path / "out" / name / "monday.segments.json").read_text("utf-8"))
+        assert found["video"]["camera"] == name
+        assert found["threshold"]["enter"] == pytest.approx(facts.view(name).threshold.enter)
+
+
+def test_a_camera_that_is_recalibrated_leaves_the_others_as_they_were(watched: Project) -> None:
+    for name, dusk in (("gate", 0.7), ("park", 0.2)):
+        newer = watched.folder / "newer" / name / "tuesday.mp4"
+        newer.parent.mkdir(parents=True)
+        render_plaza(newer, 60, (), np.random.default_rng(4), size=(64, 48), dusk=dusk)
+    number = watched.train(watched.folder / "newer", start="recalibrate")["version"]
+    was, now = (Facts.read(watched.home.models / "default" / str(n)) for n in (1, number))
+    assert list(now.views) == ["door", "gate", "park"]
+    assert np.array_equal(now.view("door").background, was.view("door").background)
+    assert now.view("door").threshold == was.view("door").threshold
+    assert now.view("gate").background.mean() < was.view("gate").background.mean()

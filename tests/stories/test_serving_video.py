@@ -6,7 +6,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
+from keepfit.serving.refined import LEVEL, REFINED, Refined
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
@@ -38,6 +39,7 @@ from keepfit.tasks.toy import ToyModel
 from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.model import VideoModel
 from keepfit.tasks.video.segments import find
+from keepfit.tasks.video.stored import camera_of
 from keepfit.tasks.video.timeline import Timeline
 
 INTRUDER = range(50, 70)
@@ -51,6 +53,7 @@ class World:
     service: Service
     client: FlaskClient
     clock: ManualClock
+    refined: Refined
 
     @property
     def store(self) -> RecordStore:
@@ -78,7 +81,7 @@ class World:
     def stored(self) -> list[str]:
         """Videos, and whatever else was left there; where their cuts are is kept beside them."""
         names = (path.name for path in self.service.videos.iterdir())
-        return sorted(name for name in names if not name.endswith(".starts.npy"))
+        return sorted(name for name in names if not name.endswith((".starts.npy", ".camera.txt")))
 
     def predictions(self) -> list[Prediction]:
         self.service.writer.flush()
@@ -151,22 +154,23 @@ def a_world(empty: Path, versions: Path, folder: Path) -> Iterator[World]:
         texts = Predictor("texts", store, lambda _: words, writer, clock)
         for name in ("plaza", "texts"):
             store.deploy(name, Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
+        refined = Refined(store, "plaza")
         service = Service(
             store=store,
             models={"plaza": ServedModel(plaza, "video"), "texts": ServedModel(texts, "toy")},
             default="plaza",
             writer=writer,
-            refresher=Refresher([plaza, texts], interval_s=60),
+            refresher=Refresher([refined, plaza, texts], interval_s=60),
             clock=clock,
             version="0.1.0",
             batches=folder / "batches",
             videos=folder / "videos",
-            streams=Streams(2, timedelta(minutes=10), clock),
+            streams=Streams(2, timedelta(minutes=10), clock, {"plaza": refined}),
             limits=HttpLimits(body_bytes=100_000, file_bytes=400_000, items=50, clip_s=15.0),
         )
         client = create_app(service).test_client()
         service.start()
-        yield World(service, client, clock)
+        yield World(service, client, clock, refined)
         service.close()
 
 
@@ -201,7 +205,7 @@ def test_a_video_is_answered_frame_by_frame_and_in_segments_as_when_it_is_scored
     assert column(body, "score") == pytest.approx(whole.scores, abs=1e-3)
     assert column(body, "label") == whole.labels.tolist()
     (segment,) = body["segments"]
-    (expected,) = find(whole, model.threshold, 10.0, model.facts.maxima, (64, 48))
+    (expected,) = find(whole, model.threshold, 10.0, model.facts.own.maxima, (64, 48))
     assert (segment["first"], segment["last"], segment["label"]) == (expected.first, expected.last, 1)
     assert segment["first"] in INTRUDER
     assert segment["box"] == list(expected.box or ())
@@ -429,6 +433,46 @@ def test_each_full_window_of_a_stream_is_recorded_for_the_watch(
     assert all(len(p.embedding) == world.model().embedding_dim for p in recorded)
 
 
+def test_a_camera_is_judged_by_its_own_threshold_once_it_was_judged_anew(
+    world: World, tiny_video: ModuleType, pictures: Pictures
+) -> None:
+    images, own = tiny_video.plaza(64, range(40, 64)), world.model().threshold
+    stream, other = world.open(), world.open("gate 4")
+    before = ok(world.push(stream, *pictures(images[:32])))
+    assert before["threshold"] == pytest.approx(own.enter)
+    found = asdict(replace(own, enter=900.0, exit=800.0))
+    world.store.put("plaza", REFINED, {"version": 1, "cameras": {"gate 3": found}})
+    world.refined.refresh()
+    after = ok(world.push(stream, *pictures(images[32:])))
+    assert (after["threshold"], set(column(after, "label"))) == (900.0, {0})
+    beside = ok(world.push(other, *pictures(images)))
+    assert (beside["threshold"], beside["frames"][-1]["label"]) == (pytest.approx(own.enter), 1)
+    said = {(p.key, p.label): p.measures[LEVEL] for p in world.predictions()}
+    assert set(said) == {("gate 3", "0"), ("gate 4", "0"), ("gate 4", "1")}
+    assert said["gate 4", "1"] >= own.enter > said["gate 4", "0"]
+    world.deploy(2)
+    assert ok(world.push(stream, *pictures(images[:1])))["threshold"] == pytest.approx(world.model().threshold.enter)
+
+
+def test_while_the_store_is_away_a_cameras_threshold_goes_on_holding(world: World) -> None:
+    found = {"version": 1, "cameras": {"gate 3": asdict(world.model().threshold)}}
+    world.store.put("plaza", REFINED, found)
+    refined = Refined(world.store, "plaza")
+    refined.refresh()
+    away = Refined(Away(), "plaza")  # type: ignore[arg-type]
+    away.refresh()
+    assert away.of(1, "gate 3") is None
+    assert refined.of(1, "gate 3") == world.model().threshold
+    assert refined.of(2, "gate 3") is None
+
+
+class Away:
+    """A store whose database does not answer."""
+
+    def get(self, model: str, name: str) -> Any:
+        raise BackendError("the database is away")
+
+
 def test_a_hot_swap_carries_the_session_over_and_an_alarm_goes_on(
     world: World, tiny_video: ModuleType, pictures: Pictures
 ) -> None:
@@ -508,6 +552,71 @@ def test_a_stream_needs_a_version(shared: World) -> None:
     service = replace(shared.service, models={"plaza": ServedModel(nothing, "video")})
     refused(create_app(service).test_client().post("/streams", json={"key": "gate"}), 503, "keepfit train")
     nothing.close()
+
+
+# several cameras
+
+
+@pytest.fixture
+def cameras(world: World, tiny_video: ModuleType, tiny_video_model: Path, tmp_path: Path) -> World:
+    """The same world, whose version 3 knows a door and a gate: before the gate everything is darker."""
+    folder = tmp_path / "models" / "plaza" / "3"
+    tiny_video.two_cameras(tiny_video_model, folder, {"door": 0, "gate": 30})
+    world.deploy(3)
+    return world
+
+
+def test_each_camera_is_judged_against_its_own_background(
+    cameras: World, tiny_video: ModuleType, pictures: Pictures
+) -> None:
+    images = tiny_video.plaza(40)
+    darker = images - 30
+    for key, shown in (("door", images), ("gate", darker)):
+        answer = ok(cameras.push(cameras.open(key), *pictures(shown)))
+        expected = cameras.model().stream(key).push(shown, np.arange(40) == 0).scores
+        assert column(answer, "score") == pytest.approx(expected, abs=1e-3)
+        assert answer["threshold"] == pytest.approx(cameras.model().facts.view(key).threshold.enter)
+        cameras.clock.advance(timedelta(minutes=11))
+    strange = cameras.model().stream("gate").push(images, np.arange(40) == 0).scores
+    known = cameras.model().stream("door").push(images, np.arange(40) == 0).scores
+    assert np.abs(strange - known).max() > 0.1
+
+
+def test_a_camera_that_several_were_learnt_without_is_refused_at_the_door(
+    cameras: World, clip: Path, tiny_video: ModuleType
+) -> None:
+    before = cameras.stored()
+    for body in ({"key": "park"}, {}):
+        refused(cameras.client.post("/streams", json=body), 422, "door, gate", field="key")
+    refused(cameras.send(clip, key="park"), 422, "door, gate", field="key")
+    refused(cameras.send(clip), 422, "door, gate", field="key")
+    assert cameras.stored() == before
+
+
+def test_a_session_outlives_a_version_that_does_not_know_its_camera(
+    world: World, tiny_video: ModuleType, tiny_video_model: Path, tmp_path: Path, pictures: Pictures
+) -> None:
+    images = tiny_video.plaza(12)
+    stream = world.open("park")
+    ok(world.push(stream, *pictures(images[:4])))
+    tiny_video.two_cameras(tiny_video_model, tmp_path / "models" / "plaza" / "3", {"door": 0, "gate": 30})
+    world.deploy(3)
+    refused(world.push(stream, *pictures(images[4:8])), 422, "door, gate", field="key")
+    world.deploy(1)
+    assert column(ok(world.push(stream, *pictures(images[8:]))), "frame") == list(range(4, 8))
+
+
+def test_an_upload_remembers_its_camera_for_later_answers(
+    cameras: World, tiny_video: ModuleType, tmp_path: Path
+) -> None:
+    dark = tiny_video.write_video(tmp_path / "dark.mp4", tiny_video.plaza(40) - 30)
+    body = ok(cameras.send(dark, key="gate"))
+    name = body["video"]["name"]
+    said = ok(cameras.client.post("/predict", json={"text": f"{name}#0-32"}))
+    assert said["predictions"][0]["label"] == body["predictions"][0]["label"] == "0"
+    assert camera_of(cameras.service.videos / name) == "gate"
+    other = cameras.model().score(read_frames(cameras.service.videos / name), camera="door")
+    assert np.abs(np.array(column(body, "score")) - other.scores).max() > 0.1
 
 
 # a camera that is followed

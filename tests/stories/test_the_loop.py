@@ -8,8 +8,11 @@ from datetime import timedelta
 import pytest
 
 from keepfit.data.records import Event, Job, JobState, Label, Source, new_id
+from keepfit.data.snapshot import Split, open_snapshot, write_snapshot
+from keepfit.data.splits import ASSUMED, SnapshotRow
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
+from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.watch import WatchPlan
 from keepfit.registry.registry import Alias
 from keepfit.rollout.rollout import approve, rollback
@@ -115,6 +118,47 @@ def test_a_refused_model_is_not_retrained_in_a_loop(world) -> None:
         world.clock.advance(timedelta(minutes=1))
         outcomes.append(world.watch.tick().outcome)
     assert outcomes == [Outcome.WAIT] * 5
+
+
+def test_new_data_is_learnt_from_without_what_the_champion_finds_abnormal(world) -> None:
+    def screen(base, model, number, start, report):
+        return quarantine(base, model, number, (Split.TRAIN, Split.VALIDATION))
+
+    world.retraining = replace(world.retraining, screen=screen)
+    assert world.train(("calm", "0"), ("odd", "1"))["deployed"]
+    calm = [("calm", number) for number in range(90)]
+    rows = [
+        SnapshotRow(f"{word} {i}", f"{word} day {i}", "0", f"{i}", part_of(i), source=ASSUMED)
+        for word, i in [*calm, ("odd", 90), ("odd", 91)]
+    ]
+    labelled = [SnapshotRow(f"fell {i}", f"fell {i}", "1", f"fell {i}", part_of(i)) for i in range(30)]
+    brought = write_snapshot(world.folder / "snapshots", [*rows, *labelled], ("text",), {"kind": "test"})
+    state = world.run_job({"reason": "routine", "snapshot": brought.id})
+    learnt = open_snapshot(world.folder / "snapshots", state["snapshot"])
+    assert {row.content for row in brought.stored()} - {row.content for row in learnt.stored()} == {
+        "odd day 90", "odd day 91",
+    }  # fmt: skip
+    (stored,) = world.store.decisions(MODEL, "quarantine")
+    assert "finds 2 of" in stored.decision.because[0]
+    assert state["deployed"]
+    assert world.store.get(MODEL, "snapshot") == learnt.id, "later retrainings do not learn from them either"
+
+
+def part_of(number: int) -> Split:
+    parts = (Split.TRAIN, Split.TRAIN, Split.TRAIN, Split.TEST, Split.VALIDATION)
+    return parts[number % 5] if number < 90 else Split.TRAIN
+
+
+def test_what_the_champion_cannot_judge_is_learnt_from_and_said(world) -> None:
+    def screen(base, model, number, start, report):
+        raise InvalidInput("the pictures have another size")
+
+    world.retraining = replace(world.retraining, screen=screen)
+    world.train(*GOOD_AND_BAD)
+    assert world.store.decisions(MODEL, "quarantine") == [], "nothing answered yet"
+    world.train(*GOOD_AND_BAD, n=70)
+    (stored,) = world.store.decisions(MODEL, "quarantine")
+    assert "cannot judge what is new (the pictures have another size)" in stored.decision.because[0]
 
 
 def test_every_judgement_is_on_record(world) -> None:

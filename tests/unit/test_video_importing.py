@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -9,11 +10,13 @@ import pytest
 
 from keepfit.data.snapshot import Split, open_snapshot
 from keepfit.errors import InvalidInput, NotFound
+from keepfit.tasks.video.cameras import PARTS, cameras_of
 from keepfit.tasks.video.clips import Clip
+from keepfit.tasks.video.diffusion import Crops, windows_of
 from keepfit.tasks.video.importing import import_video
 from keepfit.tasks.video.material import gather
 from keepfit.tasks.video.model import decoded
-from keepfit.tasks.video.stored import keep
+from keepfit.tasks.video.stored import camera_of, keep, video_files
 
 
 def video(path: Path, frames: int, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
@@ -192,3 +195,82 @@ def test_videos_of_two_sizes_are_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(InvalidInput, match="one size"):
         gather([Clip(name, 0, 20) for name in names], tmp_path / "videos", 384, tmp_path / "part.raw")
+
+
+# several cameras
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A folder with a folder for each of two cameras."""
+    for seed, name in enumerate(("door", "gate")):
+        (tmp_path / "cameras" / name).mkdir(parents=True)
+        video(tmp_path / "cameras" / name / "monday.mp4", 640, seed)
+    return tmp_path / "cameras"
+
+
+def test_each_camera_is_divided_by_itself_and_its_folder_names_it(two: Path, tmp_path: Path) -> None:
+    snapshot, report = import_video(tmp_path / "state" / "snapshots", two)
+    parts = {"door": Counter[Split](), "gate": Counter[Split]()}
+    for stored in snapshot.stored():
+        assert stored.key is not None
+        parts[stored.key][stored.split] += 1
+        assert camera_of(tmp_path / "state" / "videos" / Clip.parse(stored.content).name) == stored.key
+    assert parts["door"] == parts["gate"]
+    assert set(parts["door"]) == set(Split)
+    assert [one.source for one in report.videos] == ["door/monday.mp4", "gate/monday.mp4"]
+
+
+def test_labels_name_a_cameras_video_with_its_folder(two: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,start,end,label\ngate/monday,60,63,1\ndoor/monday.mp4,,,0\n", "utf-8")
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", two, labels)
+    odd = {
+        stored.key for stored in snapshot.stored() if stored.label == "1" and Clip.parse(stored.content).family is None
+    }
+    assert odd == {"gate"}
+    labels.write_text("video,start,end,label\nmonday,60,63,1\n", "utf-8")
+    with pytest.raises(InvalidInput, match="monday"):
+        import_video(tmp_path / "state" / "snapshots", two, labels)
+
+
+def test_what_a_camera_learns_from_is_its_own(two: Path, tmp_path: Path) -> None:
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
+    found = cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+    assert list(found) == ["door", "gate"]
+    grounds = [camera.preparation.background.astype(int) for camera in found.values()]
+    assert np.abs(grounds[0] - grounds[1]).mean() > 5
+    for camera, ground in zip(found.values(), grounds, strict=True):
+        for part in PARTS:
+            assert np.abs(np.median(camera.parts[part].images, axis=0) - ground).mean() < 3
+
+
+def test_a_camera_that_shows_too_little_is_named(tmp_path: Path) -> None:
+    for name, frames in (("door", 640), ("gate", 200)):
+        (tmp_path / "cameras" / name).mkdir(parents=True)
+        video(tmp_path / "cameras" / name / "monday.mp4", frames)
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", tmp_path / "cameras")
+    with pytest.raises(InvalidInput, match="of camera gate to learn from"):
+        cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+
+
+def test_a_folder_of_folders_without_videos_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cameras" / "door").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="neither videos nor pictures"):
+        video_files(tmp_path / "cameras")
+
+
+def test_crops_of_several_cameras_have_their_own_background_and_past(two: Path, tmp_path: Path) -> None:
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
+    found = cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+    takes = [camera.take("head") for camera in found.values()]
+    both, alone = Crops(takes, 1, 3), Crops(takes[1:], 1, 3)
+    frames = np.array([20, 40])
+    ours = both.of(frames + len(takes[0].material), np.random.default_rng(1))
+    theirs = alone.of(frames, np.random.default_rng(1))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    first = both.of(frames, np.random.default_rng(1))
+    assert not np.array_equal(first["labels"], ours["labels"])
+    lengths = [stop - begin for begin, stop in windows_of(takes)]
+    assert sum(lengths) == sum(len(take.material) for take in takes)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from keepfit.errors import InvalidInput
+from keepfit.tasks.video.cameras import PARTS, Camera
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.preparation import Preparation
-from keepfit.tasks.video.refusing import refuse
+from keepfit.tasks.video.refusing import refuse, refuse_all
 
 BACKGROUND = np.full((32, 48), 90, np.uint8)
 
@@ -45,3 +46,14 @@ def test_what_cannot_lead_to_a_model_is_refused_at_once(
 ) -> None:
     with pytest.raises(InvalidInput, match=words):
         refuse(parts(**changed), Preparation(BACKGROUND), fps=10, alarms_per_day=alarms, unbroken=32)
+
+
+def test_cameras_of_several_sizes_cannot_share_a_model() -> None:
+    small = {name: part(300, height=24) for name in PARTS}
+    cameras = {
+        "door": Camera(0, parts(), Preparation(BACKGROUND), ()),
+        "gate": Camera(1, small, Preparation(BACKGROUND[:24]), ()),
+    }
+    refuse_all({"door": cameras["door"]}, 10, 1, 32)
+    with pytest.raises(InvalidInput, match="door 48 x 32, gate 48 x 24"):
+        refuse_all(cameras, 10, 1, 32)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from keepfit.metrics import area
 from keepfit.tasks.video.head import Head, HeadShape, head_loss
@@ -26,12 +27,10 @@ from keepfit.tasks.video.synthetic import Injected
 GRID = (16, 24)
 
 
-class Extracting:
+def maps_of(number: int, images: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Maps that are the pictures themselves, so that nothing must be trained."""
-
-    def of(self, images: np.ndarray) -> np.ndarray:
-        kept = images[RUN_UP:, ::4, ::4].astype(np.float16) / 255
-        return np.repeat(kept[:, None], 2, axis=1)
+    kept = images[RUN_UP:, ::4, ::4].astype(np.float16) / 255
+    return np.repeat(kept[:, None], 2, axis=1)
 
 
 def drawn(number: int, rng: np.random.Generator) -> Injected:
@@ -44,7 +43,7 @@ def drawn(number: int, rng: np.random.Generator) -> Injected:
 
 
 def some(folder: Path, count: int = 12) -> Sequences:
-    return make(drawn, Extracting(), count, 1, folder)  # type: ignore[arg-type]
+    return make(drawn, maps_of, count, 1, folder)
 
 
 def test_cells_are_marked_where_the_event_is() -> None:
@@ -66,7 +65,7 @@ def test_sequences_that_are_there_are_not_made_again(tmp_path: Path) -> None:
         assert number >= 4, "made again"
         return drawn(number, rng)
 
-    again = make(refuse, Extracting(), 6, 1, tmp_path)  # type: ignore[arg-type]
+    again = make(refuse, maps_of, 6, 1, tmp_path)
     assert again.families[:4] == made.families
     assert np.array_equal(again.maps([0, 1]), made.maps([0, 1]))
 

@@ -28,7 +28,9 @@ from keepfit.app.wiring import (
 from keepfit.data.columns import Columns
 from keepfit.data.files import read_rows
 from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
+from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.store import RecordStore
+from keepfit.decision import Decision
 from keepfit.errors import InvalidInput
 from keepfit.evaluation.behaviour import NAMES, BehaviourPlan, BehaviourResult, check_behaviour
 from keepfit.evaluation.evaluator import Judged, Reference, cost_matrix, of_class, read_reference
@@ -38,10 +40,12 @@ from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, Negat
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
+from keepfit.training.recipe import Start
 from keepfit.triggers.policies import trigger_from
 from keepfit.triggers.trigger import Trigger
 
@@ -64,11 +68,18 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
     def fresh_rows(path: str) -> list[LabelledExample]:
         return labelled_file(Path(path), columns_of(store, name, model))
 
-    check = unchecked if traits(model.task).detects else behaviour(model.gate, home.folder)
+    detects = traits(model.task).detects
+    check = unchecked if detects else behaviour(model.gate, home.folder)
     return Retraining(
         name, learning_half(model.task), store, registry, gate(model, metrics_of(model)), plan,
-        Folders(home.snapshots, home.work), home.clock, fresh_rows, check, report,
+        Folders(home.snapshots, home.work), home.clock, fresh_rows, check, screen if detects else None, report,
     )  # fmt: skip
+
+
+def screen(base: Snapshot, champion: Model, number: int, start: Start, report: Report) -> tuple[Snapshot, Decision]:
+    """What a detector learns from; to recalibrate must be quick, so only what sets the threshold is looked through."""
+    parts = (Split.VALIDATION,) if start == "recalibrate" else (Split.TRAIN, Split.VALIDATION)
+    return quarantine(base, champion, number, parts, lambda share: report({"progress": share}, 0))
 
 
 def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watch:

@@ -32,7 +32,7 @@ from keepfit.app.wiring import (
     traits,
     version_folder,
 )
-from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down
+from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down, nothing_due
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns
 from keepfit.data.records import (
@@ -477,9 +477,11 @@ class Project:
     def watched(self, name: str, model: ModelSettings, aloud: Callable[[Alert], None] = nothing) -> WatchedModel:
         """A model's watch with its rhythm and its folder, which is below the project's unless it is absolute."""
         inbox = None if model.watch.folder is None else (self.folder / model.watch.folder).absolute()
+        refiner = traits(model.task).refiner
+        refine = nothing_due if refiner is None else named(refiner)(self.home, name, self.store)
         return WatchedModel(
             self.watch(name), self.announcer(name, aloud), partial(mirror, self.store, self.registry, name),
-            model.watch.every, inbox,
+            model.watch.every, inbox, refine,
         )  # fmt: skip
 
     def announcer(self, name: str, aloud: Callable[[Alert], None] = nothing) -> Announcer:

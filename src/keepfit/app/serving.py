@@ -16,6 +16,7 @@ from keepfit.app.settings import load
 from keepfit.app.wiring import Home, answering_half, open_store, unasked
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
+from keepfit.serving.refined import Refined
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
@@ -55,6 +56,7 @@ def make(project: Path) -> Service:
         )
         for name, model in home.settings.models.items()
     }  # fmt: skip
+    refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     return Service(
         store=store,
         models={
@@ -63,12 +65,12 @@ def make(project: Path) -> Service:
         },
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher(list(predictors.values())),
+        refresher=Refresher([*refined.values(), *predictors.values()]),
         clock=home.clock,
         version=__version__,
         batches=home.batches,
         videos=videos,
-        streams=Streams(settings.max_streams, settings.stream_idle, home.clock),
+        streams=Streams(settings.max_streams, settings.stream_idle, home.clock, refined),
         limits=HttpLimits(
             int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts, settings.max_clip_s
         ),

@@ -71,6 +71,8 @@ class Traits:
     detects: bool = False
     """It looks for something rare: the gate asks how it ranks, and lets it find nothing in a short test part. Its
     contents cannot be written otherwise, so no behaviour is checked."""
+    refiner: str | None = None
+    """Judges thresholds anew as life comes in."""
 
 
 TRAITS: Mapping[str, Traits] = {
@@ -80,6 +82,7 @@ TRAITS: Mapping[str, Traits] = {
         importer="keepfit.tasks.video.importing:import_video",
         scorer="keepfit.pipelines.score_video:score_videos",
         detects=True,
+        refiner="keepfit.app.refining:refiner",
     ),
 }
 

@@ -35,6 +35,10 @@ class Durable(Protocol):
     def start(self, model: str, job_id: str) -> None: ...
 
 
+def nothing_due() -> None:
+    """What a model without live cameras has to refine."""
+
+
 @dataclass(frozen=True)
 class WatchedModel:
     """One model's watch and how often it beats."""
@@ -45,6 +49,8 @@ class WatchedModel:
     """Lets the registry's aliases follow what is deployed, whoever deployed it."""
     every: timedelta
     folder: Path | None = None
+    refine: Callable[[], None] = nothing_due
+    """Judges the thresholds of live cameras anew."""
 
 
 @dataclass
@@ -85,6 +91,7 @@ class Worker:
                 self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
             if now >= self.due.get(name, now):
                 self.due[name] = now + model.every
+                self.guarded(f"refining {name}", model.refine)
                 self.guarded(f"checking {name}", model.watch.tick)
                 self.guarded(f"mirroring {name}", model.mirror)
             self.guarded(f"announcing {name}", model.announcer.announce)

@@ -35,6 +35,10 @@ PART_NAMES: Mapping[str, Split] = {
 """What a split column may say, in lower case."""
 
 
+ASSUMED = "assumed"
+"""The source of a label that nobody gave: of unlabelled video everything is taken for normal."""
+
+
 @dataclass(frozen=True)
 class SnapshotRow:
     """One labelled row. `content` is a str, or a tuple of str when the snapshot has several content columns."""

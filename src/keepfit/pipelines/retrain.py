@@ -40,12 +40,14 @@ from keepfit.pipelines.starting import begin
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, adopt, deploy
 from keepfit.tasks.task import Model, Output, Report, Task
-from keepfit.training.recipe import Recipe
+from keepfit.training.recipe import Recipe, Start
 
 State = dict[str, Any]
 """What a step hands on: JSON only."""
 
 Behaviour = Callable[[Model, "Judged"], BehaviourResult | None]
+Screen = Callable[[Snapshot, Model, int, Start, Report], tuple[Snapshot, Decision]]
+"""(data, champion, its number, how the training begins, whom to tell) -> what of it is learnt from, and why."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Retraining:
     fresh_rows: Callable[[str], list[LabelledExample]]
     """Reads a labelled file that was handed in later (a path) as examples with imported labels."""
     behaviour: Behaviour = lambda model, judged: None
+    screen: Screen | None = None
     report: Report = lambda metrics, step: None
 
     def run(self, job_id: str) -> State:
@@ -105,15 +108,34 @@ class Retraining:
         base_id = job.request.get("snapshot") or self.store.get(self.model, "snapshot")
         if base_id is None:
             raise InvalidInput(f"there is no data for {self.model!r} yet; run `keepfit train DATA` first")
-        base = open_snapshot(self.folders.snapshots, base_id)
+        began = self.began(job)
+        base = self.screened(open_snapshot(self.folders.snapshots, base_id), job, began["start"])
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
         fresh += self.store.training_data(self.model, until=job.at)
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
-        began = self.began(job)
+        began["base"] = base.id
         if not fresh:
             return {"snapshot": base.id, **began}
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)
         return {"snapshot": grown.id, **began}
+
+    def screened(self, base: Snapshot, job: Job, start: Start) -> Snapshot:
+        """Data that a person brought, without what the champion finds abnormal, where the task looks for that."""
+        champion, id_ = self.champion(), f"{job.id}-quarantine"
+        if self.screen is None or champion is None or "snapshot" not in job.request:
+            return base
+        try:
+            known = self.store.decision(id_).decision
+            return open_snapshot(self.folders.snapshots, known.evidence.get("kept", base.id))
+        except NotFound:
+            model = self.task.load(self.registry.fetch(self.model, champion))
+        try:
+            kept_base, decision = self.screen(base, model, champion, start, self.report)
+        except InvalidInput as error:
+            words = f"version {champion} cannot judge what is new ({error}), so all of it is learnt from"
+            kept_base, decision = base, Decision(Outcome.PASS, (words,), {"version": champion})
+        self.store.add_decision(self.model, "quarantine", decision, self.clock.now(), id=id_)
+        return kept_base
 
     def began(self, job: Job) -> State:
         """What this training takes over, and from which version; decided once, and stored where there was a choice."""
@@ -185,7 +207,7 @@ class Retraining:
             return self.finish(state, deployed=False)
         self.registry.fetch(self.model, number)
         if self.plan.approval and self.store.deployment(self.model) is not None:
-            waiting = {"version": number, "decision": state["decision"], "adopt": self.brought(job)}
+            waiting = {"version": number, "decision": state["decision"], "adopt": self.brought(state, job)}
             self.store.put(self.model, WAITING, waiting)
             return self.finish(state, deployed=False)
         cause = Cause(
@@ -193,14 +215,14 @@ class Retraining:
             decision_id=state["decision"], token=job.id,
         )  # fmt: skip
         settle(self.store, self.registry, self.model, number, cause, self.clock)
-        adopt(self.store, self.model, self.brought(job))
+        adopt(self.store, self.model, self.brought(state, job))
         return self.finish(state, deployed=True)
 
-    def brought(self, job: Job) -> State:
+    def brought(self, state: State, job: Job) -> State:
         """Data that a person brought with the job: once its version serves, later retrainings start from it."""
-        id_ = job.request.get("snapshot")
-        if id_ is None:
+        if job.request.get("snapshot") is None:
             return {}
+        id_ = state["base"]
         return {"snapshot": id_, "columns": {"text": list(open_snapshot(self.folders.snapshots, id_).columns)}}
 
     def finish(self, state: State, deployed: bool) -> State:

@@ -22,7 +22,7 @@ from keepfit.tasks.video.pictures import draw_timeline
 from keepfit.tasks.video.scene import CameraWatch
 from keepfit.tasks.video.segments import SCHEMA, find, report, written_at_once
 from keepfit.tasks.video.sidecar import read_sidecar
-from keepfit.tasks.video.stored import video_files
+from keepfit.tasks.video.stored import named_camera, video_files
 from keepfit.tasks.video.timeline import Segment, Timeline
 
 Progress = Callable[[int, int | None], None]
@@ -45,14 +45,15 @@ def score_videos(
 ) -> VideosScored:
     """Score a video, or every video of a folder; killed and started again it goes on with the first unfinished one.
 
-    For NAME: NAME.frames.csv, NAME.timeline.png, NAME.overlay.mp4, and last NAME.segments.json, which also says why a
-    video could not be scored. Raises NotFound without a source, BackendError when the folder cannot be written.
+    Where there is a folder for each camera the outputs have one, too. For NAME: NAME.frames.csv, NAME.timeline.png,
+    NAME.overlay.mp4, and last NAME.segments.json, which also says why a video could not be scored. Raises NotFound
+    without a source, BackendError when the folder cannot be written.
     """
     files = video_files(source)
     if source.is_dir() and source.resolve() == target.resolve():
         raise InvalidInput(f"the outputs would lie among the videos of {source}; choose another folder", "output")
-    stems = Counter(file.stem for file in files)
-    if (twice := next((stem for stem, n in stems.items() if n > 1), None)) is not None:
+    stems = Counter((file.parent, file.stem) for file in files)
+    if (twice := next((stem for (_, stem), n in stems.items() if n > 1), None)) is not None:
         raise InvalidInput(
             f"two videos are called {twice!r}, so their outputs would be one; rename one of them", "input"
         )
@@ -62,7 +63,9 @@ def score_videos(
         raise BackendError(f"the folder {target} cannot be made ({error.strerror}); choose another one") from error
     done = []
     for number, file in enumerate(files):
-        done.append(_finished(file, target, version) or _score(model, file, target, version))
+        camera = named_camera(file, source)
+        place = target / camera
+        done.append(_finished(file, place, version) or _score(model, file, camera, place, version))
         progress(number + 1, len(files))
     good = [one for one in done if "error" not in one]
     return VideosScored(
@@ -83,9 +86,11 @@ def _finished(file: Path, target: Path, version: int) -> dict[str, Any] | None:
     return found if same and found["video"]["sha256"] == video_hash(file) else None
 
 
-def _score(model: VideoModel, file: Path, target: Path, version: int) -> dict[str, Any]:
+def _score(model: VideoModel, file: Path, camera: str, target: Path, version: int) -> dict[str, Any]:
+    target.mkdir(exist_ok=True)
     try:
-        return write_outputs(model, scored(model, file), target, version)
+        model.facts.check_camera(camera)
+        return write_outputs(model, scored(model, file, camera=camera), target, version)
     except InvalidInput as error:
         found = {"schema": SCHEMA, "video": {"name": file.name}, "model": {"version": version}, "error": str(error)}
         _write_report(target / names_of(file)[-1], found)
@@ -97,6 +102,7 @@ class Scored:
     """What a model says of one video."""
 
     file: Path
+    camera: str
     about: VideoFacts
     timeline: Timeline
     segments: tuple[Segment, ...]
@@ -107,19 +113,20 @@ class Scored:
 
 
 def scored(
-    model: VideoModel, file: Path, through: Callable[[Iterator[Frame]], Iterator[Frame]] = iter
-) -> Scored:  # fmt: skip
+    model: VideoModel, file: Path, through: Callable[[Iterator[Frame]], Iterator[Frame]] = iter, camera: str = ""
+) -> Scored:
     """Every frame of a video; `through` sees the frames pass. Raises InvalidInput where the video does not fit."""
     sidecar = read_sidecar(file)
     rate = (sidecar.fps if sidecar is not None else None) or USUAL_FPS
     about = facts(file, rate)
     model.facts.check_rate(about.fps)
-    watch = Watched(CameraWatch(model.facts.background), about.fps)
+    view = model.facts.view(camera)
+    watch = Watched(CameraWatch(view.background), about.fps)
     frames = through(watch(read_frames(file, model.facts.long_side, fps=rate)))
-    timeline = model.score(frames, None if sidecar is None else sidecar.begins)
-    segments = find(timeline, model.threshold, about.fps, model.facts.maxima, (about.width, about.height))
+    timeline = model.score(frames, None if sidecar is None else sidecar.begins, camera)
+    segments = find(timeline, view.threshold, about.fps, view.maxima, (about.width, about.height))
     truth = None if sidecar is None else sidecar.truth(len(timeline))
-    return Scored(file, about, timeline, segments, truth, watch.moved_s)
+    return Scored(file, camera, about, timeline, segments, truth, watch.moved_s)
 
 
 class Watched:
@@ -146,13 +153,15 @@ def names_of(file: Path) -> tuple[str, str, str, str]:
 def write_outputs(model: VideoModel, one: Scored, target: Path, version: int) -> dict[str, Any]:
     """Frames, timeline, overlay and, last, segments; the values of the last are returned."""
     frames, picture, overlay, segments = (target / name for name in names_of(one.file))
+    threshold = model.facts.view(one.camera).threshold
     write_frames(frames, one.timeline)
-    draw_timeline(picture, one.timeline, model.threshold, one.segments, one.truth, one.file.name)
+    draw_timeline(picture, one.timeline, threshold, one.segments, one.truth, one.file.name)
     images = (frame.image for frame in read_frames(one.file, model.facts.long_side))
-    write_overlay(overlay, images, one.timeline, model.threshold, one.about.fps)
+    write_overlay(overlay, images, one.timeline, threshold, one.about.fps)
     moved = {} if one.moved_s is None else {"camera_moved_s": round(one.moved_s, 2)}
-    video = {"name": one.file.name, "sha256": video_hash(one.file), **one.about.to_json(), **moved}
-    found = report(one.timeline, one.segments, model.threshold, video, {"version": version, **model.describe()})
+    named = {"camera": one.camera} if one.camera else {}
+    video = {"name": one.file.name, "sha256": video_hash(one.file), **named, **one.about.to_json(), **moved}
+    found = report(one.timeline, one.segments, threshold, video, {"version": version, **model.describe()})
     _write_report(segments, found)
     return found
 

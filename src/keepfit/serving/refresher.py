@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-
-from keepfit.serving.predictor import Predictor
+from typing import Protocol
 
 log = logging.getLogger(__name__)
+
+
+class Refreshed(Protocol):
+    """A predictor, or what else follows the store."""
+
+    def refresh(self) -> object:
+        """Look, and follow; raises nothing for a store that is away."""
 
 
 class Refresher:
     """Brings every predictor up at `start`, then looks every `interval_s`, at once after a `nudge`."""
 
-    def __init__(self, predictors: Sequence[Predictor], interval_s: float = 0.25) -> None:
+    def __init__(self, predictors: Sequence[Refreshed], interval_s: float = 0.25) -> None:
         self._predictors, self._interval_s = tuple(predictors), interval_s
         self._wake = threading.Event()
         self._stop = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
@@ -15,9 +15,11 @@ from keepfit.clock import Clock, SystemClock
 from keepfit.data.records import STREAM, Example, Prediction, new_id
 from keepfit.errors import NotFound, Overloaded
 from keepfit.serving.predictor import Predictor, Served
+from keepfit.serving.refined import LEVEL, Refined
 from keepfit.tasks.video.clips import window_frames
 from keepfit.tasks.video.stream import LEAD, Moments, Stream
-from keepfit.tasks.video.thresholding import Hysteresis
+from keepfit.tasks.video.thresholding import Hysteresis, sustained
+from keepfit.tasks.video.timeline import Threshold
 
 if TYPE_CHECKING:  # they bring the video decoder, which a server of texts does not need
     from keepfit.tasks.video.decoding import Frame
@@ -49,6 +51,8 @@ class Pushed:
 
     moments: tuple[Moment, ...]
     version: int
+    threshold: Threshold
+    """By which the labels were given."""
 
 
 @dataclass(eq=False)
@@ -85,8 +89,13 @@ class Streams:
     that is turned is an alarm, not a new video. Sessions do not outlive the process.
     """
 
-    def __init__(self, most: int = 64, idle: timedelta = timedelta(minutes=10), clock: Clock | None = None) -> None:
+    def __init__(
+        self, most: int = 64, idle: timedelta = timedelta(minutes=10), clock: Clock | None = None,
+        refined: Mapping[str, Refined] | None = None,
+    ) -> None:  # fmt: skip
+        """`refined`: for each model the thresholds of cameras that were judged anew; else those of the versions."""
         self._most, self._idle, self._clock = most, idle, clock or SystemClock()
+        self._refined = dict(refined or {})
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -96,10 +105,12 @@ class Streams:
     def open(self, predictor: Predictor, key: str | None = None) -> tuple[Session, int]:
         """A new session and the version that will answer it; without a key its id is the key.
 
-        Raises Overloaded when too many are open, BackendError when nothing is deployed.
+        Raises Overloaded when too many are open, BackendError when nothing is deployed, InvalidInput for a camera that
+        the version does not know where it knows several.
         """
         id_ = new_id()
-        version = predictor.version_for(key or id_).version
+        served = predictor.version_for(key or id_)
+        _video(served).facts.check_camera(key)
         now = self._clock.now()
         with self._lock:
             self._drop_idle(now)
@@ -110,18 +121,21 @@ class Streams:
                     max(1.0, (oldest + self._idle - now).total_seconds()),
                 )
             session = self._sessions[id_] = Session(id_, predictor.name, key or id_, now)
-        return session, version
+        return session, served.version
 
     def push(self, predictor: Predictor, id_: str, read: Callable[[VideoModel], Pieces]) -> Pushed:
         """What the version of now says of the next frames, which `read` decodes in the size that it has learnt.
 
-        A call that fails has changed nothing. Raises NotFound for an unknown session, and what `read` raises.
+        A call that fails has changed nothing. Raises NotFound for an unknown session, InvalidInput for a camera that
+        the version of now does not know, and what `read` raises.
         """
         session = self._session(predictor, id_)
         with session.lock:
             served = predictor.version_for(session.key)
-            pushed = _answer(session, served, read(_video(served)))
-            predictor.record(list(_windows(session, self._clock.now())))
+            _video(served).facts.check_camera(session.key)
+            threshold = self._threshold(session, served)
+            pushed = _answer(session, served, threshold, read(_video(served)))
+            predictor.record(list(_windows(session, threshold, self._clock.now())))
             session.used = self._clock.now()
         return pushed
 
@@ -131,6 +145,10 @@ class Streams:
         with self._lock:
             self._sessions.pop(id_, None)
         return session
+
+    def _threshold(self, session: Session, served: Served) -> Threshold:
+        known = self._refined.get(session.model)
+        return (known and known.of(served.version, session.key)) or _video(served).facts.view(session.key).threshold
 
     def _session(self, predictor: Predictor, id_: str) -> Session:
         now = self._clock.now()
@@ -152,16 +170,16 @@ def _video(served: Served) -> VideoModel:
     return cast("VideoModel", served.model)
 
 
-def _answer(session: Session, served: Served, pieces: Pieces) -> Pushed:
+def _answer(session: Session, served: Served, threshold: Threshold, pieces: Pieces) -> Pushed:
     images = [frame.image for piece in pieces for frame in piece]
     if not images:
-        return Pushed((), served.version)
+        return Pushed((), served.version, threshold)
     # a version that sees the camera in another size cannot be shown the old pictures
     session.recent = [image for image in session.recent if image.shape == images[0].shape]
     stream = _stream_of(session, served)
     session.stream = None  # should the engine fail half-way, the next call begins with a fresh one
     said = _joined([stream.push(np.stack(some), np.zeros(len(some), np.bool_)) for some in _chunks(images)])
-    alarm = Hysteresis(_video(served).threshold)
+    alarm = Hysteresis(threshold)
     if session.alarm is not None:
         alarm.restore(session.alarm)
     labels = [alarm.step(score) for score in said.scores.tolist()]
@@ -175,20 +193,20 @@ def _answer(session: Session, served: Served, pieces: Pieces) -> Pushed:
     session.served, session.stream, session.alarm = served, stream, alarm.state()
     session.recent = [*session.recent, *images][-LEAD:]
     session.frames += len(images)
-    return Pushed(moments, served.version)
+    return Pushed(moments, served.version, threshold)
 
 
 def _stream_of(session: Session, served: Served) -> Stream:
     """The session's own stream, or a fresh one that has seen its last pictures."""
     if session.stream is not None and session.served is served:
         return session.stream
-    stream = _video(served).stream()
+    stream = _video(served).stream(session.key)
     if session.recent:
         stream.push(np.stack(session.recent), np.zeros(len(session.recent), np.bool_))
     return stream
 
 
-def _windows(session: Session, now: datetime) -> Iterator[tuple[Example, Prediction]]:
+def _windows(session: Session, threshold: Threshold, now: datetime) -> Iterator[tuple[Example, Prediction]]:
     """The full windows, as they are recorded; what is left stays open."""
     served, said = session.served, session.open
     if served is None or said is None:
@@ -198,7 +216,7 @@ def _windows(session: Session, now: datetime) -> Iterator[tuple[Example, Predict
     while len(said.scores) >= length:
         first = session.frames - len(said.scores)
         full, said = _part(said, slice(length)), _part(said, slice(length, None))
-        chance = model.chance(full.scores)
+        chance = model.chance(full.scores, threshold, session.key)
         context = {"stream": session.id}
         example = Example(f"stream/{session.id}#{first}-{first + length}", now, key=session.key, context=context)
         prediction = Prediction(
@@ -210,7 +228,7 @@ def _windows(session: Session, now: datetime) -> Iterator[tuple[Example, Predict
             time=now,
             key=session.key,
             context=context,
-            measures={"length": float(length), "unknown": 0.0},
+            measures={"length": float(length), "unknown": 0.0, LEVEL: sustained(full.scores, threshold.min_frames)},
             stage=STREAM,
         )
         yield example, prediction

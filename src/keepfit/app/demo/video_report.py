@@ -171,8 +171,8 @@ def _largest_box(change: NDArray[np.float32]) -> float:
 
 def draw_pictures(folder: Path, scored: Judged, happenings: Sequence[Happening]) -> list[Shown]:
     """Each happening's peak under its heat map, and the errors at each noise level at the first that was found."""
-    facts, found = scored.model.facts, list[Shown]()
-    scale, heat = (facts.threshold.exit, facts.threshold.enter), scored.timeline.heat
+    threshold, found = scored.model.threshold, list[Shown]()
+    scale, heat = (threshold.exit, threshold.enter), scored.timeline.heat
     for number, one in enumerate(happenings, 1):
         path, peak = folder / f"heat-{number}.png", scored.timeline.times[one.peak]
         if heat is not None:

@@ -31,7 +31,7 @@ def answer_upload(call: Call) -> Any:
         raise wrong_type("application/json")  # before the file is read
     form = read_form(UploadForm)
     model = cast("VideoModel", call.served.predictor.version_for(form.key or "").model)
-    footage = intake(call).video(form.file, model.facts)
+    footage = intake(call).video(form.file, model.facts, form.key)
     windows = footage.windows()
     key = form.key or footage.name
     answers = ask(call, [Request(str(window), key=key, group=window.name) for window in windows])
@@ -66,7 +66,7 @@ def push_frames(call: Call, form: FramesForm, id: str) -> Any:
         }
         for moment in pushed.moments
     ]
-    return {"frames": frames, "model_version": pushed.version}
+    return {"frames": frames, "model_version": pushed.version, "threshold": round(pushed.threshold.enter, DIGITS)}
 
 
 def close_stream(call: Call, id: str) -> Any:

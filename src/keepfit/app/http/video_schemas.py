@@ -116,6 +116,9 @@ class FramesOut(BaseModel):
 
     frames: list[FrameOut] = Field(description="Counted, and timed in seconds, from the session's first frame.")
     model_version: int
+    threshold: float = Field(
+        description="What scores must reach now: the version's, or the camera's where judged anew."
+    )
 
 
 class StreamClosedOut(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 
 def card(values: Mapping[str, Any]) -> str:
     """Markdown from the values of model.json."""
-    threshold, head, denoiser = values["threshold"], values["head"], values["denoiser"]
+    head, denoiser = values["head"], values["denoiser"]
     lines = [
         "# Video model",
         "",
@@ -17,13 +17,18 @@ def card(values: Mapping[str, Any]) -> str:
         f"- Error maps: {', '.join(values['levels'])}; answered in {values['precision']}.",
         f"- Head: {head['kind']}" + (f" ({head['because']})" if "because" in head else "") + ".",
         *_areas(head),
-        f"- Threshold {threshold['enter']:.3f} for {threshold['alarms_per_day']:g} alarms a day: {threshold['note']}.",
+        *(_threshold(name, said["threshold"]) for name, said in values["cameras"].items()),
         "",
-        "Trained on one camera; the numbers say nothing about others. Areas on synthetic events are no areas on real "
+        "The numbers of one camera say nothing about another. Areas on synthetic events are no areas on real "
         "ones. What happened in the part that was learnt from counts as normal.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _threshold(camera: str, threshold: Mapping[str, Any]) -> str:
+    of_it, budget = f" of camera {camera}" if camera else "", threshold["alarms_per_day"]
+    return f"- Threshold{of_it} {threshold['enter']:.3f} for {budget:g} alarms a day: {threshold['note']}."
 
 
 def _areas(head: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from keepfit.tasks.task import Report
 from keepfit.tasks.video.finishing import write_json
-from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.material import Take
 from keepfit.tasks.video.network import Averaged, Denoiser, log_uniform, weighted_huber
 from keepfit.tasks.video.preparation import PAST, Preparation, moved, tiles_moved
 from keepfit.training.precision import choose
@@ -89,20 +89,25 @@ class Crops:
 
     def __init__(
         self,
-        material: Material,
-        preparation: Preparation,
+        takes: Sequence[Take],
         count: int,
         seed: int,
         left_out: frozenset[int] = frozenset(),
     ) -> None:
-        self._material, self._preparation, self._count, self._seed = material, preparation, count, seed
-        self._history = history(material.starts)
-        self._moving = _moving_tiles(material, preparation, self._history)
-        usable = np.ones(len(material), np.bool_)
-        for number in left_out:
-            first, stop = material.windows[number]
+        """Frames, and windows (`left_out`), are numbered through all takes, whose pictures have one size."""
+        self._takes, self._count, self._seed = takes, count, seed
+        self._begins = _begins(takes)
+        past = [history(take.material.starts) for take in takes]
+        self._history = np.concatenate([rows + begin for rows, begin in zip(past, self._begins, strict=False)])
+        self._moving = np.concatenate([_moving_tiles(take, rows) for take, rows in zip(takes, past, strict=True)])
+        usable = np.ones(self._begins[-1], np.bool_)
+        for first, stop in (windows_of(takes)[number] for number in left_out):
             usable[first:stop] = False
         self._usable = np.flatnonzero(usable)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self._takes[0].preparation.size
 
     def __len__(self) -> int:
         return self._count
@@ -117,7 +122,7 @@ class Crops:
         clean = np.empty((n, 1, CROP, CROP), np.float32)
         past = np.empty((n, len(PAST), CROP, CROP), np.float32)
         place = np.empty((n, 4), np.float32)
-        height, width = self._preparation.size
+        height, width = self._size
         for i, frame in enumerate(frames):
             top, left = self._corner(int(frame), rng)
             rows = self._history[frame]
@@ -139,7 +144,7 @@ class Crops:
 
     def _corner(self, frame: int, rng: np.random.Generator) -> tuple[int, int]:
         """Top left of a crop, on a multiple of four, mostly around something that moves."""
-        height, width = self._preparation.size
+        height, width = self._size
         tiles = np.argwhere(self._moving[frame])
         if len(tiles) and rng.random() < ON_MOTION:
             row, column = tiles[rng.integers(len(tiles))] * TILE + TILE // 2 - CROP // 2
@@ -152,8 +157,11 @@ class Crops:
         )
 
     def _cut(self, frames: NDArray[np.int64], top: int, left: int) -> NDArray[np.float32]:
-        background = self._preparation.background[top : top + CROP, left : left + CROP]
-        images = np.stack([self._material.images[f, top : top + CROP, left : left + CROP] for f in frames])
+        """The same place in some frames of one take."""
+        number = int(np.searchsorted(self._begins, frames[0], "right")) - 1
+        take, begin = self._takes[number], self._begins[number]
+        background = take.preparation.background[top : top + CROP, left : left + CROP]
+        images = np.stack([take.material.images[f - begin, top : top + CROP, left : left + CROP] for f in frames])
         cut = Preparation(background).pictures(images)
         return np.pad(cut, ((0, 0), (0, CROP - cut.shape[1]), (0, CROP - cut.shape[2])), mode="edge")
 
@@ -165,52 +173,60 @@ def history(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.stack([np.maximum(numbers - back, begun) for back in PAST], axis=1)
 
 
-def _moving_tiles(material: Material, preparation: Preparation, past: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _moving_tiles(take: Take, past: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where something moves, (n, rows, columns) of tiles; a few frames are in memory at a time."""
-    found = []
-    for start in range(0, len(material), 64):
-        rows = np.arange(start, min(start + 64, len(material)))
-        now = preparation.pictures(material.images[rows])
-        found.append(tiles_moved(now, preparation.pictures(material.images[past[rows, 0]]), TILE))
+    images, pictures, found = take.material.images, take.preparation.pictures, []
+    for start in range(0, len(images), 64):
+        rows = np.arange(start, min(start + 64, len(images)))
+        found.append(tiles_moved(pictures(images[rows]), pictures(images[past[rows, 0]]), TILE))
     return np.concatenate(found)
 
 
+def _begins(takes: Sequence[Take]) -> NDArray[np.int64]:
+    """The number of the first frame of each take, and of all frames."""
+    return np.cumsum([0, *(len(take.material) for take in takes)])
+
+
+def windows_of(takes: Sequence[Take]) -> list[tuple[int, int]]:
+    """The first frame and the end of every window, numbered through all takes."""
+    pairs = zip(takes, _begins(takes), strict=False)
+    return [(first + int(begin), stop + int(begin)) for take, begin in pairs for first, stop in take.material.windows]
+
+
 def learn(
-    parts: tuple[Material, Material],
-    preparation: Preparation,
+    parts: tuple[Sequence[Take], Sequence[Take]],
     begun: Denoiser,
     settings: DiffusionSettings,
     report: Report,
     workdir: Path,
 ) -> Trained:
-    """Train `begun` on `parts[0]`, look at `parts[1]`; called again after a kill it goes on.
+    """Train `begun` on `parts[0]`, a take for each camera, look at `parts[1]`; called again after a kill it goes on.
 
     A fifth of the steps is a scout's: the windows that it finds hardest are left out of the training, because an
     unlabelled video holds anomalies, too (LBR-SPR, Yu et al. 2022, drops suspicious samples likewise).
     """
     torch.manual_seed(settings.seed)
     network = Averaged(begun)
-    steps = _steps(network, Crops(parts[0], preparation, PROBE, settings.seed), settings, workdir)
+    steps = _steps(network, Crops(parts[0], PROBE, settings.seed), settings, workdir)
     scouting = max(1, round(SCOUT * steps))
-    _stage(network, parts, preparation, settings, scouting, report, workdir / "scout")
-    dropped = _suspicious(network, parts[0], preparation, settings, workdir)
+    _stage(network, parts, settings, scouting, report, workdir / "scout")
+    dropped = _suspicious(network, parts[0], settings, workdir)
     main = Averaged(network.average)
-    outcome = _stage(main, parts, preparation, settings, max(1, steps - scouting), report, workdir / "main", dropped)
+    outcome = _stage(main, parts, settings, max(1, steps - scouting), report, workdir / "main", dropped)
     return Trained(main.average, outcome, steps, tuple(sorted(dropped)))
 
 
 def _stage(
     network: Averaged,
-    parts: tuple[Material, Material],
-    preparation: Preparation,
+    parts: tuple[Sequence[Take], Sequence[Take]],
     settings: DiffusionSettings,
     steps: int,
     report: Report,
     workdir: Path,
     left_out: frozenset[int] = frozenset(),
 ) -> Outcome:
-    crops = Crops(parts[0], preparation, steps, settings.seed, left_out)
-    looks = Crops(parts[1], preparation, LOOK_BATCHES, settings.seed + 1)
+    crops = Crops(parts[0], steps, settings.seed, left_out)
+    looks = Crops(parts[1], LOOK_BATCHES, settings.seed + 1)
     return train(network, (crops, looks), weighted_huber, _train_settings(settings, steps), report, workdir)
 
 
@@ -264,28 +280,26 @@ def _seconds_per_step(network: Averaged, crops: Crops, precision: str) -> float:
     return float(np.median(times[1:]))
 
 
-def _suspicious(
-    network: Averaged, material: Material, preparation: Preparation, settings: DiffusionSettings, workdir: Path
-) -> frozenset[int]:
+def _suspicious(network: Averaged, takes: Sequence[Take], settings: DiffusionSettings, workdir: Path) -> frozenset[int]:
     """The windows with the highest loss, by the share that the settings name."""
     note = workdir / "dropped.json"
     if note.is_file():
         return frozenset(json.loads(note.read_text("utf-8")))
-    count = int(settings.drop * len(material.windows))
+    count = int(settings.drop * len(windows_of(takes)))
     dropped: list[int] = []
     if count:
-        losses = window_losses(network, Crops(material, preparation, 1, settings.seed + 2), material)
+        losses = window_losses(network, Crops(takes, 1, settings.seed + 2), windows_of(takes))
         dropped = [int(i) for i in np.argsort(losses)[-count:]]
     write_json(note, sorted(dropped))
     return frozenset(dropped)
 
 
-def window_losses(network: Averaged, crops: Crops, material: Material) -> NDArray[np.float64]:
+def window_losses(network: Averaged, crops: Crops, windows: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """The mean loss of each window over some crops of it; shape (windows,)."""
     network.eval()
     losses = []
     with torch.inference_mode():
-        for number, (first, stop) in enumerate(material.windows):
+        for number, (first, stop) in enumerate(windows):
             rng = np.random.default_rng(number)
             batch: dict[str, Any] = dict(crops.of(rng.integers(first, stop, BATCH), rng))
             labels, weights = batch.pop("labels"), batch.pop("weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepfit.data.snapshot import Rows
@@ -16,7 +17,7 @@ FEWEST_WINDOWS = 6
 
 @dataclass(frozen=True, eq=False)
 class Divided:
-    """The windows of a snapshot by what they are for."""
+    """The windows of one camera by what they are for."""
 
     fit: list[Clip]
     head: list[Clip]
@@ -25,22 +26,35 @@ class Divided:
     """Train windows that are labelled as anomalies: the head learns from them, too."""
 
 
-def divide(train: Rows, validation: Rows) -> Divided:
-    """Normal train windows in order of file and time, the last for the head. Raises InvalidInput for too few."""
+def divide(train: Rows, validation: Rows, camera_of: Callable[[Clip], str]) -> dict[str, Divided]:
+    """The windows of each camera by its name: normal train windows in order of file and time, the last for the head.
+
+    Raises InvalidInput where a camera has too few.
+    """
     life = {content for content, new in zip(train.contents, train.fresh, strict=True) if new}
     plain = [clip for clip in _clips(train, anomalous=False) if clip.family is None]
     plain.sort(key=lambda clip: str(clip) not in life)  # the end stays that of the video it began with
     events = [clip for clip in _clips(train, anomalous=True) if clip.family is None]
+    held = [clip for clip in _clips(validation, anomalous=False) if clip.family is None]
+    cameras = sorted({camera_of(clip) for clip in (*plain, *events, *held)}) or [""]
+
+    def of(camera: str, clips: list[Clip]) -> list[Clip]:
+        return [clip for clip in clips if camera_of(clip) == camera]
+
+    return {name: _divided(name, of(name, plain), of(name, held), of(name, events)) for name in cameras}
+
+
+def _divided(camera: str, plain: list[Clip], held: list[Clip], events: list[Clip]) -> Divided:
+    of_it = f" of camera {camera}" if camera else ""
     count = max(2, round(HEAD_SHARE * len(plain)))
     if len(plain) < FEWEST_WINDOWS:
         raise InvalidInput(
-            f"there are {len(plain)} windows of normal video to learn from and {FEWEST_WINDOWS} are needed; "
+            f"there are {len(plain)} windows of normal video{of_it} to learn from and {FEWEST_WINDOWS} are needed; "
             "give a longer video",
             "video",
         )
-    held = [clip for clip in _clips(validation, anomalous=False) if clip.family is None]
     if not held:
-        raise InvalidInput("no normal video is left to choose a threshold from; give a longer video", "video")
+        raise InvalidInput(f"no normal video{of_it} is left to choose a threshold from; give a longer video", "video")
     return Divided(plain[:-count], plain[-count:], held, events)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.features import LEVELS
 from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.model import View
 from keepfit.tasks.video.stream import Parts, Stream
 from keepfit.tasks.video.thresholding import block_maxima, calibrate
 from keepfit.tasks.video.timeline import LABELS
@@ -30,34 +32,49 @@ class Terms:
     """The arithmetic of the denoiser."""
 
 
-def finish(folder: Path, parts: Parts, normal: Material, terms: Terms, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the threshold on these frames; write scene.npz and, last, model.json, whose values are returned.
+def finish(
+    folder: Path, cameras: Mapping[str, tuple[Parts, Material]], terms: Terms, about: Mapping[str, Any],
+    kept: Mapping[str, View] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
+    """Choose each camera's threshold on its normal frames; write the scenes and, last, model.json (returned).
 
-    `about` is added to model.json. Raises InvalidInput when the frames are too few for a threshold.
+    Cameras that are `kept` are written as they are, unless they are among the others. `about` is added to model.json.
+    Raises InvalidInput when the frames of a camera are too few for a threshold.
     """
-    scores = scored(parts, normal)
-    threshold = calibrate(scores, terms.fps, normal.starts, terms.alarms_per_day)
-    write_arrays(
-        folder / "scene.npz", background=parts.preparation.background, **vars(parts.normal),
-        maxima=block_maxima(scores, terms.fps, normal.starts),
-    )  # fmt: skip
+    views = {**kept, **{name: judged(parts, normal, terms) for name, (parts, normal) in cameras.items()}}
+    first = next(iter(cameras.values()))[0]
     values = {
         "format": answering.FORMAT,
         "task": "video",
         "load": "keepfit.tasks.video.model:load",
         "labels": list(LABELS),
         "columns": ["video"],
-        "threshold": asdict(threshold),
-        "scale": max(1e-3, (threshold.enter - float(np.median(scores))) / 4),
+        "cameras": {name: write_view(folder, number, views[name]) for number, name in enumerate(sorted(views))},
         "fps": terms.fps,
         "long_side": terms.long_side,
-        "memory": list(parts.memory),
+        "memory": list(first.memory),
         "precision": terms.precision,
         "levels": [str(level) for level in LEVELS],
         **about,
     }
     write_json(folder / "model.json", values)
     return values
+
+
+def judged(parts: Parts, normal: Material, terms: Terms) -> View:
+    """What is usual for a camera, with the threshold that its normal frames give."""
+    scores = scored(parts, normal)
+    threshold = calibrate(scores, terms.fps, normal.starts, terms.alarms_per_day)
+    scale = max(1e-3, (threshold.enter - float(np.median(scores))) / 4)
+    maxima = block_maxima(scores, terms.fps, normal.starts)
+    return View(parts.preparation.background, parts.normal, threshold, scale, maxima)
+
+
+def write_view(folder: Path, number: int, view: View) -> dict[str, Any]:
+    """Its arrays as a file of the folder; what model.json says of it, for View.read."""
+    file = f"scene-{number}.npz"
+    write_arrays(folder / file, background=view.background, **vars(view.normal), maxima=view.maxima)
+    return {"scene": file, "threshold": asdict(view.threshold), "scale": view.scale}
 
 
 def scored(parts: Parts, material: Material) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,19 @@ from keepfit.tasks.task import Report, parent_of
 from keepfit.tasks.video import diffusion, head_training, network, sequences, weights
 from keepfit.tasks.video import head as heads
 from keepfit.tasks.video import model as answering
+from keepfit.tasks.video.cameras import Camera, cameras_of, last_frames, spread
 from keepfit.tasks.video.card import card
 from keepfit.tasks.video.clips import FOLDER, Clip, names_clip, videos_near
-from keepfit.tasks.video.dividing import divide
 from keepfit.tasks.video.exporting import export_denoiser, export_head
 from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish, write_arrays, write_json
 from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
-from keepfit.tasks.video.material import Material, gather
+from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.normality import WIDTH, Normal, usual
 from keepfit.tasks.video.parent import Parent
-from keepfit.tasks.video.preparation import Preparation, foreground_rms
-from keepfit.tasks.video.refusing import refuse
-from keepfit.tasks.video.scene import median_background
+from keepfit.tasks.video.preparation import foreground_rms
+from keepfit.tasks.video.refusing import refuse_all
 from keepfit.tasks.video.stream import Parts
 from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
 from keepfit.training.recipe import Recipe, Start
@@ -44,7 +43,6 @@ DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 """Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
 SEQUENCES = (48, 320)
 SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
-MOST_SCENE_FRAMES = 600
 BLOCK, MOST_BLOCKS, FEW_BLOCKS = 64, 32, 6
 """Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual: few
 where nothing but that is learnt, so that it stays much shorter than a training."""
@@ -52,6 +50,8 @@ WARM_SHARE, WARM_RATE = 0.3, 0.3
 """Of the time and of the learning rate, for a denoiser that goes on from another's weights."""
 
 Settings = dict[str, Any]
+Seen = tuple[ErrorMaps, Normal]
+"""How a camera's pictures are seen: their errors, and which of them are usual."""
 
 
 class VideoTask:
@@ -120,30 +120,22 @@ class _Fit:
         if self.before is not None and self.recipe.start == "recalibrate":
             self.before.check_newer(self.snapshot)
         self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
-        divided = divide(self.snapshot.rows(Split.TRAIN), self.snapshot.rows(Split.VALIDATION))
-        parts = {name: self._gather(name, getattr(divided, name)) for name in ("fit", "head", "calibrate")}
-        preparation, rate = self._scene(parts["fit"]), self._rate()
+        cameras = cameras_of(self.snapshot, self.videos, self.video.long_side, self.draft, self.report)
+        rate = self._rate()
         learns_events = self.video.head != "none" and self.recipe.start != "recalibrate"
-        refuse(
-            parts, preparation, rate, self.video.alarms_per_day,
-            SEQUENCE_FRAMES if learns_events else sequences.RUN_UP + 1,
-        )  # fmt: skip
+        refuse_all(cameras, rate, self.video.alarms_per_day, SEQUENCE_FRAMES if learns_events else sequences.RUN_UP + 1)
         if self.before is not None:
-            self.before.check(preparation)
+            for camera in cameras.values():
+                self.before.check(camera.preparation)
             if self.recipe.start == "recalibrate":
                 self.before.hand_down(self.draft)  # the phases that make networks find theirs done
-        trained = self._denoise(parts, preparation)
-        maps = ErrorMaps(self._engine("denoiser"), preparation)
-        normal = self._normal(parts["head"], preparation, maps)
-        made = None
-        if learns_events:
-            events = self._events(divided.events)
-            made = self._sequences(parts["head"], events, sequences.Extractor(preparation, maps, normal), preparation)
-        head = self._head(made, maps.grid)
-        shape = heads.HeadShape.from_json(head["shape"])
-        answer = Parts(preparation, maps, normal, self._engine("head"), (shape.places, shape.hidden))
+        trained = self._denoise(list(cameras.values()))
+        engine = self._engine("denoiser")
+        seen = {name: self._seen(camera, engine) for name, camera in cameras.items()}
+        made = self._sequences(cameras, seen) if learns_events else None
+        head = self._head(made, next(iter(seen.values()))[0].grid)
         about = {"snapshot": self.snapshot.id, "recipe": self.recipe.to_json(), "denoiser": trained, "head": head}
-        finish(self.draft, answer, parts["calibrate"], self._terms(rate), about)
+        finish(self.draft, self._answers(cameras, seen, head), self._terms(rate), about, self._kept())
         return self._hand_over(folder)
 
     def _hand_over(self, folder: Path) -> Path:
@@ -155,16 +147,22 @@ class _Fit:
         self.draft.rename(folder)
         return folder
 
-    def _gather(self, name: str, clips: list[Clip]) -> Material:
-        self.report({"progress": 0.0, "decoding": float(len(clips))}, 0)
-        return gather(clips, self.videos, self.video.long_side, self.draft / f"{name}.raw")
+    def _answers(
+        self, cameras: Mapping[str, Camera], seen: Mapping[str, Seen], head: Settings
+    ) -> dict[str, tuple[Parts, Material]]:  # fmt: skip
+        """For each camera what will answer, and the frames that its threshold is chosen from."""
+        shape, engine = heads.HeadShape.from_json(head["shape"]), self._engine("head")
+        memory = (shape.places, shape.hidden)
+        return {
+            name: (Parts(camera.preparation, *seen[name], engine, memory), camera.parts["calibrate"])
+            for name, camera in cameras.items()
+        }
 
-    def _scene(self, material: Material) -> Preparation:
-        """The empty scene: the median of frames spread over the part that is learnt."""
-        step = max(1, len(material) // MOST_SCENE_FRAMES)
-        return Preparation(median_background(material.images[::step]))
+    def _kept(self) -> Mapping[str, answering.View]:
+        """What is usual for the parent's cameras, where its networks stay: they need not be shown again."""
+        return self.before.facts.views if self.before is not None and self.recipe.start == "recalibrate" else {}
 
-    def _denoise(self, parts: Mapping[str, Material], preparation: Preparation) -> Settings:
+    def _denoise(self, cameras: Sequence[Camera]) -> Settings:
         """The denoiser as a network of the engine, and what is said of its training."""
         done = self.draft / "denoiser.json"
         if done.is_file():
@@ -176,13 +174,12 @@ class _Fit:
             diffusion.LEARNING_RATE if self.before is None else WARM_RATE * diffusion.LEARNING_RATE,
         )  # fmt: skip
         torch.manual_seed(self.recipe.seed)
-        begun = self._begun(parts["fit"], preparation) if self.before is None else self.before.denoiser()
+        begun = self._begun(cameras) if self.before is None else self.before.denoiser()
         shape = begun.shape
-        trained = diffusion.learn(
-            (parts["fit"], parts["head"]), preparation, begun, settings, self._part(0.0, 0.55), self.draft / "diffusion"
-        )
+        takes = ([camera.take("fit") for camera in cameras], [camera.take("head") for camera in cameras])
+        trained = diffusion.learn(takes, begun, settings, self._part(0.0, 0.55), self.draft / "diffusion")
         weights.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
-        export_denoiser(trained.network, preparation.size, self.draft / "ir" / "denoiser.xml")
+        export_denoiser(trained.network, cameras[0].preparation.size, self.draft / "ir" / "denoiser.xml")
         about = {
             "shape": shape.to_json(),
             "steps": trained.steps,
@@ -192,12 +189,13 @@ class _Fit:
         write_json(done, about)
         return about
 
-    def _begun(self, material: Material, preparation: Preparation) -> network.Denoiser:
+    def _begun(self, cameras: Sequence[Camera]) -> network.Denoiser:
         """A denoiser that has learnt nothing yet."""
         profile = diffusion.PROFILES[self._profile()]
-        step = max(1, len(material) // MOST_SCENE_FRAMES)
-        spread = foreground_rms(preparation.pictures(material.images[::step]))
-        return network.Denoiser(network.DenoiserShape(profile.channels, profile.layers, spread))
+        shown = [camera.preparation.pictures(spread(camera.parts["fit"])) for camera in cameras]
+        return network.Denoiser(
+            network.DenoiserShape(profile.channels, profile.layers, foreground_rms(np.concatenate(shown)))
+        )
 
     def _profile(self) -> str:
         if self.video.profile != "auto":
@@ -219,59 +217,61 @@ class _Fit:
             self.draft / "ir" / f"{name}.xml", self._precision() if name == "denoiser" else "fp32"
         )
 
-    def _normal(self, material: Material, preparation: Preparation, maps: ErrorMaps) -> Normal:
+    def _seen(self, camera: Camera, denoiser: OpenVinoEngine) -> Seen:
+        maps = ErrorMaps(denoiser, camera.preparation)
+        return maps, self._normal(camera, maps)
+
+    def _normal(self, camera: Camera, maps: ErrorMaps) -> Normal:
         """What errors are usual, from normal frames that the denoiser has not learnt."""
-        file = self.draft / "normal.npz"
+        file = self.draft / f"normal-{camera.number}.npz"
         if not file.is_file():
+            few = self.recipe.start == "recalibrate"
             found = usual(
-                sequences.errors(preparation, maps, block)[sequences.RUN_UP :]
-                for block in blocks_of(
-                    material.stretches(), FEW_BLOCKS if self.recipe.start == "recalibrate" else MOST_BLOCKS
-                )
+                sequences.errors(camera.preparation, maps, block)[sequences.RUN_UP :]
+                for block in blocks_of(camera.parts["head"].stretches(), FEW_BLOCKS if few else MOST_BLOCKS)
             )
             write_arrays(file, **vars(found))
         with np.load(file, allow_pickle=False) as kept:
             return Normal.of(kept)
 
-    def _events(self, clips: list[Clip]) -> list[NDArray[np.uint8]]:
-        """The last frames of each window that people labelled as anomalous, as many as a sequence has."""
-        long = [replace(clip, first=max(0, clip.stop - SEQUENCE_FRAMES)) for clip in clips]
-        long = [clip for clip in long if len(clip) == SEQUENCE_FRAMES]
-        if not long:
-            return []
-        material = gather(long, self.videos, self.video.long_side, self.draft / "events.raw")
-        return [material.images[first:stop] for first, stop in material.windows]
+    def _sequences(self, cameras: Mapping[str, Camera], seen: Mapping[str, Seen]) -> sequences.Sequences:
+        """The labelled events, and clips of the held-out parts with synthetic events in them, each camera in turn."""
+        names = list(cameras)
+        stretches = {name: _long_stretches(camera) for name, camera in cameras.items()}
+        events = [
+            (name, images)
+            for name, camera in cameras.items()
+            for images in last_frames(camera, SEQUENCE_FRAMES, self.videos, self.video.long_side, self.draft)
+        ]
 
-    def _sequences(
-        self, material: Material, events: list[NDArray[np.uint8]], extractor: sequences.Extractor,
-        preparation: Preparation,
-    ) -> sequences.Sequences:  # fmt: skip
-        """The labelled events, and clips of the held-out part with synthetic events in them."""
-        stretches = [s for s in material.stretches() if len(s) >= SEQUENCE_FRAMES]
-        if not stretches:
-            raise InvalidInput(
-                f"no unbroken stretch of {SEQUENCE_FRAMES} frames is left for the head; give a longer video", "video"
-            )
+        def name_of(number: int) -> str:
+            return events[number][0] if number < len(events) else names[number % len(names)]
 
         def draw(number: int, rng: np.random.Generator) -> Injected:
             if number < len(events):
-                images = np.array(events[number])
+                images = np.array(events[number][1])
                 return Injected(images, np.zeros(images.shape, np.bool_), sequences.REAL)
-            return sample(stretches, preparation.background, SEQUENCE_FRAMES, FAMILIES, rng)
+            name = name_of(number)
+            background = cameras[name].preparation.background
+            return sample(stretches[name], background, SEQUENCE_FRAMES, FAMILIES, rng)
+
+        def maps_of(number: int, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+            name = name_of(number)
+            return sequences.Extractor(cameras[name].preparation, *seen[name]).of(images)
 
         progress = self._part(0.55, 0.8)
-        count = len(events) + (self.video.sequences or self._affordable(draw, extractor))
+        count = len(events) + (self.video.sequences or self._affordable(draw, maps_of))
         return sequences.make(
-            draw, extractor, count, self.recipe.seed, self.draft / "sequences",
+            draw, maps_of, count, self.recipe.seed, self.draft / "sequences",
             lambda share: progress({"progress": share}, round(share * count)),
         )  # fmt: skip
 
-    def _affordable(self, draw: Callable[[int, np.random.Generator], Injected], extractor: sequences.Extractor) -> int:
+    def _affordable(self, draw: sequences.Draw, maps_of: sequences.MapsOf) -> int:
         """How many sequences fit the time, by one that is made; kept, so that a resumed training is the same."""
         note = self.draft / "count.json"
         if not note.is_file():
             began = time.perf_counter()
-            extractor.of(draw(0, np.random.default_rng(0)).images)
+            maps_of(0, draw(0, np.random.default_rng(0)).images)
             seconds = time.perf_counter() - began
             affordable = 60 * SEQUENCE_SHARE * self.minutes / seconds
             write_json(note, int(min(SEQUENCES[1], max(SEQUENCES[0], affordable))))
@@ -335,9 +335,18 @@ class _Fit:
         """What answering does not need."""
         for name in ("diffusion", "heads", "sequences"):
             shutil.rmtree(self.draft / name, ignore_errors=True)
-        for file in (*self.draft.glob("*.raw"), *self.draft.glob("*.json"), self.draft / "normal.npz"):
+        for file in (*self.draft.glob("*.raw"), *self.draft.glob("*.json"), *self.draft.glob("normal-*.npz")):
             if file.name != "model.json":
                 file.unlink(missing_ok=True)
+
+
+def _long_stretches(camera: Camera) -> list[NDArray[np.uint8]]:
+    found = [s for s in camera.parts["head"].stretches() if len(s) >= SEQUENCE_FRAMES]
+    if not found:
+        raise InvalidInput(
+            f"no unbroken stretch of {SEQUENCE_FRAMES} frames is left for the head; give a longer video", "video"
+        )
+    return found
 
 
 def blocks_of(stretches: Iterable[NDArray[np.uint8]], most: int = MOST_BLOCKS) -> Iterator[NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data.snapshot import Snapshot, SnapshotRow, Split, write_snapshot
-from keepfit.data.splits import UNKNOWN_TIME, hash_point
+from keepfit.data.splits import ASSUMED, UNKNOWN_TIME, hash_point
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.clips import FOLDER, Clip
 from keepfit.tasks.video.decoding import USUAL_FPS
@@ -19,7 +19,7 @@ from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import truth_of
 from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
-from keepfit.tasks.video.stored import keep, keep_starts, keep_times, video_files, windows_of
+from keepfit.tasks.video.stored import keep, keep_camera, keep_starts, keep_times, named_camera, video_files, windows_of
 from keepfit.tasks.video.survey import Surveyed, VideoReport
 from keepfit.tasks.video.synthetic import FAMILIES
 from keepfit.tasks.video.timeline import ANOMALY, NORMAL
@@ -46,6 +46,8 @@ class Stored:
     starts: NDArray[np.bool_]
     truth: NDArray[np.uint8] | None
     """1 for anomalous frames, shape (n,); None where nothing is labelled."""
+    camera: str = ""
+    """The name of its folder, where there is one for each camera."""
 
     @property
     def fps(self) -> float:
@@ -59,20 +61,18 @@ def import_video(
 ) -> tuple[Snapshot, VideoReport]:  # fmt: skip
     """Store the videos of a file or a folder and make them a snapshot; `labels` is a CSV (video, start, end, label).
 
+    A folder may hold a folder for each camera: each is divided by itself, and its name is the rows' key.
+
     Without labels everything counts as normal, the parts follow one another in time with a window between them, and
     the test part gets windows with synthetic events. Labelled videos are divided as wholes. `judging`: everything is
     test. Raises InvalidInput when there is nothing to learn from, BackendError when a video cannot be stored.
     """
     files = video_files(source)
     known = {} if labels is None else read_labels(labels)
-    _check_labels(known, files)
+    _check_labels(known, {name for file in files for name in _names_of(file, named_camera(file, source))})
     store = snapshots.parent / FOLDER
-    videos = [_look_through(file, store, known, long_side, progress) for file in files]
-    labelled = any(video.truth is not None for video in videos)
-    if judging:
-        rows = to_judge(videos, labelled)
-    else:
-        rows = by_video(videos) if labelled and len(videos) > 1 else by_time(videos, labelled)
+    videos = [_look_through(file, store, named_camera(file, source), known, long_side, progress) for file in files]
+    rows = [row for camera in sorted({v.camera for v in videos}) for row in _rows_of(camera, videos, judging)]
     report = _report(source, videos, rows)
     if report.problems and not judging:
         raise InvalidInput(f"{source.name} cannot be learnt from: {'; '.join(report.problems)}", "video")
@@ -87,7 +87,18 @@ def import_video(
     return write_snapshot(snapshots, rows, ("video",), lineage), report
 
 
-def _look_through(file: Path, store: Path, known: Mapping[str, Labels], side: int, progress: Progress) -> Stored:
+def _rows_of(camera: str, every: Sequence[Stored], judging: bool) -> list[SnapshotRow]:
+    """The windows of one camera, divided."""
+    videos = [video for video in every if video.camera == camera]
+    labelled = any(video.truth is not None for video in videos)
+    if judging:
+        return to_judge(videos, labelled)
+    return by_video(videos) if labelled and len(videos) > 1 else by_time(videos, labelled)
+
+
+def _look_through(
+    file: Path, store: Path, camera: str, known: Mapping[str, Labels], side: int, progress: Progress
+) -> Stored:
     """Every frame once: how many there are, where the cuts are, what is labelled; then the video is stored."""
     sidecar = read_sidecar(file)
     rate = (sidecar.fps if sidecar is not None else None) or USUAL_FPS
@@ -100,18 +111,24 @@ def _look_through(file: Path, store: Path, known: Mapping[str, Labels], side: in
     starts, truth = np.array(found, np.bool_), None
     if sidecar is not None:
         starts, truth = sidecar.starts(len(starts)), sidecar.truth(len(starts))
-    labels = known.get(file.name, known.get(file.stem))
+    labels = next((known[one] for one in _names_of(file, camera) if one in known), None)
     if labels is not None:
         truth = truth_of(labels.anomalies, np.array(times))
     name = keep(file, store)
     keep_starts(store, name, starts)
     keep_times(store, name, np.array(times))
-    return Stored(name, file.name, about, starts, truth)
+    keep_camera(store, name, camera)
+    return Stored(name, f"{camera}/{file.name}" if camera else file.name, about, starts, truth, camera)
 
 
-def _check_labels(known: Mapping[str, Labels], files: Sequence[Path]) -> None:
-    names = {name for file in files for name in (file.name, file.stem)}
-    strange = sorted(set(known) - names)
+def _names_of(file: Path, camera: str) -> list[str]:
+    """What labels may call a video: with its camera's folder where it lies in one, with or without its ending."""
+    place = f"{camera}/" if camera else ""
+    return [f"{place}{file.name}", f"{place}{file.stem}"]
+
+
+def _check_labels(known: Mapping[str, Labels], names: Collection[str]) -> None:
+    strange = sorted(set(known) - set(names))
     if strange:
         raise InvalidInput(f"the labels name a video {strange[0]!r} that is not there; correct the name", "video")
 
@@ -175,7 +192,11 @@ def row(video: Stored, clip: Clip, split: Split, group: str | None = None) -> Sn
     """One window with its label: anomalous when any frame of it is; its group is its own where parts share a video."""
     anomalous = video.truth is not None and bool(video.truth[clip.first : clip.stop].any())
     time = UNKNOWN_TIME + timedelta(seconds=clip.first / video.fps)
-    return SnapshotRow(str(clip), str(clip), ANOMALY if anomalous else NORMAL, group or str(clip), split, time)
+    label = ANOMALY if anomalous else NORMAL
+    source = ASSUMED if video.truth is None else "imported"
+    return SnapshotRow(
+        str(clip), str(clip), label, group or str(clip), split, time, source=source, key=video.camera or None
+    )
 
 
 def with_events(rows: Sequence[SnapshotRow]) -> list[SnapshotRow]:

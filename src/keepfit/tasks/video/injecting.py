@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.clips import Clip, videos_near
 from keepfit.tasks.video.model import Facts, Render, decoded
+from keepfit.tasks.video.stored import camera_of
 from keepfit.tasks.video.synthetic import FAMILIES, inject
 
 
@@ -22,7 +23,8 @@ def injecting_render(folder: Path, facts: Facts) -> Render:
         if clip.family is None:
             return images, starts
         before = max(0, len(images) - len(clip))
-        return np.concatenate([images[:before], with_event(images, before, facts.background, clip)]), starts
+        background = facts.view(camera_of(videos / clip.name)).background
+        return np.concatenate([images[:before], with_event(images, before, background, clip)]), starts
 
     return render
 

@@ -21,7 +21,7 @@ from keepfit.tasks.video.frames import VideoFacts, facts, read_frames, video_has
 from keepfit.tasks.video.model import Facts
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import find, report
-from keepfit.tasks.video.stored import SUFFIXES, keep_starts, windows_of
+from keepfit.tasks.video.stored import SUFFIXES, keep_camera, keep_starts, windows_of
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import Said, Timeline
 
@@ -88,12 +88,14 @@ class Intake:
     def __init__(self, store: Path, longest_s: float) -> None:
         self._store, self._longest_s = store, longest_s
 
-    def video(self, part: Part, camera: Facts) -> Footage:
+    def video(self, part: Part, camera: Facts, key: str | None = None) -> Footage:
         """Store a video of a model's camera under the hash of its bytes; one pass finds its cuts and counts its frames.
 
-        Raises InvalidInput for what is no video or one of another size, TooLarge for one that lasts too long (none of
-        these is stored), BackendError when the disk fails.
+        `key` names the camera, as far as the model knows it. Raises InvalidInput for what
+        is no video, or one of another size or of a camera that a model of several does not know, TooLarge for one that
+        lasts too long (none of these is stored), BackendError when the disk fails.
         """
+        camera.check_camera(key)
         name = file_name(part, "video")
         if Path(name).suffix.lower() not in SUFFIXES:
             raise InvalidInput(f"{name!r} is no video by its name; send one of {', '.join(sorted(SUFFIXES))}", "file")
@@ -107,6 +109,7 @@ class Intake:
                 if not (self._store / stored).exists():
                     os.replace(file, self._store / stored)
                 keep_starts(self._store, stored, footage.starts)
+                keep_camera(self._store, stored, camera.name_of(key))
         return footage
 
     def _look_through(self, file: Path, stored: str, camera: Facts) -> Footage:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.video.clips import Clip, runs
+from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.seeking import read_between
 from keepfit.tasks.video.stored import start_finder
 
@@ -36,6 +37,14 @@ class Material:
         return [self.images[a:b] for a, b in pairwise(begins)]
 
 
+@dataclass(frozen=True, eq=False)
+class Take:
+    """Frames of one camera, and how its pictures are prepared."""
+
+    material: Material
+    preparation: Preparation
+
+
 def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) -> Material:
     """Decode the clips, which must be sorted by file and first frame, into `target` (a raw file of bytes).
 
@@ -55,8 +64,8 @@ def gather(clips: Sequence[Clip], videos: Path, long_side: int, target: Path) ->
                     size = size or frame.image.shape
                     if frame.image.shape != size:
                         raise InvalidInput(
-                            f"{run[0].name} is {_size(frame.image.shape)}, the video before it {_size(size)}; one "
-                            "model is for one camera, so give it videos of one size",
+                            f"{run[0].name} is {_size(frame.image.shape)}, the video before it {_size(size)}; "
+                            "give videos of one camera in one size",
                             "video",
                         )
                     file.write(frame.image.tobytes())

@@ -22,13 +22,13 @@ from keepfit.tasks.video.normality import WIDTH, Normal
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.seeking import read_between
-from keepfit.tasks.video.stored import start_finder
+from keepfit.tasks.video.stored import camera_of, start_finder
 from keepfit.tasks.video.stream import LEAD, Parts, Stream
-from keepfit.tasks.video.thresholding import label
+from keepfit.tasks.video.thresholding import label, sustained
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
 
-FORMAT = 2
-"""1: errors z-scored by height, no surprises."""
+FORMAT = 3
+"""1: errors z-scored by height, no surprises. 2: one camera only."""
 CHUNK = 16
 """Frames that are answered together."""
 MOST_FASTER = 1.5
@@ -42,21 +42,65 @@ Render = Callable[[Clip, int], tuple[Images, NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
-    """What model.json and scene.npz say, as far as answering needs it."""
+class View:
+    """What is usual for one camera."""
 
+    background: Images
+    normal: Normal
     threshold: Threshold
     scale: float
     """Score units per unit of the logit of the answer's probability."""
+    maxima: NDArray[np.float64]
+    """Block maxima of the normal video that the threshold was chosen from."""
+
+    @classmethod
+    def read(cls, folder: Path, said: Mapping[str, Any]) -> View:
+        """From what model.json says of it, and the file that it names there."""
+        with np.load(folder / said["scene"], allow_pickle=False) as scene:
+            return cls(
+                scene["background"], Normal.of(scene), Threshold(**said["threshold"]), float(said["scale"]),
+                scene["maxima"],
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What model.json and the scenes say, as far as answering needs it."""
+
+    views: Mapping[str, View]
+    """By camera, in the order of the training; all pictures have one size. A model of one camera may know it as ""."""
     fps: float
     long_side: int
     memory: tuple[int, int]
     precision: str
-    background: Images
-    normal: Normal
-    maxima: NDArray[np.float64]
-    """Block maxima of the normal video that the threshold was chosen from."""
     about: Mapping[str, Any]
+
+    @property
+    def own(self) -> View:
+        """Of the first camera, by whose measure one is judged that the model does not know."""
+        return next(iter(self.views.values()))
+
+    @property
+    def background(self) -> Images:
+        """Of the first camera, shape (h, w)."""
+        return self.own.background
+
+    def name_of(self, camera: str | None) -> str:
+        """The name by which a camera is judged: its own where the model knows it, else that of the first."""
+        return camera if camera is not None and camera in self.views else next(iter(self.views))
+
+    def view(self, camera: str | None) -> View:
+        """Of a camera by its name."""
+        return self.views[self.name_of(camera)]
+
+    def check_camera(self, camera: str | None) -> None:
+        """Raises InvalidInput for a camera that nothing is known of, where the model knows several."""
+        if len(self.views) > 1 and "" not in self.views and camera not in self.views:
+            raise InvalidInput(
+                f"the model has learnt the cameras {', '.join(sorted(self.views))}; name one of them as the key, or "
+                "train it on video of this one",
+                "key",
+            )
 
     def check_rate(self, fps: float) -> None:
         """Raises InvalidInput where things would seem to move at another speed than the model has learnt."""
@@ -76,19 +120,17 @@ class Facts:
                 raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
             if values["format"] < FORMAT:
                 raise BackendError(f"the model in {folder} was made by an older keepfit; train it again")
-            with np.load(folder / "scene.npz", allow_pickle=False) as scene:
-                return cls(
-                    Threshold(**values["threshold"]),
-                    float(values["scale"]),
-                    float(values["fps"]),
-                    int(values["long_side"]),
-                    (int(values["memory"][0]), int(values["memory"][1])),
-                    known_precision(values["precision"]),
-                    scene["background"],
-                    Normal.of(scene),
-                    scene["maxima"],
-                    values,
-                )
+            views = {name: View.read(folder, said) for name, said in values["cameras"].items()}
+            if not views:
+                raise ValueError("it knows no camera")
+            return cls(
+                views,
+                float(values["fps"]),
+                int(values["long_side"]),
+                (int(values["memory"][0]), int(values["memory"][1])),
+                known_precision(values["precision"]),
+                values,
+            )
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise BackendError(f"the model in {folder} cannot be read ({what}); fetch or register it again") from error
@@ -97,7 +139,8 @@ class Facts:
 class VideoModel:
     """A fitted video model; see tasks.task.Model. Its contents are clips of stored videos, by name."""
 
-    def __init__(self, facts: Facts, parts: Parts, render: Render, videos: Path | None) -> None:
+    def __init__(self, facts: Facts, parts: Mapping[str, Parts], render: Render, videos: Path | None) -> None:
+        """`parts` by camera, as the facts name them."""
         self._facts, self._parts, self._render, self._videos = facts, parts, render, videos
 
     @property
@@ -110,8 +153,8 @@ class VideoModel:
 
     @property
     def threshold(self) -> Threshold:
-        """When a score is an alarm."""
-        return self._facts.threshold
+        """When a score of the first camera is an alarm."""
+        return self._facts.own.threshold
 
     @property
     def facts(self) -> Facts:
@@ -120,8 +163,8 @@ class VideoModel:
 
     @property
     def parts(self) -> Parts:
-        """What answers about a frame."""
-        return self._parts
+        """What answers about a frame of the first camera."""
+        return next(iter(self._parts.values()))
 
     @property
     def precision(self) -> str:
@@ -137,8 +180,9 @@ class VideoModel:
             "picture": [width, height],
             "fps": facts.fps,
             "head": facts.about.get("head", {}).get("kind"),
-            "threshold": facts.threshold.enter,
-            "calibration": facts.threshold.note,
+            "threshold": facts.own.threshold.enter,
+            "calibration": facts.own.threshold.note,
+            **({"cameras": sorted(facts.views)} if len(facts.views) > 1 else {}),
             "precision": facts.precision,
         }
 
@@ -187,31 +231,38 @@ class VideoModel:
         lead = max(0, len(images) - len(whole))
         if not len(images):
             raise InvalidInput(f"{whole} has no frames any more; look at the stored video", "video")
-        stream = self.stream()
+        camera = self._camera(whole)
+        stream, view = self.stream(camera), self._facts.view(camera)
         done = [stream.push(images[i : i + CHUNK], starts[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         scores = np.concatenate([d.scores for d in done])
         facts, cells = np.concatenate([d.facts for d in done]), np.concatenate([d.cells for d in done])
-        flags = label(scores, starts, self.threshold)
+        flags = label(scores, starts, view.threshold)
         for clip in clips:
             here = slice(clip.first - whole.first + lead, clip.stop - whole.first + lead)
             # copies: a cache that keeps one clip must not keep the whole stretch
             of_frames = (scores[here].copy(), flags[here].copy(), cells[here].copy())
-            said = Said(clip.first, *of_frames, self.threshold, self._facts.maxima)
-            yield self.chance(said.scores), facts[here].mean(axis=0), said
+            said = Said(clip.first, *of_frames, view.threshold, view.maxima)
+            yield self.chance(said.scores, view.threshold, camera), facts[here].mean(axis=0), said
 
-    def chance(self, scores: NDArray[np.float32]) -> float:
+    def _camera(self, clip: Clip) -> str:
+        """Which camera a stored video is of."""
+        return "" if self._videos is None else camera_of(self._videos / clip.name)
+
+    def chance(self, scores: NDArray[np.float32], threshold: Threshold, camera: str | None) -> float:
         """The answer for some frames: at least 0.5 just when enough in a row reach the threshold. No probability."""
-        kept = sustained(scores, self.threshold.min_frames)
-        return float(1 / (1 + np.exp(-np.clip((kept - self.threshold.enter) / self._facts.scale, -30, 30))))
+        above = sustained(scores, threshold.min_frames) - threshold.enter
+        return float(1 / (1 + np.exp(-np.clip(above / self._facts.view(camera).scale, -30, 30))))
 
-    def stream(self) -> Stream:
-        """A fresh stream of frames of the model's camera."""
-        return Stream(self._parts)
+    def stream(self, camera: str | None = None) -> Stream:
+        """A fresh stream of frames of a camera."""
+        return Stream(self._parts[self._facts.name_of(camera)])
 
-    def score(self, frames: Iterable[Frame], starts: Callable[[Frame], bool] | None = None) -> Timeline:
+    def score(
+        self, frames: Iterable[Frame], starts: Callable[[Frame], bool] | None = None, camera: str | None = None
+    ) -> Timeline:
         """Every frame of a video, streamed; at cuts (found, unless `starts` names them) nothing is carried over."""
         is_start = starts or cut_finder()
-        stream, found = self.stream(), []
+        stream, found = self.stream(camera), []
         for chunk in chunks(frames, CHUNK):
             flags = [is_start(frame) for frame in chunk]
             said = stream.push(np.stack([frame.image for frame in chunk]), flags)
@@ -222,7 +273,7 @@ class VideoModel:
         marks = np.asarray(begun, np.bool_)
         return Timeline(
             np.asarray(numbers, np.int64), np.asarray(times, np.float64), scores,
-            label(scores, marks, self.threshold), marks, heat,
+            label(scores, marks, self._facts.view(camera).threshold), marks, heat,
         )  # fmt: skip
 
     def warm(self) -> None:
@@ -236,10 +287,12 @@ def load(
     """The model in a folder, compiled and warm. Raises BackendError when it cannot be read."""
     facts = Facts.read(folder)
     wanted = known_precision(precision or facts.precision)
-    preparation = Preparation(facts.background)
     denoiser = OpenVinoEngine.load(folder / "ir" / "denoiser.xml", wanted, threads)
     head = OpenVinoEngine.load(folder / "ir" / "head.xml", "fp32", threads)
-    parts = Parts(preparation, ErrorMaps(denoiser, preparation), facts.normal, head, facts.memory)
+    parts = {}
+    for name, view in facts.views.items():
+        preparation = Preparation(view.background)
+        parts[name] = Parts(preparation, ErrorMaps(denoiser, preparation), view.normal, head, facts.memory)
     try:
         videos = videos_near(folder)
     except NotFound:
@@ -274,17 +327,6 @@ def decoded(path: Path, first: int, stop: int, long_side: int) -> tuple[Images, 
     if len(images) < stop - first:
         raise InvalidInput(f"{path.name} has fewer than {stop} frames; name a clip that lies inside it", "video")
     return np.stack(images), np.array(starts, np.bool_)
-
-
-def sustained(scores: NDArray[np.float32], frames: int) -> float:
-    """The highest level that so many scores in a row have reached.
-
-    >>> sustained(np.array([0, 5, 1, 2, 3], np.float32), 2)
-    2.0
-    """
-    if len(scores) < frames:
-        return float(scores.min())
-    return float(np.lib.stride_tricks.sliding_window_view(scores, frames).min(axis=1).max())
 
 
 def chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

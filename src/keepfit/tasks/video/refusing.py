@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keepfit.errors import InvalidInput
+from keepfit.tasks.video.cameras import Camera
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.preparation import MOVED, Preparation
 from keepfit.tasks.video.thresholding import calibrate
@@ -14,6 +15,18 @@ from keepfit.tasks.video.thresholding import calibrate
 LOOKED_AT = 200
 """About so many frames, spread over the part that is learnt, in which something must stand out."""
 LEAST_PIXELS = 50
+
+
+def refuse_all(cameras: Mapping[str, Camera], fps: float, alarms_per_day: float, unbroken: int) -> None:
+    """Look at every camera before anything is learnt. Raises InvalidInput as `refuse`, or where their sizes differ."""
+    for camera in cameras.values():
+        refuse(camera.parts, camera.preparation, fps, alarms_per_day, unbroken)
+    sizes = {name: camera.parts["fit"].images.shape[:0:-1] for name, camera in cameras.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name or 'one'} {width} x {height}" for name, (width, height) in sizes.items())
+        raise InvalidInput(
+            f"the cameras have pictures of several sizes ({told}); the cameras of one model must have one size", "video"
+        )
 
 
 def refuse(
@@ -28,8 +41,7 @@ def refuse(
     sizes = {f"{part.images.shape[2]} x {part.images.shape[1]}" for part in parts.values()}
     if len(sizes) > 1:
         raise InvalidInput(
-            f"the videos are of several sizes ({', '.join(sorted(sizes))}); one model is for one camera, so give it "
-            "videos of one size",
+            f"the videos are of several sizes ({', '.join(sorted(sizes))}); give videos of one camera in one size",
             "video",
         )
     learnt = parts["fit"].images

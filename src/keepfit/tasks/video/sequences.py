@@ -31,6 +31,10 @@ MARKED = 0.05
 """Share of a heat map cell that an event must cover for the cell to be called anomalous."""
 
 Progress = Callable[[float], None]
+Draw = Callable[[int, np.random.Generator], Injected]
+"""A clip by its number, with something in it or nothing."""
+MapsOf = Callable[[int, NDArray[np.uint8]], NDArray[np.float16]]
+"""(number of a clip, its frames) -> its normalised error maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def errors(preparation: Preparation, maps: Maps, images: NDArray[np.uint8]) -> N
 
 
 def make(
-    draw: Callable[[int, np.random.Generator], Injected], extractor: Extractor, count: int, seed: int, folder: Path,
+    draw: Draw, maps_of: MapsOf, count: int, seed: int, folder: Path,
     progress: Progress = lambda share: None,
 ) -> Sequences:  # fmt: skip
     """Draw clips 0 to `count` of RUN_UP + LENGTH frames and keep their maps in the folder; what is there is opened.
@@ -96,7 +100,7 @@ def make(
             note = folder / f"{number:05d}.npz"
             if not note.is_file():
                 injected = draw(number, np.random.default_rng((seed, number)))
-                maps = extractor.of(injected.images)
+                maps = maps_of(number, injected.images)
                 np.save(folder / f"{number:05d}.npy", maps)
                 partial = folder / "unfinished.npz"
                 marked = cells_of(injected.mask[RUN_UP:], maps.shape[2:])

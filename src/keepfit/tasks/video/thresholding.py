@@ -27,7 +27,17 @@ def calibrate(
     true rate is rather lower. Raises InvalidInput on fewer than LEAST_BLOCKS blocks or scores that are not finite.
     """
     maxima = block_maxima(scores, fps, starts)
-    return _fitted(Threshold(0.0, 0.0, alarms_per_day=alarms_per_day), maxima, float(np.median(scores)), fps)
+    blank = Threshold(0.0, 0.0, alarms_per_day=alarms_per_day)
+    return _fitted(blank, maxima, float(np.median(scores)), SECONDS_PER_DAY * fps / _block_frames(fps))
+
+
+def from_levels(base: Threshold, levels: NDArray[np.floating], block_s: float) -> Threshold:
+    """`base` with the levels of an alarm that other blocks of normal video give for its budget.
+
+    `levels` (n,) are what blocks of `block_s` seconds reached in `min_frames` frames in a row. What is usual stays
+    that of `base`. Raises InvalidInput as `calibrate`.
+    """
+    return _fitted(base, _finite(levels, "levels"), usual_score(base), SECONDS_PER_DAY / block_s)
 
 
 def block_maxima(scores: NDArray[np.floating], fps: float, starts: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -43,6 +53,17 @@ def block_maxima(scores: NDArray[np.floating], fps: float, starts: NDArray[np.bo
     clips = np.split(values, np.flatnonzero(np.asarray(starts, bool)[1:]) + 1)
     blocks = (clip[at : at + width] for clip in clips for at in range(0, len(clip), width))
     return np.array([block.max() for block in blocks if 2 * len(block) >= width], np.float64)
+
+
+def sustained(scores: NDArray[np.float32], frames: int) -> float:
+    """The highest level that so many scores in a row have reached.
+
+    >>> sustained(np.array([0, 5, 1, 2, 3], np.float32), 2)
+    2.0
+    """
+    if len(scores) < frames:
+        return float(scores.min())
+    return float(np.lib.stride_tricks.sliding_window_view(scores, frames).min(axis=1).max())
 
 
 def p_values(peaks: ArrayLike, maxima: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,9 +132,9 @@ def label(scores: NDArray[np.floating], starts: NDArray[np.bool_], threshold: Th
     return np.array([machine.step(score, start) for score, start in pairs], np.uint8)
 
 
-def _fitted(base: Threshold, maxima: NDArray[np.float64], median: float, fps: float) -> Threshold:
-    """`base` with the levels that the block maxima give for its budget."""
-    n, per_day = len(maxima), SECONDS_PER_DAY * fps / _block_frames(fps)
+def _fitted(base: Threshold, maxima: NDArray[np.float64], median: float, per_day: float) -> Threshold:
+    """`base` with the levels that the maxima of blocks, `per_day` a day, give for its budget."""
+    n = len(maxima)
     if n < LEAST_BLOCKS:
         raise InvalidInput(
             f"{n} seconds of normal video are too few to choose a threshold; give at least {LEAST_BLOCKS}", "scores"

@@ -1,0 +1,120 @@
+"""Refine: count how high the windows of live cameras reach, and judge their thresholds anew by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from keepfit.clock import Clock
+from keepfit.data.records import STREAM, Label, Prediction, Source, Window
+from keepfit.data.store import RecordStore
+from keepfit.decision import Outcome
+from keepfit.rollout.rollout import single
+from keepfit.serving.refined import LEVEL, REFINED
+from keepfit.tasks.video.refining import Levels, judge
+from keepfit.tasks.video.timeline import ANOMALY, Threshold
+
+COUNTED = "levels"
+"""The name of the value in the store that holds what was counted."""
+UNWRITTEN = timedelta(seconds=1)
+"""Answers younger than this may not be written yet, so they are counted at the next beat."""
+MOST_CAMERAS = 256
+"""Cameras are named by callers; those beyond so many keep the version's own threshold."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What is known of one camera under one version."""
+
+    levels: Levels = Levels()  # noqa: RUF009
+    judged: int = 0
+    """Windows at the last judgement."""
+    anomalies: tuple[str, ...] = ()
+    """Predictions that a person has labelled as anomalies: they are not counted."""
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Camera:
+        """As `to_json` gave it."""
+        counts = {int(step): int(count) for step, count in kept["counts"].items()}
+        return cls(Levels(counts), int(kept["judged"]), tuple(kept["anomalies"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        counts = {str(step): count for step, count in self.levels.counts.items()}
+        return {"counts": counts, "judged": self.judged, "anomalies": list(self.anomalies)}
+
+    def labelled(self, pairs: Sequence[tuple[Prediction, Label]]) -> Camera:
+        """Without the windows that are said to be anomalies, and with those that are cleared again."""
+        named = {p.id: p.measures[LEVEL] for p, label in pairs if label.value == ANOMALY and p.id not in self.anomalies}
+        cleared = {p.id: p.measures[LEVEL] for p, label in pairs if label.value != ANOMALY and p.id in self.anomalies}
+        kept = tuple(id_ for id_ in self.anomalies if id_ not in cleared)
+        return replace(self, levels=self.levels.changed(cleared.values(), named.values()), anomalies=(*kept, *named))
+
+
+@dataclass(frozen=True)
+class Refine:
+    """The thresholds of one model's cameras; `tick` does what is due, and twice is as good as once."""
+
+    model: str
+    store: RecordStore
+    terms: Callable[[int, str], tuple[Threshold, float]]
+    """The threshold that a version was trained with for a camera, and the seconds of its windows."""
+    clock: Clock
+
+    def tick(self) -> None:
+        """Count the windows and labels since the last beat, then judge the cameras that have shown enough more."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            return
+        version, now = single(live.traffic), self.clock.now()
+        kept = self.store.get(self.model, COUNTED) or {}
+        if kept.get("version") != version:  # another version's scores are on another scale
+            kept = {"version": version, "until": live.at.isoformat(), "cameras": {}}
+        since, until = datetime.fromisoformat(kept["until"]), now - UNWRITTEN
+        if since >= until:
+            return
+        cameras = {name: Camera.from_json(one) for name, one in kept["cameras"].items()}
+        cameras = self.counted(cameras, Window(since, until), version)
+        judged = {name: self.judged(name, camera, version) for name, camera in cameras.items()}
+        wanted = {"version": version, "until": until.isoformat()}
+        if judged or kept["cameras"]:
+            cameras_now = {name: camera.to_json() for name, camera in judged.items()}
+            self.store.put(self.model, COUNTED, {**wanted, "cameras": cameras_now})
+
+    def counted(self, cameras: Mapping[str, Camera], window: Window, version: int) -> dict[str, Camera]:
+        """With what was said in the window, and the labels that arrived in it."""
+        found = dict(cameras)
+        for prediction in self.store.predictions(self.model, window, version):
+            name = camera_of(prediction)
+            if name is not None and (name in found or len(found) < MOST_CAMERAS):
+                camera = found.get(name, Camera())
+                found[name] = replace(camera, levels=camera.levels.changed([prediction.measures[LEVEL]]))
+        pairs = self.store.labelled(self.model, window, version, sources=frozenset(Source), by="label")
+        for name in {camera_of(p) for p, _ in pairs} & set(found):
+            if name is not None:
+                found[name] = found[name].labelled([pair for pair in pairs if camera_of(pair[0]) == name])
+        return found
+
+    def judged(self, name: str, camera: Camera, version: int) -> Camera:
+        """Its threshold judged anew where it has shown enough; the judgement is stored before it holds."""
+        base, window_s = self.terms(version, name)
+        decision = judge(name, base, camera.levels, window_s, camera.judged)
+        if decision is None:
+            return camera
+        id_ = f"threshold-{self.model}-{version}-{name}-{camera.levels.n}"  # repeated after a kill it is the same
+        self.store.add_decision(self.model, f"threshold {name}", decision, self.clock.now(), id=id_)
+        if decision.outcome is Outcome.PASS:
+            kept = self.store.get(self.model, REFINED) or {}
+            others = kept["cameras"] if kept.get("version") == version else {}
+            cameras = {**others, name: decision.evidence["threshold"]}
+            self.store.put(self.model, REFINED, {"version": version, "cameras": cameras})
+        return replace(camera, judged=camera.levels.n)
+
+
+def camera_of(prediction: Prediction) -> str | None:
+    """The camera that a caller named for a stream's window; None for a session without a name, and all else."""
+    if prediction.stage != STREAM or LEVEL not in prediction.measures:
+        return None
+    return prediction.key if prediction.key != prediction.context.get("stream") else None
