@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def score(model_folder: Path, clips: Sequence[CoffeeClip]) -> Values:
         found[f"model_minus_{name}"] = to_json(paired)
     settings = json.loads((model_folder / "model.json").read_text("utf-8"))
     found["head"] = {name: value for name, value in settings["head"].items() if name != "training"}
-    return found | {"threshold": settings["threshold"], "denoiser": settings["denoiser"]}
+    return found | {"threshold": asdict(model.threshold), "denoiser": settings["denoiser"]}
 
 
 def at_budget(

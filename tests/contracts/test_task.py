@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +150,44 @@ def test_a_start_that_the_task_has_not_or_that_lacks_a_parent_is_refused(fitted:
             fitted.task.fit(fitted.snapshot, fitted.recipe.with_(start=start), silent, tmp_path / "work")
 
 
+def test_a_warm_start_still_knows_what_its_parent_knew(fitted: Fitted, model: Model, tmp_path: Path) -> None:
+    few = [row for row in rows(n=320) if str(row.content).startswith((GOOD[0], BAD[0]))]
+    snapshot = write_snapshot(tmp_path / "data", few, ("text",), {"kind": "test"})
+    warm = fitted.recipe.with_(start="warm", learning_rate=fitted.recipe.learning_rate / 10)
+    folder = fitted.task.fit(snapshot, warm, silent, tmp_path / "work", fitted.folder)
+    said = predict(fitted.task.load(folder), [f"{word} story with music" for word in (*GOOD, *BAD)]).scores.argmax(
+        axis=1
+    )
+    assert said.tolist() == [1] * len(GOOD) + [0] * len(BAD)
+    again = fitted.task.fit(snapshot, warm, silent, tmp_path / "work", fitted.folder)
+    assert again == folder
+
+
+def test_a_class_that_is_new_is_learnt_by_a_warm_start_and_the_others_keep_their_names(
+    fitted: Fitted, tmp_path: Path
+) -> None:
+    more = [
+        replace(row, id=f"a{row.id}", group=f"a{row.id}", label="arson", content=f"story {row.content}")
+        for row in rows()
+        if int(row.id) % 4 == 0
+    ]
+    snapshot = write_snapshot(tmp_path / "data", [*rows(), *more], ("text",), {"kind": "test"})
+    folder = fitted.task.fit(snapshot, fitted.recipe.with_(start="warm"), silent, tmp_path / "work", fitted.folder)
+    model = fitted.task.load(folder)
+    assert model.labels == ("arson", "negative", "positive")
+    said = predict(model, ["lovely story", "dreadful music"]).scores.argmax(axis=1)
+    assert [model.labels[i] for i in said] == ["positive", "negative"]
+
+
 def test_what_a_model_of_the_task_reads_can_be_learnt_from(fitted: Fitted, model: Model) -> None:
     assert fitted.task.learns_from(model.read("a lovely film"), fitted.snapshot.path.parent)
 
 
 # answering
+
+
+def test_what_it_reads_it_knows_how_to_judge(model: Model) -> None:
+    assert model.knows(model.read("a lovely film"))
 
 
 def test_the_answering_half_loads_what_the_learning_half_made(fitted: Fitted, model: Model) -> None:

@@ -112,6 +112,10 @@ def test_windows_that_are_counted_before_a_kill_are_not_counted_twice(world: Wor
     world.beat()
     assert world.store.get("plaza", "levels")["cameras"] == kept["cameras"]
     assert len(world.judgements()) == 1
+    world.store.put("plaza", "levels", None)
+    world.live("gate 3", 30)
+    world.beat()
+    assert sum(world.store.get("plaza", "levels")["cameras"]["gate 3"]["counts"].values()) == 150
 
 
 def test_a_window_that_a_person_calls_an_anomaly_does_not_count_until_it_is_cleared(world: World) -> None:
@@ -128,17 +132,36 @@ def test_a_window_that_a_person_calls_an_anomaly_does_not_count_until_it_is_clea
         world.store.add_labels("plaza", said)
 
     say("1")
-    world.live("gate 3", 110)
     world.beat()
     low = world.refined.of(1, "gate 3")
     assert low is not None
     assert low.enter < 6
     say("0")
-    world.live("gate 3", 200)
     world.beat()
     again = world.refined.of(1, "gate 3")
     assert again is not None
     assert again.enter > 30
+
+
+def test_what_was_missed_while_the_worker_was_away_is_read_piece_by_piece(world: World) -> None:
+    world.live("gate 3", 40)
+    world.clock.advance(timedelta(hours=5))
+    world.live("gate 3", 80)
+    world.clock.advance(timedelta(hours=3))
+    world.beat()
+    kept = world.store.get("plaza", "levels")
+    assert sum(kept["cameras"]["gate 3"]["counts"].values()) == 120
+    assert world.refined.of(1, "gate 3") is not None
+
+
+def test_a_version_that_comes_back_is_judged_and_recorded_anew(world: World) -> None:
+    world.live("gate 3", 120)
+    world.beat()
+    world.deploy(2)
+    world.deploy(1)
+    world.live("gate 3", 120)
+    world.beat()
+    assert len(world.judgements("gate 3")) == 2
 
 
 def test_another_version_begins_with_its_own_threshold(world: World) -> None:
@@ -153,10 +176,11 @@ def test_another_version_begins_with_its_own_threshold(world: World) -> None:
     assert world.refined.of(2, "gate 3") is not None
 
 
-def test_a_session_that_names_no_camera_is_nobodys(world: World) -> None:
+def test_a_session_that_names_no_camera_is_nobodys_and_read_once(world: World) -> None:
     world.live(None, 120)
     world.beat()
     assert world.judgements() == []
+    assert world.store.get("plaza", "levels")["until"] == (world.clock.now() - UNWRITTEN).isoformat()
 
 
 def test_callers_cannot_fill_the_store_with_names(world: World) -> None:

@@ -39,7 +39,6 @@ from keepfit.tasks.toy import ToyModel
 from keepfit.tasks.video.frames import read_frames
 from keepfit.tasks.video.model import VideoModel
 from keepfit.tasks.video.segments import find
-from keepfit.tasks.video.stored import camera_of
 from keepfit.tasks.video.timeline import Timeline
 
 INTRUDER = range(50, 70)
@@ -81,7 +80,7 @@ class World:
     def stored(self) -> list[str]:
         """Videos, and whatever else was left there; where their cuts are is kept beside them."""
         names = (path.name for path in self.service.videos.iterdir())
-        return sorted(name for name in names if not name.endswith((".starts.npy", ".camera.txt")))
+        return sorted(name for name in names if not name.endswith(".starts.npy"))
 
     def predictions(self) -> list[Prediction]:
         self.service.writer.flush()
@@ -425,9 +424,12 @@ def test_each_full_window_of_a_stream_is_recorded_for_the_watch(
     stream = world.open()
     ok(world.push(stream, *pictures(images[:31])))
     assert world.predictions() == []
-    ok(world.push(stream, *pictures(images[31:])))
+    told = ok(world.push(stream, *pictures(images[31:])))
     recorded = world.predictions()
     assert {(p.key, p.context["stream"], p.model_version) for p in recorded} == {("gate 3", stream, 1)}
+    assert [(w["first"], w["last"], w["label"]) for w in told["windows"]] == [(0, 31, "0"), (32, 63, "1")]
+    label = {"labels": [{"prediction_id": told["windows"][1]["id"], "label": "1"}]}
+    assert ok(world.client.post("/labels", json=label)) == {"accepted": 1, "new": 1}
     said = {world.store.prediction("plaza", p.id)[0].content: p.label for p in recorded}
     assert said == {f"stream/{stream}#0-32": "0", f"stream/{stream}#32-64": "1"}
     assert all(len(p.embedding) == world.model().embedding_dim for p in recorded)
@@ -606,17 +608,21 @@ def test_a_session_outlives_a_version_that_does_not_know_its_camera(
     assert column(ok(world.push(stream, *pictures(images[8:]))), "frame") == list(range(4, 8))
 
 
-def test_an_upload_remembers_its_camera_for_later_answers(
+def test_one_file_sent_for_two_cameras_is_judged_by_each(
     cameras: World, tiny_video: ModuleType, tmp_path: Path
 ) -> None:
     dark = tiny_video.write_video(tmp_path / "dark.mp4", tiny_video.plaza(40) - 30)
-    body = ok(cameras.send(dark, key="gate"))
-    name = body["video"]["name"]
-    said = ok(cameras.client.post("/predict", json={"text": f"{name}#0-32"}))
-    assert said["predictions"][0]["label"] == body["predictions"][0]["label"] == "0"
-    assert camera_of(cameras.service.videos / name) == "gate"
-    other = cameras.model().score(read_frames(cameras.service.videos / name), camera="door")
-    assert np.abs(np.array(column(body, "score")) - other.scores).max() > 0.1
+    gate, door = ok(cameras.send(dark, key="gate")), ok(cameras.send(dark, key="door"))
+    assert gate["video"]["name"] == door["video"]["name"]
+    for body, key in ((gate, "gate"), (door, "door")):
+        file = cameras.service.videos / body["video"]["name"]
+        expected = cameras.model().score(read_frames(file), camera=key)
+        assert column(body, "score") == pytest.approx(expected.scores, abs=1e-3)
+    assert np.abs(np.array(column(gate, "score")) - column(door, "score")).max() > 0.1
+    name = gate["video"]["name"]
+    said = ok(cameras.client.post("/predict", json={"text": f"{name}#0-32~gate"}))
+    assert said["predictions"][0]["label"] == gate["predictions"][0]["label"] == "0"
+    refused(cameras.client.post("/predict", json={"text": f"{name}#0-32"}), 422, "door, gate", field="text")
 
 
 # a camera that is followed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from keepfit.pipelines.watch import WatchPlan
 from keepfit.registry.registry import Alias
 from keepfit.rollout.rollout import approve, rollback
 from keepfit.serving.predictor import Request
+from keepfit.tasks.toy import ToyTask
 
 MODEL = "toy"
 GOOD_AND_BAD = (("good", "pos"), ("bad", "neg"))
@@ -147,6 +149,27 @@ def test_new_data_is_learnt_from_without_what_the_champion_finds_abnormal(world)
 def part_of(number: int) -> Split:
     parts = (Split.TRAIN, Split.TRAIN, Split.TRAIN, Split.TEST, Split.VALIDATION)
     return parts[number % 5] if number < 90 else Split.TRAIN
+
+
+class Shy(ToyTask):
+    """Its models know nothing of texts that begin with "park"."""
+
+    def load(self, folder, precision=None):
+        model = super().load(folder, precision)
+        model.knows = lambda content: not content.startswith("park")
+        return model
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_champion_is_compared_only_on_what_it_knows(world, known: bool) -> None:
+    world.train(*GOOD_AND_BAD)
+    world.retraining = replace(world.retraining, task=Shy())
+    rows = [*GOOD_AND_BAD, ("park", "pos")] if known else [("park", "pos"), ("parked", "neg")]
+    assert world.train(*rows)["deployed"]
+    (stored,) = world.store.decisions(MODEL, "gate v2")
+    (said,) = (one for one in stored.decision.because if "has not learnt what" in one)
+    left, every = map(int, re.findall(r"(\d+) of (\d+) rows", said)[0])
+    assert 0 < left < every if known else left == every
 
 
 def test_what_the_champion_cannot_judge_is_learnt_from_and_said(world) -> None:

@@ -191,6 +191,13 @@ def test_a_task_that_has_nothing_to_tune_says_so(data: Path) -> None:
     assert "the task 'video' has nothing to tune; leave --tune out" in err
 
 
+def test_a_search_compares_trainings_that_begin_anew_whatever_the_settings_say(data: Path) -> None:
+    project = Project(data.parent, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__START": "warm"})
+    for number in (1, 2):
+        assert project.train(data, tune=project.search(2))["version"] == number
+        assert project.registry.version("default", number).lineage.recipe.start == "new"
+
+
 def test_one_search_at_a_time_runs_for_a_model(data: Path, project: Project) -> None:
     workdir = data.parent / ".keepfit" / "work" / "tune-default"
     workdir.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_odd_windows_that_nobody_labelled_are_left_out_of_what_is_learnt(mixed: 
     assert gone == {"odd train assumed 30", "odd train assumed 31", "odd validation assumed 10"}
     assert (decision.outcome, decision.evidence["kept"]) == (Outcome.HOLD, kept.id)
     assert "version 4 finds 3 of 43 unlabelled windows abnormal" in decision.because[0]
-    assert "labels.csv" in decision.because[0]
+    assert "labels.csv" in decision.because[1]
     assert kept.lineage["parents"] == [mixed.id]
     assert kept.lineage["fps"] == 10.0
     assert kept.lineage["quarantined"] == sorted(gone)
@@ -73,7 +74,16 @@ def test_where_life_has_changed_the_champions_word_does_not_count(tmp_path: Path
     changed = snapshot(tmp_path, rows(Split.TRAIN, ["calm"] * 7 + ["odd"] * 2))
     kept, decision = quarantine(changed, CHAMPION, 4, EVERY)
     assert kept is changed
-    assert "life has changed" in decision.because[0]
+    assert "life has changed" in decision.because[1]
+
+
+def test_each_camera_is_judged_by_itself(tmp_path: Path) -> None:
+    door = [replace(row, key="door") for row in rows(Split.TRAIN, ["calm"] * 60 + ["odd"])]
+    gate = [replace(row, key="gate") for row in rows(Split.VALIDATION, ["odd"] * 8)]
+    both = snapshot(tmp_path, door, gate)
+    kept, decision = quarantine(both, CHAMPION, 4, EVERY)
+    assert {row.content for row in both.stored()} - {row.content for row in kept.stored()} == {"odd train assumed 60"}
+    assert "more than a fifth of gate" in decision.because[1]
 
 
 def test_how_far_it_is_can_be_shown(mixed: Snapshot) -> None:

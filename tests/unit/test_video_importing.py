@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,19 +9,22 @@ import av
 import numpy as np
 import pytest
 
-from keepfit.data.snapshot import Split, open_snapshot
+from keepfit.data.snapshot import Split, open_snapshot, renewed, write_snapshot
+from keepfit.data.splits import SnapshotRow
 from keepfit.errors import InvalidInput, NotFound
 from keepfit.tasks.video.cameras import PARTS, cameras_of
 from keepfit.tasks.video.clips import Clip
 from keepfit.tasks.video.diffusion import Crops, windows_of
+from keepfit.tasks.video.dividing import divide
 from keepfit.tasks.video.importing import import_video
 from keepfit.tasks.video.material import gather
 from keepfit.tasks.video.model import decoded
-from keepfit.tasks.video.stored import camera_of, keep, video_files
+from keepfit.tasks.video.stored import keep, video_files
 
 
 def video(path: Path, frames: int, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
     """A disc that walks over a textured ground."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     ground = rng.integers(90, 130, size, dtype=np.uint8)
     rows, columns = np.indices(size)
@@ -215,7 +219,7 @@ def test_each_camera_is_divided_by_itself_and_its_folder_names_it(two: Path, tmp
     for stored in snapshot.stored():
         assert stored.key is not None
         parts[stored.key][stored.split] += 1
-        assert camera_of(tmp_path / "state" / "videos" / Clip.parse(stored.content).name) == stored.key
+        assert Clip.parse(stored.content).camera == stored.key
     assert parts["door"] == parts["gate"]
     assert set(parts["door"]) == set(Split)
     assert [one.source for one in report.videos] == ["door/monday.mp4", "gate/monday.mp4"]
@@ -252,6 +256,38 @@ def test_a_camera_that_shows_too_little_is_named(tmp_path: Path) -> None:
     snapshot, _ = import_video(tmp_path / "state" / "snapshots", tmp_path / "cameras")
     with pytest.raises(InvalidInput, match="of camera gate to learn from"):
         cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+
+
+@pytest.mark.parametrize("stray", ["intro.mp4", "plan.png", "yard"])
+def test_what_is_no_camera_beside_cameras_is_refused_not_passed_over(two: Path, stray: str) -> None:
+    (two / stray).mkdir() if stray == "yard" else (two / stray).write_bytes(b"x")
+    with pytest.raises(InvalidInput, match=f"{stray} is none with videos in it"):
+        video_files(two)
+
+
+def test_one_file_in_two_cameras_is_of_both(two: Path, tmp_path: Path) -> None:
+    shutil.copy(two / "door" / "monday.mp4", two / "gate" / "monday.mp4")
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
+    assert {row.key for row in snapshot.stored()} == {"door", "gate"}
+
+
+def test_windows_from_life_of_a_camera_that_was_not_imported_are_left_out(two: Path, tmp_path: Path) -> None:
+    snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
+    fresh = SnapshotRow("a#0-32~park", "a#0-32~park", "0", "a", Split.TRAIN, fresh=True)
+    grown = write_snapshot(tmp_path / "state" / "snapshots", [*snapshot.stored(), fresh], ("video",), {"kind": "test"})
+    assert list(divide(grown.rows(Split.TRAIN), grown.rows(Split.VALIDATION))) == ["door", "gate"]
+
+
+def test_newer_data_of_a_camera_takes_the_place_of_its_own_only(two: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "snapshots"
+    old, _ = import_video(folder, two)
+    video(tmp_path / "newer" / "gate" / "tuesday.mp4", 640, 9)
+    newer, _ = import_video(folder, tmp_path / "newer")
+    both = renewed(folder, old, newer)
+    names = {row.key: {Clip.parse(r.content).name for r in both.stored() if r.key == row.key} for row in both.stored()}
+    assert names["gate"] == {Clip.parse(row.content).name for row in newer.stored()}
+    assert names["door"] == {Clip.parse(row.content).name for row in old.stored() if row.key == "door"}
+    assert both.lineage["parents"] == [old.id, newer.id]
 
 
 def test_a_folder_of_folders_without_videos_is_refused(tmp_path: Path) -> None:

@@ -51,9 +51,14 @@ def test_what_cannot_lead_to_a_model_is_refused_at_once(
 def test_cameras_of_several_sizes_cannot_share_a_model() -> None:
     small = {name: part(300, height=24) for name in PARTS}
     cameras = {
-        "door": Camera(0, parts(), Preparation(BACKGROUND), ()),
-        "gate": Camera(1, small, Preparation(BACKGROUND[:24]), ()),
+        "door": Camera(0, parts(), Preparation(BACKGROUND), (), 10.0),
+        "gate": Camera(1, small, Preparation(BACKGROUND[:24]), (), 10.0),
     }
     refuse_all({"door": cameras["door"]}, 10, 1, 32)
     with pytest.raises(InvalidInput, match="door 48 x 32, gate 48 x 24"):
         refuse_all(cameras, 10, 1, 32)
+
+
+def test_a_camera_of_another_rate_than_the_models_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="camera gate has 25 frames a second and the model 10"):
+        refuse_all({"gate": Camera(0, parts(), Preparation(BACKGROUND), (), 25.0)}, 10, 1, 32)

@@ -46,7 +46,7 @@ PortOption = Annotated[
 ]
 StartOption = Annotated[
     str | None,
-    typer.Option(help="Of video: new; warm, from the champion's weights; recalibrate, with its networks; steps."),
+    typer.Option(help="new; warm, from the champion's weights; of video recalibrate, with its networks; steps."),
 ]
 HERE = Path()
 EXAMPLES = {"text": "DATA.csv", "video": "VIDEO.mp4"}

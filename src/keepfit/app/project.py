@@ -169,7 +169,8 @@ class Project:
         workdir = self.home.work / f"tune-{self.model}"
         trials = named(LATE["trials"])(workdir, self.home.tuning_url, kind.tunable, passes)
         tuning = named(LATE["tuning"])(self.model, task, self.store, self.registry, trials, self.home.clock)
-        found: Tuned = tuning.run(snapshot, recipe(self.settings), search, report)
+        # trials are compared from one beginning; the training after them begins there, too
+        found: Tuned = tuning.run(snapshot, recipe(self.settings).with_(start="new"), search, report)
         return found
 
     def import_data(self, data: Path, labels: Path | None = None) -> tuple[Snapshot, Any]:

@@ -120,7 +120,9 @@ class RecipeSettings(Section):
     )
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are truncated to this many tokens.")
     truncation: Literal["head", "head+tail"] = Field("head+tail", description="Which part of a long text is kept.")
-    epochs: float = Field(0.0, ge=0, description="Passes over the training part; 0: chosen from its size.")
+    epochs: float = Field(
+        0.0, ge=0, description="Passes over the training part, 0.6 of them for a warm start; 0: chosen from its size."
+    )
     short_passes: float = Field(
         0.0, ge=0, description="So many of the passes see the texts cut short: cheap, and early."
     )
@@ -140,7 +142,9 @@ class RecipeSettings(Section):
     abstain_below: float | None = Field(None, gt=0, lt=1, description="Below this score no label is given.")
     seed: int = Field(17, description="Seed of everything random in training.")
     start: Literal["new", "warm", "recalibrate", "steps"] = Field(
-        "new", description="Of video: what a retraining takes over from the version that answers; steps: in turn."
+        "new",
+        description="What a retraining takes over from the version that answers: nothing, its weights (warm), of video "
+        "also its networks as they are (recalibrate); steps: in turn, the cheapest first.",
     )
     video: VideoRecipeSettings = VideoRecipeSettings()
 
@@ -227,8 +231,8 @@ class ModelSettings(Section):
             foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
         else:
-            mine = {"video"} if self.task != "text" else {"video", "start"}
-            foreign = [f"recipe.{name}" for name in sorted(self.recipe.model_fields_set & mine)]
+            foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
+            foreign += ["recipe.start = 'recalibrate'"] if self.recipe.start == "recalibrate" else []
         if foreign:
             raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
         return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ __all__ = [
     "write_snapshot",
 ]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -55,6 +58,18 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    def only(self, places: Sequence[int]) -> Rows:
+        """Some of them, in the order of `places`."""
+        chosen = list(places)
+
+        def of(column: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(column[i] for i in chosen)
+
+        return Rows(
+            of(self.contents), of(self.truth), of(self.ids), of(self.groups), of(self.times), self.fresh[chosen],
+            self.weights[chosen],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -217,6 +232,19 @@ def grow(
         "fresh_weight": growth.ratio,
     }
     return write_snapshot(folder, growth.rows(), base.columns, lineage)
+
+
+def renewed(folder: Path, old: Snapshot, new: Snapshot) -> Snapshot:
+    """The new rows, and the old ones of keys that none of the new has. Raises BackendError when it cannot be written.
+
+    For data in which a key (a camera) stands for itself: what is newer of one takes the place of what was there of it.
+    """
+    shown = {row.key for row in new.stored()}
+    others = [row for row in old.stored() if row.key not in shown]
+    if not others:
+        return new
+    rows = itertools.chain(others, new.stored())
+    return write_snapshot(folder, rows, new.columns, {**new.lineage, "kind": "renew", "parents": [old.id, new.id]})
 
 
 def fits(content: Any, columns: int) -> bool:

@@ -48,6 +48,17 @@ class Judged:
     def __len__(self) -> int:
         return len(self.truth)
 
+    def only(self, places: Sequence[int]) -> Judged:
+        """The same of some rows, in the order of `places`."""
+        chosen = list(places)
+        details = self.output.details
+        output = Output(
+            self.output.scores[chosen], self.output.embeddings[chosen],
+            None if details is None else [details[i] for i in chosen],
+        )  # fmt: skip
+        measures = {name: values[chosen] for name, values in self.measures.items()}
+        return Judged(self.rows.only(chosen), self.labels, self.truth[chosen], output, measures, self.abstain_below)
+
     @cached_property
     def said(self) -> NDArray[np.int64]:
         """The class that was answered, shape (n,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any
@@ -26,28 +27,37 @@ def quarantine(
 ) -> tuple[Snapshot, Decision]:  # fmt: skip
     """The snapshot without the windows of these parts that version `number` finds abnormal, and the judgement.
 
-    Only what nobody has labelled is judged: a label, also one that says normal, is a person's word. Where more than a
-    fifth would go nothing does. Raises what the champion raises for contents that it cannot read.
+    Only what nobody has labelled is judged: a label, also one that says normal, is a person's word. Of a key (a camera)
+    of which more than a fifth would go nothing does, nor of one that the version does not know. Raises what the
+    champion raises for contents that it cannot read.
     """
-    assumed = [row.content for row in snapshot.stored() if _is_assumed(row, parts)]
-    odd = sorted(set(_abnormal(assumed, champion, progress)))
+    assumed = {
+        row.content: row.key for row in snapshot.stored() if _is_assumed(row, parts) and champion.knows(row.content)
+    }
+    odd = set(_abnormal(list(assumed), champion, progress))
+    of_key, odd_of_key = Counter(assumed.values()), Counter(assumed[content] for content in odd)
+    changed = {key for key, count in odd_of_key.items() if count > MOST * of_key[key]}
+    gone = sorted(content for content in odd if assumed[content] not in changed)
     seen: dict[str, Any] = {"version": number, "judged": len(assumed), "found": len(odd), "snapshot": snapshot.id}
-    found = f"version {number} finds {len(odd)} of {len(assumed)} unlabelled windows abnormal"
-    if not odd:
-        return snapshot, Decision(Outcome.PASS, (f"{found}, so all are learnt from",), seen)
-    if len(odd) > MOST * len(assumed):
-        words = f"{found}: life has changed, so its word says little of single windows, and all are learnt from"
-        return snapshot, Decision(Outcome.PASS, (words,), seen)
-    gone = frozenset(odd)
-    rows = (row for row in snapshot.stored() if not (_is_assumed(row, parts) and row.content in gone))
-    lineage = {"kind": "quarantine", "parents": [snapshot.id], "version": number, "quarantined": odd}
+    because = [f"version {number} finds {len(odd)} of {len(assumed)} unlabelled windows abnormal"]
+    if changed:
+        named = ", ".join(sorted(key for key in changed if key is not None))
+        because.append(
+            f"more than a fifth{' of ' + named if named else ''}: life has changed, so its word says little of single "
+            "windows, and all of them are learnt from"
+        )
+    if not gone:
+        return snapshot, Decision(Outcome.PASS, tuple(because), seen)
+    left_out = frozenset(gone)
+    rows = (row for row in snapshot.stored() if not (_is_assumed(row, parts) and row.content in left_out))
+    lineage = {"kind": "quarantine", "parents": [snapshot.id], "version": number, "quarantined": gone}
     kept = write_snapshot(snapshot.path.parent, rows, snapshot.columns, {**snapshot.lineage, **lineage})
-    named = ", ".join(odd[:SHOWN]) + (" ..." if len(odd) > SHOWN else "")
-    words = (
-        f"{found}: they are kept from the training ({named}); to clear them, label their video as normal in labels.csv "
+    named = ", ".join(gone[:SHOWN]) + (" ..." if len(gone) > SHOWN else "")
+    because.append(
+        f"{len(gone)} are kept from the training ({named}); to clear them, label their video as normal in labels.csv "
         "and train again"
     )
-    return kept, Decision(Outcome.HOLD, (words,), {**seen, "quarantined": odd, "kept": kept.id})
+    return kept, Decision(Outcome.HOLD, tuple(because), {**seen, "quarantined": gone, "kept": kept.id})
 
 
 def _is_assumed(row: SnapshotRow, parts: Collection[Split]) -> bool:

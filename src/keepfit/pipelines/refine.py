@@ -20,12 +20,14 @@ COUNTED = "levels"
 """The name of the value in the store that holds what was counted."""
 UNWRITTEN = timedelta(seconds=1)
 """Answers younger than this may not be written yet, so they are counted at the next beat."""
+AT_ONCE = timedelta(hours=1)
+"""What a worker that was away has to catch up on is read in pieces of so much."""
 MOST_CAMERAS = 256
 """Cameras are named by callers; those beyond so many keep the version's own threshold."""
 
 
 @dataclass(frozen=True)
-class Camera:
+class Counted:
     """What is known of one camera under one version."""
 
     levels: Levels = Levels()  # noqa: RUF009
@@ -35,7 +37,7 @@ class Camera:
     """Predictions that a person has labelled as anomalies: they are not counted."""
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Camera:
+    def from_json(cls, kept: Mapping[str, Any]) -> Counted:
         """As `to_json` gave it."""
         counts = {int(step): int(count) for step, count in kept["counts"].items()}
         return cls(Levels(counts), int(kept["judged"]), tuple(kept["anomalies"]))
@@ -45,12 +47,15 @@ class Camera:
         counts = {str(step): count for step, count in self.levels.counts.items()}
         return {"counts": counts, "judged": self.judged, "anomalies": list(self.anomalies)}
 
-    def labelled(self, pairs: Sequence[tuple[Prediction, Label]]) -> Camera:
+    def labelled(self, pairs: Sequence[tuple[Prediction, Label]]) -> Counted:
         """Without the windows that are said to be anomalies, and with those that are cleared again."""
         named = {p.id: p.measures[LEVEL] for p, label in pairs if label.value == ANOMALY and p.id not in self.anomalies}
         cleared = {p.id: p.measures[LEVEL] for p, label in pairs if label.value != ANOMALY and p.id in self.anomalies}
         kept = tuple(id_ for id_ in self.anomalies if id_ not in cleared)
-        return replace(self, levels=self.levels.changed(cleared.values(), named.values()), anomalies=(*kept, *named))
+        if not named and not cleared:
+            return self
+        levels = self.levels.changed(cleared.values(), named.values())
+        return Counted(levels, 0, (*kept, *named))  # what was judged with them is to be judged again
 
 
 @dataclass(frozen=True)
@@ -68,49 +73,58 @@ class Refine:
         live = self.store.deployment(self.model)
         if live is None:
             return
-        version, now = single(live.traffic), self.clock.now()
+        version, end = single(live.traffic), self.clock.now() - UNWRITTEN
         kept = self.store.get(self.model, COUNTED) or {}
-        if kept.get("version") != version:  # another version's scores are on another scale
-            kept = {"version": version, "until": live.at.isoformat(), "cameras": {}}
-        since, until = datetime.fromisoformat(kept["until"]), now - UNWRITTEN
-        if since >= until:
-            return
-        cameras = {name: Camera.from_json(one) for name, one in kept["cameras"].items()}
-        cameras = self.counted(cameras, Window(since, until), version)
-        judged = {name: self.judged(name, camera, version) for name, camera in cameras.items()}
-        wanted = {"version": version, "until": until.isoformat()}
-        if judged or kept["cameras"]:
-            cameras_now = {name: camera.to_json() for name, camera in judged.items()}
-            self.store.put(self.model, COUNTED, {**wanted, "cameras": cameras_now})
+        if kept.get("deployment") != live.id:  # another version's scores are on another scale
+            kept = {"deployment": live.id, "until": live.at.isoformat(), "labels": 0, "cameras": {}}
+        since = datetime.fromisoformat(kept["until"])
+        while since < end:
+            until = min(since + AT_ONCE, end)
+            cameras = {name: Counted.from_json(one) for name, one in kept["cameras"].items()}
+            cameras = self.counted(cameras, Window(since, until), version)
+            labels = self.store.count_labels(self.model, live.at)
+            if labels != kept["labels"] and until == end:
+                cameras = self.labelled(cameras, Window(live.at, self.clock.now()), version)
+            judged = {name: self.judged(name, camera, version, live.id) for name, camera in cameras.items()}
+            found = {name: camera.to_json() for name, camera in judged.items()}
+            seen = labels if until == end else kept["labels"]
+            kept = {"deployment": live.id, "until": until.isoformat(), "labels": seen, "cameras": found}
+            self.store.put(self.model, COUNTED, kept)
+            since = until
 
-    def counted(self, cameras: Mapping[str, Camera], window: Window, version: int) -> dict[str, Camera]:
-        """With what was said in the window, and the labels that arrived in it."""
+    def counted(self, cameras: Mapping[str, Counted], window: Window, version: int) -> dict[str, Counted]:
+        """With what was said in the window."""
         found = dict(cameras)
         for prediction in self.store.predictions(self.model, window, version):
             name = camera_of(prediction)
             if name is not None and (name in found or len(found) < MOST_CAMERAS):
-                camera = found.get(name, Camera())
+                camera = found.get(name, Counted())
                 found[name] = replace(camera, levels=camera.levels.changed([prediction.measures[LEVEL]]))
-        pairs = self.store.labelled(self.model, window, version, sources=frozenset(Source), by="label")
-        for name in {camera_of(p) for p, _ in pairs} & set(found):
-            if name is not None:
-                found[name] = found[name].labelled([pair for pair in pairs if camera_of(pair[0]) == name])
         return found
 
-    def judged(self, name: str, camera: Camera, version: int) -> Camera:
+    def labelled(self, cameras: Mapping[str, Counted], window: Window, version: int) -> dict[str, Counted]:
+        """With what people have said; all of it each time, for a label may name an earlier time than it came at."""
+        pairs = self.store.labelled(self.model, window, version, sources=frozenset(Source))
+        return {
+            name: camera.labelled([pair for pair in pairs if camera_of(pair[0]) == name])
+            for name, camera in cameras.items()
+        }
+
+    def judged(self, name: str, camera: Counted, version: int, deployment: int) -> Counted:
         """Its threshold judged anew where it has shown enough; the judgement is stored before it holds."""
         base, window_s = self.terms(version, name)
         decision = judge(name, base, camera.levels, window_s, camera.judged)
         if decision is None:
             return camera
-        id_ = f"threshold-{self.model}-{version}-{name}-{camera.levels.n}"  # repeated after a kill it is the same
+        # repeated after a kill it is the same
+        id_ = f"threshold-{deployment}-{name}-{camera.levels.n}-{len(camera.anomalies)}"
         self.store.add_decision(self.model, f"threshold {name}", decision, self.clock.now(), id=id_)
         if decision.outcome is Outcome.PASS:
             kept = self.store.get(self.model, REFINED) or {}
             others = kept["cameras"] if kept.get("version") == version else {}
             cameras = {**others, name: decision.evidence["threshold"]}
             self.store.put(self.model, REFINED, {"version": version, "cameras": cameras})
-        return replace(camera, judged=camera.levels.n)
+        return replace(camera, judged=1 if decision.outcome is Outcome.WAIT else camera.levels.n)
 
 
 def camera_of(prediction: Prediction) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from keepfit.clock import Clock
 from keepfit.data.records import Cause, Job, JobState, LabelledExample
-from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot
+from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot, renewed
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound
@@ -192,7 +192,13 @@ class Retraining:
     def judge(self, state: State) -> State:
         """Candidate against champion, on what neither has seen."""
         job = self.store.job(state["job"])
-        verdict = self.gate.judge(self.trial(state, job))
+        trial, champion = self.trial(state, job), self.champion()
+        verdict = self.gate.judge(trial)
+        every = len(read_reference(Path(state["folder"])).truth)
+        if champion is not None and (trial.champion is None or len(trial.candidate) < every):
+            left = every if trial.champion is None else every - len(trial.candidate)
+            words = f"version {champion} has not learnt what {left} of {every} rows show, and is not compared on them"
+            verdict = Decision(verdict.outcome, (*verdict.because, words), verdict.evidence)
         decision_id = self.store.add_decision(
             self.model, f"gate v{state['version']}", verdict, self.clock.now(), id=f"{job.id}-gate"
         )
@@ -219,10 +225,16 @@ class Retraining:
         return self.finish(state, deployed=True)
 
     def brought(self, state: State, job: Job) -> State:
-        """Data that a person brought with the job: once its version serves, later retrainings start from it."""
+        """Data that a person brought with the job: once its version serves, later retrainings start from it.
+
+        Where only what is usual was learnt, what was not shown again (other cameras) stays.
+        """
         if job.request.get("snapshot") is None:
             return {}
-        id_ = state["base"]
+        id_, before = state["base"], self.store.get(self.model, "snapshot")
+        if state["start"] == "recalibrate" and before is not None:
+            old = open_snapshot(self.folders.snapshots, before)
+            id_ = renewed(self.folders.snapshots, old, open_snapshot(self.folders.snapshots, id_)).id
         return {"snapshot": id_, "columns": {"text": list(open_snapshot(self.folders.snapshots, id_).columns)}}
 
     def finish(self, state: State, deployed: bool) -> State:
@@ -249,10 +261,12 @@ class Retraining:
         judged = remembered(folder, rows, candidate)
         champion_number = self.champion()
         champion = None if champion_number is None else self.task.load(self.registry.fetch(self.model, champion_number))
-        sample = rows.contents[:50]
+        judged, against = compared(judged, champion)
+        champion = None if against is None else champion
+        rows, sample = judged.rows, judged.rows.contents[:50]
         return Trial(
             candidate=judged,
-            champion=None if champion is None else judge(champion, rows),
+            champion=against,
             reason=gate_reason(job),
             contradicted=snapshot.contradicted_ids(),
             recent=recent_rows(rows.fresh, rows.times, job.request.get("since")),
@@ -265,16 +279,18 @@ class Retraining:
     def compare_on(self, rows: Rows, number: int) -> Decision:
         """The gate's word on a version against the champion, on rows that were handed in from outside."""
         candidate = self.task.load(self.registry.fetch(self.model, number))
-        against = self.champion()
-        champion = None if against is None else self.task.load(self.registry.fetch(self.model, against))
-        judged, sample = judge(candidate, rows), rows.contents[:50]
+        answers = self.champion()
+        champion = None if answers is None else self.task.load(self.registry.fetch(self.model, answers))
+        judged, against = compared(judge(candidate, rows), champion)
+        champion = None if against is None else champion
+        sample = judged.rows.contents[:50]
         return self.gate.judge(
             Trial(
                 candidate=judged,
-                champion=None if champion is None else judge(champion, rows),
+                champion=against,
                 reason="routine",
                 contradicted=frozenset(),
-                recent=np.ones(len(rows), dtype=bool),
+                recent=np.ones(len(judged), dtype=bool),
                 candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
                 champion_latency_ms=None if champion is None else latency_ms(champion, sample, time.perf_counter)[0],
                 behaviour=self.behaviour(candidate, judged),
@@ -323,6 +339,18 @@ def remembered(folder: Path, rows: Rows, model: Model) -> Judged:
     return Judged(
         rows, model.labels, kept.truth, Output(kept.scores, kept.embeddings), kept.measures, model.abstain_below
     )
+
+
+def compared(candidate: Judged, champion: Model | None) -> tuple[Judged, Judged | None]:
+    """Both on the rows that the champion knows how to judge; the candidate alone, on all, where there is none."""
+    if champion is None:
+        return candidate, None
+    known = [place for place, content in enumerate(candidate.rows.contents) if champion.knows(content)]
+    if not known:
+        return candidate, None
+    if len(known) < len(candidate):
+        candidate = candidate.only(known)
+    return candidate, judge(champion, candidate.rows)
 
 
 def recent_rows(fresh: np.ndarray, times: tuple[datetime, ...], since: str | None) -> np.ndarray:

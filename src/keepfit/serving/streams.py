@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -53,6 +53,8 @@ class Pushed:
     version: int
     threshold: Threshold
     """By which the labels were given."""
+    windows: tuple[tuple[Example, Prediction], ...] = ()
+    """What was recorded of the windows that these frames have filled."""
 
 
 @dataclass(eq=False)
@@ -135,9 +137,10 @@ class Streams:
             _video(served).facts.check_camera(session.key)
             threshold = self._threshold(session, served)
             pushed = _answer(session, served, threshold, read(_video(served)))
-            predictor.record(list(_windows(session, threshold, self._clock.now())))
+            windows = tuple(_windows(session, threshold, self._clock.now()))
+            predictor.record(windows)
             session.used = self._clock.now()
-        return pushed
+        return replace(pushed, windows=windows)
 
     def close(self, predictor: Predictor, id_: str) -> Session:
         """End a session. Raises NotFound."""

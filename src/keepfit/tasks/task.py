@@ -73,6 +73,9 @@ class Model(Protocol):
         """
         ...
 
+    def knows(self, content: Any) -> bool:
+        """Whether it has learnt what is needed to judge a content of its task: for video, of which camera it is."""
+
     def prepare(self, contents: Sequence[Any]) -> Prepared:
         """Clean and encode contents that `read` returned. Any thread; needs no engine."""
         ...

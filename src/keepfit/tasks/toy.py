@@ -45,6 +45,9 @@ class ToyModel:
             raise InvalidInput("the text is empty", "text")
         return raw
 
+    def knows(self, content: Any) -> bool:
+        return True
+
     def prepare(self, contents: Sequence[str]) -> Prepared:
         words = [first_word(c) for c in contents]
         measures = [{"length": float(len(c.split())), "unknown": float(w not in self._table)}

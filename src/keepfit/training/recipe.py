@@ -51,7 +51,8 @@ class Recipe:
     max_tokens: int = 256
     truncation: Truncation = "head+tail"
     epochs: float = 0.0
-    """Passes over the train part; 0 means: chosen from its size (few rows need more passes)."""
+    """Passes over the train part; 0 means: chosen from its size (few rows need more passes). A warm start takes six
+    tenths of them."""
     short_passes: float = 0.0
     """Of these, so many at the beginning read only `short_tokens`; cheap, and enough to learn the rough part."""
     short_tokens: int = 0

@@ -21,10 +21,11 @@ from keepfit.app.project import Project
 from keepfit.errors import BackendError, Refused
 
 SEED = 7
-ROWS = 950
-RATE = 14.0
+ROWS = 1500
+RATE = 18.0
 LABEL_RATE = 0.9
-NEW_LABELS = 680
+NEW_LABELS = 1090
+"""Some 290 of them come before the change, so that 800 say what has changed."""
 LABEL_DELAY = 4.0
 FLOOR = 0.80
 MARGIN = 0.10
@@ -43,7 +44,7 @@ group_for = "1s"
 
 [models.reviews]
 cooldown = "90s"
-recipe = {{ max_tokens = {max_tokens}, epochs = {epochs}, batch_size = 16, learning_rate = 2e-4 }}
+recipe = {{ start = "warm", max_tokens = {max_tokens}, epochs = 2.5, batch_size = 16, learning_rate = 3e-4 }}
 
 [models.reviews.watch]
 every = "2s"
@@ -52,6 +53,7 @@ label_window = "25s"
 label_rate = {label_rate}
 label_budget = 1000000
 holdout = 0.3
+recent_share = 0.7
 
 [models.reviews.gate]
 guard_margin = 0.15
@@ -89,9 +91,8 @@ def run(out: Path, data: Path | None, drift: Path | None, quiet: bool) -> Mappin
     with Stage(quiet) as stage:
         stage.phase("training the first model")
         port = free_port()
-        epochs = 2.5 if worlds.generated else 2
         (home / "keepfit.toml").write_text(
-            SETTINGS.format(port=port, max_tokens=worlds.max_tokens, epochs=epochs, floor=FLOOR, label_rate=LABEL_RATE,
+            SETTINGS.format(port=port, max_tokens=worlds.max_tokens, floor=FLOOR, label_rate=LABEL_RATE,
                             new_labels=NEW_LABELS), "utf-8")  # fmt: skip
         project = Project(home, "reviews")
         write_csv(out / "reviews.csv", worlds.train)
@@ -106,6 +107,7 @@ def run(out: Path, data: Path | None, drift: Path | None, quiet: bool) -> Mappin
         story.tell(0.0, "trained", f"version 1 is trained: {held_out:.3f} on held-out reviews (TF-IDF: {plain:.3f})")
         traffic = play(project, port, worlds, stage, story)
         result = summary(project, traffic, story, held_out, plain, started)
+        result["ok"] = closed(result, worlds)
         write(out, result, traffic.seen, story.moments)
         check(result, worlds)
         stage.phase("done")
@@ -255,8 +257,19 @@ def summary(
         "emails": mails,
         "floor": FLOOR,
     }
-    result["ok"] = swap is not None and failed == 0 and result["accuracy_after"] > result["accuracy_worst"]
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in result.items()}
+
+
+def closed(result: Mapping[str, Any], worlds: Worlds) -> bool:
+    """Whether the new version answered without a failed request, and well.
+
+    A user's own files may change beyond what some hundred labels can teach: there it must only be better than the
+    worst.
+    """
+    if result["promoted_version"] is None or result["failed_requests"]:
+        return False
+    enough = FLOOR if worlds.generated else result["accuracy_worst"]
+    return bool((result["accuracy_after"] or 0.0) > (enough or 0.0))
 
 
 def seconds(since: float, at: float | None) -> float | None:

@@ -10,6 +10,7 @@ from keepfit.app.http.reading import read_form
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.video_schemas import FramesForm, FramesOut, StreamBody, StreamClosedOut, StreamOut, UploadForm
 from keepfit.app.wiring import LATE, named
+from keepfit.data.records import Example, Prediction
 from keepfit.errors import InvalidInput, Refused
 from keepfit.serving.predictor import Answer, Request
 
@@ -66,7 +67,11 @@ def push_frames(call: Call, form: FramesForm, id: str) -> Any:
         }
         for moment in pushed.moments
     ]
-    return {"frames": frames, "model_version": pushed.version, "threshold": round(pushed.threshold.enter, DIGITS)}
+    windows = [stream_window_out(example, prediction) for example, prediction in pushed.windows]
+    return {
+        "frames": frames, "model_version": pushed.version, "threshold": round(pushed.threshold.enter, DIGITS),
+        "windows": windows,
+    }  # fmt: skip
 
 
 def close_stream(call: Call, id: str) -> Any:
@@ -102,6 +107,18 @@ def ask(call: Call, requests: Sequence[Request]) -> list[Answer]:
     except InvalidInput as error:
         error.field = "file"
         raise
+
+
+def stream_window_out(example: Example, prediction: Prediction) -> dict[str, Any]:
+    """As documented in WindowOut; its frames are in the name of its example, `stream/ID#FIRST-STOP`."""
+    first, stop = map(int, str(example.content).rpartition("#")[2].split("-"))
+    return {
+        "id": prediction.id,
+        "first": first,
+        "last": stop - 1,
+        "label": prediction.label,
+        "score": round(prediction.confidence, DIGITS),
+    }
 
 
 def window_out(window: Clip, answer: Answer) -> dict[str, Any]:

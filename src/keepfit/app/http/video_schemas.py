@@ -119,6 +119,7 @@ class FramesOut(BaseModel):
     threshold: float = Field(
         description="What scores must reach now: the version's, or the camera's where judged anew."
     )
+    windows: list[WindowOut] = Field(description="Of about three seconds each, that these frames have filled.")
 
 
 class StreamClosedOut(BaseModel):

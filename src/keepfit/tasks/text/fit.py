@@ -23,6 +23,7 @@ from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
 from keepfit.tasks.text.calibration import fit_temperature
 from keepfit.tasks.text.card import card
 from keepfit.tasks.text.learning import learn
+from keepfit.tasks.text.parent import Parent
 from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
 from keepfit.training.recipe import Recipe, Start
 
@@ -41,7 +42,7 @@ class TextTask:
     """Fine-tunes a transformer on labelled texts; see tasks.task.Task."""
 
     name = "text"
-    starts: tuple[Start, ...] = ("new",)
+    starts: tuple[Start, ...] = ("new", "warm")
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Every text can be learnt from."""
@@ -52,12 +53,13 @@ class TextTask:
     ) -> Path:
         """Learn, convert, make int8, choose the arithmetic, calibrate, describe; the finished folder is workdir/model.
 
-        Raises InvalidInput for one class only, more than 150, no validation part, or another start than "new";
-        BackendError when the backbone cannot be had or the disk fails.
+        With `recipe.start` "warm" the network goes on from the parent's weights. Raises InvalidInput for one class
+        only, more than 150, no validation part, or a parent that does not fit; BackendError when the backbone cannot
+        be had or the disk fails.
         """
-        parent_of(recipe, parent, self.starts)
+        before = parent_of(recipe, parent, self.starts)
         try:
-            return _fit(snapshot, recipe, report, workdir)
+            return _fit(snapshot, recipe, report, workdir, None if before is None else Parent.of(before, recipe))
         except (OSError, SafetensorError) as error:
             raise BackendError(
                 f"cannot write the model in {workdir} ({error}); make room on the disk and start again: it will go on"
@@ -68,14 +70,15 @@ class TextTask:
         return answering.load(folder, precision)
 
 
-def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path) -> Path:
+def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Parent | None) -> Path:
     folder, draft = workdir / "model", workdir / "draft"
-    _start(workdir, {"snapshot": snapshot.id, "recipe": recipe.to_json()})
+    built_on = None if parent is None else str(parent.folder)
+    _start(workdir, {"snapshot": snapshot.id, "recipe": recipe.to_json(), "parent": built_on})
     if (folder / "model.json").is_file():
         return folder
     train, validation = parts = snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION)
     check(train, validation, snapshot.labels)
-    settings = _learn(snapshot, parts, recipe, report, draft)
+    settings = _learn(snapshot, parts, recipe, report, draft, parent)
     _convert(draft, settings)
     acceptance, temperature = _choose(draft, settings, parts, recipe)
     settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
@@ -109,13 +112,15 @@ def _start(workdir: Path, arguments: dict[str, Any]) -> None:
     note.write_text(text, "utf-8")
 
 
-def _learn(snapshot: Snapshot, parts: tuple[Rows, Rows], recipe: Recipe, report: Report, draft: Path) -> Settings:
+def _learn(
+    snapshot: Snapshot, parts: tuple[Rows, Rows], recipe: Recipe, report: Report, draft: Path, parent: Parent | None
+) -> Settings:
     """The weights in draft/weights, and the values of model.json that are known by then."""
     done = draft / "learned.json"
     if done.is_file():
         found: Settings = json.loads(done.read_text("utf-8"))
         return found
-    learned = learn(parts[0], parts[1], snapshot.labels, recipe, report, draft, len(snapshot.columns))
+    learned = learn(parts[0], parts[1], snapshot.labels, recipe, report, draft, len(snapshot.columns), parent)
     networks.save(learned.network, draft / "weights")
     settings: Settings = {
         "format": answering.FORMAT,

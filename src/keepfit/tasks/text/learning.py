@@ -15,12 +15,16 @@ from keepfit.data.snapshot import Rows
 from keepfit.tasks.text import backbone as backbones
 from keepfit.tasks.text.batches import EncodedRows, OrderedBatches, PlannedBatches
 from keepfit.tasks.text.network import Classifier
+from keepfit.tasks.text.parent import Parent
 from keepfit.tasks.text.preprocessing import Preprocessor
 from keepfit.training.recipe import Recipe
 from keepfit.training.trainer import Outcome, Report, TrainSettings, train, weighted_cross_entropy
 
 HEAD_FACTOR = 5.0
-"""The head starts from nothing and learns at so many times the backbone's rate."""
+"""The head learns at so many times the backbone's rate: mostly it starts from nothing, and it is small."""
+
+WARM_SHARE = 0.6
+"""Of the passes, for a network that goes on from another's weights."""
 
 EVALUATION_SHARE = 0.06
 """Looking at the validation part may cost about this share of the training."""
@@ -51,17 +55,25 @@ def learn(
     report: Report,
     workdir: Path,
     columns: int = 1,
+    parent: Parent | None = None,
 ) -> Learned:
-    """Fine-tune the recipe's backbone; writes `workdir/tokenizer.json` and goes on from `workdir/checkpoints`."""
+    """Fine-tune the recipe's backbone, or go on from a parent's weights.
+
+    Writes `workdir/tokenizer.json`, and goes on from `workdir/checkpoints` after a kill. Raises InvalidInput for a
+    parent whose weights cannot be read.
+    """
     torch.manual_seed(recipe.seed)
     backbone = backbones.load(recipe.backbone, recipe.lower_case)
     network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
+    if parent is not None:
+        parent.hand_down(network, labels)
     workdir.mkdir(parents=True, exist_ok=True)
     tokenizer = workdir / "tokenizer.json"
     tokenizer.write_text(backbone.tokenizer.to_str(), encoding="utf-8")
     max_tokens = min(recipe.max_tokens, backbone.longest)
-    passes = recipe.epochs or passes_for(len(train_rows))
-    short = min(recipe.short_passes, passes)
+    share = 1.0 if parent is None else WARM_SHARE
+    passes = share * (recipe.epochs or passes_for(len(train_rows)))
+    short = min(share * recipe.short_passes, passes)
     short_tokens = min(recipe.short_tokens or max(8, max_tokens // 3), max_tokens)
 
     def encoded(rows: Rows, tokens: int) -> EncodedRows:

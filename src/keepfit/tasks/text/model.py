@@ -126,6 +126,10 @@ class TextModel:
             raise InvalidInput(f"this model wants an object with {_listed(columns)}, not {_kind(raw)}", columns[0])
         return {columns[0]: raw}
 
+    def knows(self, content: Content) -> bool:
+        """Every text can be judged."""
+        return True
+
     def prepare(self, contents: Sequence[Content]) -> Prepared:
         """Cleaned, tokenized, truncated: items are token ids, costs their number."""
         if not len(contents):

@@ -13,10 +13,10 @@ from keepfit.data.snapshot import Snapshot, Split
 from keepfit.tasks.task import Report
 from keepfit.tasks.video.clips import Clip
 from keepfit.tasks.video.dividing import Divided, divide
+from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.material import Material, Take, gather
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import median_background
-from keepfit.tasks.video.stored import camera_of
 
 PARTS = ("fit", "head", "calibrate")
 MOST_SCENE_FRAMES = 600
@@ -33,6 +33,8 @@ class Camera:
     preparation: Preparation
     events: tuple[Clip, ...]
     """Windows that people labelled as anomalies."""
+    fps: float
+    """Frames a second: the median of the videos that its threshold is chosen from."""
 
     def take(self, part: str) -> Take:
         """A part with how its pictures are prepared."""
@@ -46,11 +48,7 @@ def cameras_of(
 
     Raises InvalidInput where one has too little, BackendError when the disk is full.
     """
-
-    def name_of(clip: Clip) -> str:
-        return camera_of(videos / clip.name)
-
-    divided = divide(snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION), name_of)
+    divided = divide(snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION))
 
     def gathered(number: int, windows: Divided) -> Camera:
         parts = {}
@@ -58,7 +56,8 @@ def cameras_of(
             clips: list[Clip] = getattr(windows, part)
             report({"progress": 0.0, "decoding": float(len(clips))}, 0)
             parts[part] = gather(clips, videos, long_side, folder / f"{part}-{number}.raw")
-        return Camera(number, parts, empty_scene(parts["fit"]), tuple(windows.events))
+        rate = float(np.median([facts(videos / name).fps for name in {clip.name for clip in windows.calibrate}]))
+        return Camera(number, parts, empty_scene(parts["fit"]), tuple(windows.events), rate)
 
     return {name: gathered(number, windows) for number, (name, windows) in enumerate(divided.items())}
 

@@ -17,7 +17,10 @@ WINDOW_S = 3.2
 SHORTEST_WINDOW, LONGEST_WINDOW = 16, 64
 LONGEST = 10_000_000
 
-_FORM = re.compile(r"([A-Za-z0-9_-]{1,80}(?:\.[A-Za-z0-9]{1,8})?)#(\d{1,9})-(\d{1,9})(?:\+([a-z_]+)@(\d{1,9}))?")
+_FORM = re.compile(
+    r"([A-Za-z0-9_-]{1,80}(?:\.[A-Za-z0-9]{1,8})?)#(\d{1,9})-(\d{1,9})"
+    r"(?:\+([a-z_]+)@(\d{1,9}))?(?:~(.{1,80}))?"
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Clip:
     """Frames `first` to `stop` (exclusive) of a stored video, as text `NAME#FIRST-STOP`.
 
     With `+FAMILY@SEED` a synthetic anomaly of this family is put into it; the same text always gives the same frames.
+    `~CAMERA` says by whose measure they are judged, where there are several cameras.
 
-    >>> str(Clip("3f2a.mp4", 0, 32)), Clip.parse("3f2a.mp4#0-32+speed@7").family
+    >>> str(Clip("3f2a.mp4", 0, 32)), Clip.parse("3f2a.mp4#0-32+speed@7~door").family
     ('3f2a.mp4#0-32', 'speed')
     """
 
@@ -35,10 +39,11 @@ class Clip:
     stop: int
     family: str | None = None
     seed: int = 0
+    camera: str = ""
 
     def __str__(self) -> str:
-        plain = f"{self.name}#{self.first}-{self.stop}"
-        return plain if self.family is None else f"{plain}+{self.family}@{self.seed}"
+        event = "" if self.family is None else f"+{self.family}@{self.seed}"
+        return f"{self.name}#{self.first}-{self.stop}{event}" + (f"~{self.camera}" if self.camera else "")
 
     def __len__(self) -> int:
         return self.stop - self.first
@@ -49,7 +54,7 @@ class Clip:
         found = _FORM.fullmatch(text)
         if found is None:
             raise InvalidInput(f"{text[:80]!r} names no clip; write NAME#FIRST-STOP, such as lobby.mp4#0-32", "video")
-        clip = cls(found[1], int(found[2]), int(found[3]), found[4], int(found[5] or 0))
+        clip = cls(found[1], int(found[2]), int(found[3]), found[4], int(found[5] or 0), found[6] or "")
         if not 0 <= clip.first < clip.stop <= LONGEST:
             raise InvalidInput(f"{text!r} has no frames: its end must lie after its beginning", "video")
         return clip
@@ -57,11 +62,18 @@ class Clip:
     def follows(self, other: Clip) -> bool:
         """Whether this goes on exactly where `other` ends, with nothing put into either."""
         plain = self.family is None and other.family is None
-        return plain and self.name == other.name and self.first == other.stop
+        same = (self.name, self.camera) == (other.name, other.camera)
+        return plain and same and self.first == other.stop
 
     def with_anomaly(self, family: str, seed: int) -> Clip:
         """The same frames with a synthetic anomaly."""
         return replace(self, family=family, seed=seed)
+
+
+def check_name(camera: str) -> None:
+    """Raises InvalidInput for a camera whose name no clip could carry."""
+    if camera and _FORM.fullmatch(f"a#0-1~{camera}") is None:
+        raise InvalidInput(f"the camera {camera[:80]!r} has too long or too odd a name; rename its folder", "video")
 
 
 def names_clip(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepfit.data.snapshot import Rows
@@ -26,9 +25,10 @@ class Divided:
     """Train windows that are labelled as anomalies: the head learns from them, too."""
 
 
-def divide(train: Rows, validation: Rows, camera_of: Callable[[Clip], str]) -> dict[str, Divided]:
+def divide(train: Rows, validation: Rows) -> dict[str, Divided]:
     """The windows of each camera by its name: normal train windows in order of file and time, the last for the head.
 
+    Windows from life of a camera that nothing was imported of are left out: a few do not show what is usual there.
     Raises InvalidInput where a camera has too few.
     """
     life = {content for content, new in zip(train.contents, train.fresh, strict=True) if new}
@@ -36,10 +36,11 @@ def divide(train: Rows, validation: Rows, camera_of: Callable[[Clip], str]) -> d
     plain.sort(key=lambda clip: str(clip) not in life)  # the end stays that of the video it began with
     events = [clip for clip in _clips(train, anomalous=True) if clip.family is None]
     held = [clip for clip in _clips(validation, anomalous=False) if clip.family is None]
-    cameras = sorted({camera_of(clip) for clip in (*plain, *events, *held)}) or [""]
+    old = [c for rows in (train, validation) for c, new in zip(rows.contents, rows.fresh, strict=True) if not new]
+    cameras = sorted({Clip.parse(content).camera for content in old}) or [""]
 
     def of(camera: str, clips: list[Clip]) -> list[Clip]:
-        return [clip for clip in clips if camera_of(clip) == camera]
+        return [clip for clip in clips if clip.camera == camera]
 
     return {name: _divided(name, of(name, plain), of(name, held), of(name, events)) for name in cameras}
 

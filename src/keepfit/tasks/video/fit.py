@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.snapshot import Snapshot
 from keepfit.engine.openvino import OpenVinoEngine, has_bf16
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.task import Report, parent_of
@@ -28,7 +28,6 @@ from keepfit.tasks.video.clips import FOLDER, Clip, names_clip, videos_near
 from keepfit.tasks.video.exporting import export_denoiser, export_head
 from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish, write_arrays, write_json
-from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.injecting import injecting_render
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.normality import WIDTH, Normal, usual
@@ -120,8 +119,8 @@ class _Fit:
         if self.before is not None and self.recipe.start == "recalibrate":
             self.before.check_newer(self.snapshot)
         self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
-        cameras = cameras_of(self.snapshot, self.videos, self.video.long_side, self.draft, self.report)
-        rate = self._rate()
+        cameras = self._named(cameras_of(self.snapshot, self.videos, self.video.long_side, self.draft, self.report))
+        rate = self._rate(cameras)
         learns_events = self.video.head != "none" and self.recipe.start != "recalibrate"
         refuse_all(cameras, rate, self.video.alarms_per_day, SEQUENCE_FRAMES if learns_events else sequences.RUN_UP + 1)
         if self.before is not None:
@@ -208,6 +207,8 @@ class _Fit:
             raise InvalidInput(
                 "a video model answers in bf16 or fp32; leave recipe.inference at auto", "recipe.inference"
             )
+        if self.before is not None and self.recipe.start == "recalibrate":
+            return self.before.facts.precision  # other cameras' usual errors were measured in it
         if self.recipe.inference != "auto":
             return self.recipe.inference
         return "bf16" if has_bf16() else "fp32"
@@ -245,7 +246,10 @@ class _Fit:
         ]
 
         def name_of(number: int) -> str:
-            return events[number][0] if number < len(events) else names[number % len(names)]
+            if number < len(events):
+                return events[number][0]
+            # every so many are held out from the head: each camera must be among them
+            return names[number // head_training.HELD_OUT % len(names)]
 
         def draw(number: int, rng: np.random.Generator) -> Injected:
             if number < len(events):
@@ -318,10 +322,27 @@ class _Fit:
         video = self.video
         return Terms(rate, video.alarms_per_day, video.long_side, self._precision())
 
-    def _rate(self) -> float:
-        """Frames a second: the median of the videos that the threshold is chosen from."""
-        names = {Clip.parse(content).name for content in self.snapshot.rows(Split.VALIDATION).contents}
-        return float(np.median([facts(self.videos / name).fps for name in names]))
+    def _rate(self, cameras: Mapping[str, Camera]) -> float:
+        """Frames a second; where the networks stay so does their rate."""
+        if self.before is not None:
+            return self.before.facts.fps
+        return float(np.median([camera.fps for camera in cameras.values()]))
+
+    def _named(self, cameras: dict[str, Camera]) -> dict[str, Camera]:
+        """Newer video of the only camera that the parent knows may be given without its name, where networks stay.
+
+        Raises InvalidInput where it could be of any of several.
+        """
+        if self.before is None or self.recipe.start != "recalibrate" or list(cameras) != [""]:
+            return cameras
+        known = list(self.before.facts.views)
+        if len(known) > 1 and "" not in known:
+            raise InvalidInput(
+                f"the version that answers knows the cameras {', '.join(known)}; put the newer video into a folder of "
+                "its camera's name, and give the folder around that",
+                "video",
+            )
+        return {known[0] if len(known) == 1 else "": cameras[""]}
 
     def _part(self, low: float, high: float) -> Report:
         """A report whose progress is a part of the whole."""

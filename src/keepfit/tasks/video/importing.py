@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from keepfit.data.snapshot import Snapshot, SnapshotRow, Split, write_snapshot
 from keepfit.data.splits import ASSUMED, UNKNOWN_TIME, hash_point
 from keepfit.errors import InvalidInput
-from keepfit.tasks.video.clips import FOLDER, Clip
+from keepfit.tasks.video.clips import FOLDER, Clip, check_name
 from keepfit.tasks.video.decoding import USUAL_FPS
 from keepfit.tasks.video.frames import VideoFacts, facts, read_frames
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import truth_of
 from keepfit.tasks.video.sidecar import Labels, read_labels, read_sidecar
-from keepfit.tasks.video.stored import keep, keep_camera, keep_starts, keep_times, named_camera, video_files, windows_of
+from keepfit.tasks.video.stored import keep, keep_starts, keep_times, named_camera, video_files, windows_of
 from keepfit.tasks.video.survey import Surveyed, VideoReport
 from keepfit.tasks.video.synthetic import FAMILIES
 from keepfit.tasks.video.timeline import ANOMALY, NORMAL
@@ -54,6 +54,10 @@ class Stored:
         """Frames a second."""
         return self.facts.fps
 
+    def windows(self) -> list[Clip]:
+        """What it is cut into, side by side."""
+        return [replace(clip, camera=self.camera) for clip in windows_of(self.name, self.starts, self.fps)]
+
 
 def import_video(
     snapshots: Path, source: Path, labels: Path | None = None, long_side: int = 384, judging: bool = False,
@@ -68,6 +72,8 @@ def import_video(
     test. Raises InvalidInput when there is nothing to learn from, BackendError when a video cannot be stored.
     """
     files = video_files(source)
+    for file in files:
+        check_name(named_camera(file, source))
     known = {} if labels is None else read_labels(labels)
     _check_labels(known, {name for file in files for name in _names_of(file, named_camera(file, source))})
     store = snapshots.parent / FOLDER
@@ -117,7 +123,6 @@ def _look_through(
     name = keep(file, store)
     keep_starts(store, name, starts)
     keep_times(store, name, np.array(times))
-    keep_camera(store, name, camera)
     return Stored(name, f"{camera}/{file.name}" if camera else file.name, about, starts, truth, camera)
 
 
@@ -138,14 +143,14 @@ def to_judge(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
     rows = [
         row(video, clip, Split.TEST)
         for video in videos
-        for clip in windows_of(video.name, video.starts, video.fps)
+        for clip in video.windows()
     ]  # fmt: skip
     return rows if labelled and has_events(rows) else [*rows, *with_events(rows)]
 
 
 def by_time(videos: Sequence[Stored], labelled: bool) -> list[SnapshotRow]:
     """Parts that follow one another: learn, calibrate, test; one window is left out between two of them."""
-    every = [(video, clip) for video in videos for clip in windows_of(video.name, video.starts, video.fps)]
+    every = [(video, clip) for video in videos for clip in video.windows()]
     held, tested = (round(share * len(every)) for share in SHARES)
     rows: list[SnapshotRow] = []
     for place, (video, clip) in enumerate(every):
@@ -171,7 +176,7 @@ def by_video(videos: Sequence[Stored]) -> list[SnapshotRow]:
     for eventful in (False, True):
         group = [v for v in videos if eventful == (v.truth is not None and bool(v.truth.any()))]
         for video, split in zip(group, _parts([v.name for v in group]), strict=True):
-            clips = windows_of(video.name, video.starts, video.fps)
+            clips = video.windows()
             rows += [row(video, clip, split, video.name) for clip in clips]
     return rows if has_events(rows) else [*rows, *with_events(rows)]
 

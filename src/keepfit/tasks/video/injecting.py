@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.clips import Clip, videos_near
 from keepfit.tasks.video.model import Facts, Render, decoded
-from keepfit.tasks.video.stored import camera_of
 from keepfit.tasks.video.synthetic import FAMILIES, inject
 
 
@@ -23,7 +22,7 @@ def injecting_render(folder: Path, facts: Facts) -> Render:
         if clip.family is None:
             return images, starts
         before = max(0, len(images) - len(clip))
-        background = facts.view(camera_of(videos / clip.name)).background
+        background = facts.view(clip.camera).background
         return np.concatenate([images[:before], with_event(images, before, background, clip)]), starts
 
     return render

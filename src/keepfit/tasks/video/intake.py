@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from keepfit.tasks.video.frames import VideoFacts, facts, read_frames, video_has
 from keepfit.tasks.video.model import Facts
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.segments import find, report
-from keepfit.tasks.video.stored import SUFFIXES, keep_camera, keep_starts, windows_of
+from keepfit.tasks.video.stored import SUFFIXES, keep_starts, windows_of
 from keepfit.tasks.video.thresholding import label
 from keepfit.tasks.video.timeline import Said, Timeline
 
@@ -55,9 +55,12 @@ class Footage:
     starts: NDArray[np.bool_]
     """True at the first frame and after every cut, shape (n,)."""
 
+    camera: str
+    """By whose measure it is judged."""
+
     def windows(self) -> list[Clip]:
         """What is asked about, one after the other: about three seconds each, none over a cut."""
-        return windows_of(self.name, self.starts, self.facts.fps)
+        return [replace(clip, camera=self.camera) for clip in windows_of(self.name, self.starts, self.facts.fps)]
 
     def answer(self, said: Sequence[Said]) -> dict[str, Any]:
         """`video`, `threshold`, `segments` and `frames`, from what one version said of the windows, in their order."""
@@ -105,14 +108,13 @@ class Intake:
                 file = Path(folder) / name
                 part.save(file)
                 stored = f"{video_hash(file)[:32]}{file.suffix.lower()}"
-                footage = self._look_through(file, stored, camera)
+                footage = self._look_through(file, stored, camera, camera.name_of(key))
                 if not (self._store / stored).exists():
                     os.replace(file, self._store / stored)
                 keep_starts(self._store, stored, footage.starts)
-                keep_camera(self._store, stored, camera.name_of(key))
         return footage
 
-    def _look_through(self, file: Path, stored: str, camera: Facts) -> Footage:
+    def _look_through(self, file: Path, stored: str, camera: Facts, name: str) -> Footage:
         about, is_start = facts(file), cut_finder()
         camera.check_rate(about.fps)
         times: list[float] = []
@@ -126,7 +128,7 @@ class Intake:
                 )
             times.append(frame.time_s)
             starts.append(is_start(frame))
-        return Footage(stored, about, np.array(times, np.float64), np.array(starts, np.bool_))
+        return Footage(stored, about, np.array(times, np.float64), np.array(starts, np.bool_), name)
 
     def pieces(self, parts: Sequence[Part], camera: Facts) -> list[list[Frame]]:
         """The frames of each part of a stream: a picture (JPEG or PNG) or a piece of video. Nothing is stored.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from keepfit.tasks.video.normality import WIDTH, Normal
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.tasks.video.scene import cut_finder
 from keepfit.tasks.video.seeking import read_between
-from keepfit.tasks.video.stored import camera_of, start_finder
+from keepfit.tasks.video.stored import start_finder
 from keepfit.tasks.video.stream import LEAD, Parts, Stream
 from keepfit.tasks.video.thresholding import label, sustained
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
@@ -97,8 +97,8 @@ class Facts:
         """Raises InvalidInput for a camera that nothing is known of, where the model knows several."""
         if len(self.views) > 1 and "" not in self.views and camera not in self.views:
             raise InvalidInput(
-                f"the model has learnt the cameras {', '.join(sorted(self.views))}; name one of them as the key, or "
-                "train it on video of this one",
+                f"the model has learnt the cameras {', '.join(sorted(self.views))}; name one of them as the key (of "
+                "files: as the name of their folder), or train it on video of this one",
                 "key",
             )
 
@@ -196,9 +196,17 @@ class VideoModel:
         clip = Clip.parse(raw)
         if self._videos is not None and not (self._videos / clip.name).exists():
             raise InvalidInput(f"there is no stored video {clip.name}; send the file, or train with it", "video")
+        if not self.knows(raw):
+            self._facts.check_camera(clip.camera or None)
+            raise InvalidInput(f"the model has not learnt a camera {clip.camera}; leave the name out", "video")
         if len(clip) > MOST_FRAMES:
             raise TooLarge(f"{clip} has more than {MOST_FRAMES} frames; name several shorter clips", "video")
         return str(clip)
+
+    def knows(self, content: str) -> bool:
+        """Whether a clip is of a camera that it has learnt; one without a name is where there is one to take it for."""
+        camera, views = Clip.parse(content).camera, self._facts.views
+        return camera in views or (not camera and len(views) == 1)
 
     def prepare(self, contents: Sequence[str]) -> Prepared:
         """Items are clips, costs their frames; decoding waits for `infer`, which knows what lies side by side."""
@@ -226,12 +234,15 @@ class VideoModel:
         return 3 + 2 * WIDTH
 
     def _stretch(self, clips: Sequence[Clip]) -> Iterator[tuple[float, NDArray[np.float32], Said]]:
-        whole = Clip(clips[0].name, clips[0].first, clips[-1].stop, clips[0].family, clips[0].seed)
+        whole = replace(clips[0], stop=clips[-1].stop)
         images, starts = self._render(whole, min(LEAD, whole.first))
         lead = max(0, len(images) - len(whole))
         if not len(images):
             raise InvalidInput(f"{whole} has no frames any more; look at the stored video", "video")
-        camera = self._camera(whole)
+        camera = whole.camera
+        if not self.knows(str(whole)):
+            self._facts.check_camera(camera or None)
+            raise InvalidInput(f"the model has not learnt a camera {camera}; train it on video of it", "key")
         stream, view = self.stream(camera), self._facts.view(camera)
         done = [stream.push(images[i : i + CHUNK], starts[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         scores = np.concatenate([d.scores for d in done])
@@ -243,10 +254,6 @@ class VideoModel:
             of_frames = (scores[here].copy(), flags[here].copy(), cells[here].copy())
             said = Said(clip.first, *of_frames, view.threshold, view.maxima)
             yield self.chance(said.scores, view.threshold, camera), facts[here].mean(axis=0), said
-
-    def _camera(self, clip: Clip) -> str:
-        """Which camera a stored video is of."""
-        return "" if self._videos is None else camera_of(self._videos / clip.name)
 
     def chance(self, scores: NDArray[np.float32], threshold: Threshold, camera: str | None) -> float:
         """The answer for some frames: at least 0.5 just when enough in a row reach the threshold. No probability."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.decision import Decision, Outcome
+from keepfit.errors import InvalidInput
 from keepfit.tasks.video.thresholding import from_levels
 from keepfit.tasks.video.timeline import Threshold
 
@@ -58,12 +59,13 @@ def step_of(level: float) -> int:
 
 
 def judge(camera: str, base: Threshold, levels: Levels, window_s: float, before: int) -> Decision | None:
-    """What the threshold of a camera should be: PASS with it in the evidence, WAIT where little is known.
+    """What the threshold of a camera should be: PASS with it in the evidence, WAIT where little is known, FAIL
+    where its budget makes none.
 
     `base` is that of the version, `levels` what the camera's windows reached, each `window_s` long; what a person has
     labelled as an anomaly is not among them. All else counts as normal, an alarm too: the budget is one of alarms, and
     a threshold that left them out would sink. `before` is `levels.n` at the last judgement: with too little more there
-    is nothing to judge (None).
+    is nothing to judge (None), and that there is too little at all is said once.
     """
     if levels.n < GROWTH * before:
         return None
@@ -72,7 +74,10 @@ def judge(camera: str, base: Threshold, levels: Levels, window_s: float, before:
     if levels.n < needed:
         words = f"camera {camera} has shown {levels.n} windows and {needed} are needed to judge its threshold anew"
         return Decision(Outcome.WAIT, (words,), seen) if not before else None
-    found = from_levels(base, levels.values, window_s)
+    try:
+        found = from_levels(base, levels.values, window_s)
+    except InvalidInput as error:
+        return Decision(Outcome.FAIL, (f"the threshold of camera {camera} cannot be judged anew: {error}",), seen)
     words = (
         f"the threshold of camera {camera} is {found.enter:.3f} (the version's own is {base.enter:.3f}): {found.note}"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from keepfit.errors import InvalidInput
 from keepfit.tasks.video.cameras import Camera
 from keepfit.tasks.video.material import Material
+from keepfit.tasks.video.model import MOST_FASTER
 from keepfit.tasks.video.preparation import MOVED, Preparation
 from keepfit.tasks.video.thresholding import calibrate
 
@@ -18,9 +19,18 @@ LEAST_PIXELS = 50
 
 
 def refuse_all(cameras: Mapping[str, Camera], fps: float, alarms_per_day: float, unbroken: int) -> None:
-    """Look at every camera before anything is learnt. Raises InvalidInput as `refuse`, or where their sizes differ."""
-    for camera in cameras.values():
+    """Look at every camera before anything is learnt; `fps` is the model's rate.
+
+    Raises InvalidInput as `refuse`, or where the sizes of the cameras differ, or a rate from the model's.
+    """
+    for name, camera in cameras.items():
         refuse(camera.parts, camera.preparation, fps, alarms_per_day, unbroken)
+        if not 1 / MOST_FASTER < camera.fps / fps < MOST_FASTER:
+            raise InvalidInput(
+                f"camera {name or 'of this video'} has {camera.fps:.3g} frames a second and the model {fps:.3g}; give "
+                "video of about one rate",
+                "video",
+            )
     sizes = {name: camera.parts["fit"].images.shape[:0:-1] for name, camera in cameras.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name or 'one'} {width} x {height}" for name, (width, height) in sizes.items())

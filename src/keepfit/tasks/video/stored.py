@@ -24,8 +24,7 @@ SUFFIXES = frozenset({".mp4", ".m4v", ".avi", ".mkv", ".mov", ".gif", ".webm", "
 def video_files(source: Path) -> list[Path]:
     """The file itself, or the videos in a folder; a folder of pictures is one video.
 
-    Without videos of its own a folder may hold one folder for each camera, with the videos in them. Raises NotFound,
-    InvalidInput.
+    Or it holds one folder for each camera, with the videos in them, and nothing else. Raises NotFound, InvalidInput.
     """
     if not source.exists():
         raise NotFound(f"there is no file {source}")
@@ -33,14 +32,20 @@ def video_files(source: Path) -> list[Path]:
         return [source]
     inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
     found = [path for path in inside if path.suffix.lower() in SUFFIXES]
-    if found:
-        return found
-    if any(path.suffix.lower() in PICTURES for path in inside):
-        return [source]
-    found = [video for folder in inside if folder.is_dir() for video in sorted(folder.iterdir()) if _is_video(video)]
-    if not found:
-        raise InvalidInput(f"the folder {source} holds neither videos nor pictures; name another one", "video")
-    return found
+    pictures = [path for path in inside if path.suffix.lower() in PICTURES]
+    cameras = {folder: [v for v in sorted(folder.iterdir()) if _is_video(v)] for folder in inside if folder.is_dir()}
+    if not any(cameras.values()):
+        if not found and not pictures:
+            raise InvalidInput(f"the folder {source} holds neither videos nor pictures; name another one", "video")
+        return found or [source]
+    stray = [*found, *pictures, *(folder for folder, videos in cameras.items() if not videos)]
+    if stray:
+        raise InvalidInput(
+            f"{source} holds a folder for each camera, and {stray[0].name} is none with videos in it; take it away, or "
+            "name one of the folders",
+            "video",
+        )
+    return [video for videos in cameras.values() for video in videos]
 
 
 def _is_video(path: Path) -> bool:
@@ -86,42 +91,21 @@ def keep_times(store: Path, name: str, times: NDArray[np.float64]) -> None:
     _remember(_beside(store / name, "times"), times)
 
 
-def keep_camera(store: Path, name: str, camera: str) -> None:
-    """Remember beside a stored video which camera it is of; the last word counts."""
-    file = _beside(store / name, "camera", "txt")
-    if camera != camera_of(store / name):
-        _written(file, lambda partial: partial.write_text(camera, "utf-8"))
-
-
-def camera_of(video: Path) -> str:
-    """The camera that a stored video is of; "" where nobody has named it."""
-    file = _beside(video, "camera", "txt")
-    return file.read_text("utf-8") if file.is_file() else ""
-
-
 def known_times(video: Path) -> NDArray[np.float64] | None:
     """When the frames of a stored video are shown, seconds since the first, shape (n,); None when nobody looked."""
     file = _beside(video, "times")
     return np.load(file, allow_pickle=False) if file.is_file() else None
 
 
-def _beside(video: Path, what: str, kind: str = "npy") -> Path:
-    return video.with_name(f".{video.name}.{what}.{kind}")
+def _beside(video: Path, what: str) -> Path:
+    return video.with_name(f".{video.name}.{what}.npy")
 
 
 def _remember(file: Path, values: NDArray[Any]) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("wb") as out:
-            np.save(out, values)
-
-    _written(file, write)
-
-
-def _written(file: Path, write: Callable[[Path], object]) -> None:
-    """At once or not at all. Raises BackendError."""
     partial = file.with_suffix(".partial")
     try:
-        write(partial)
+        with partial.open("wb") as out:
+            np.save(out, values)
         os.replace(partial, file)
     except OSError as error:
         raise BackendError(f"{file} cannot be written ({error}); make room on the disk") from error

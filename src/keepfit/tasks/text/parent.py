@@ -1,0 +1,56 @@
+"""Parent: the version that a warm start builds on, and what it hands down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from keepfit.errors import BackendError, InvalidInput
+from keepfit.tasks.text import network as networks
+from keepfit.tasks.text.network import Classifier
+from keepfit.training.recipe import Recipe
+
+OF_NETWORKS = ("backbone", "lower_case")
+"""What the parent's network and its tokenizer were made with; a training that takes them over cannot have others."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished model's folder, and the classes in the order of its head."""
+
+    folder: Path
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, recipe: Recipe) -> Parent:
+        """Raises InvalidInput where the recipe asks for another network, BackendError when the folder is damaged."""
+        try:
+            settings = json.loads((folder / "model.json").read_text("utf-8"))
+            had, labels = Recipe.from_json(settings["recipe"]), tuple(settings["labels"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BackendError(f"the version in {folder} cannot be built on ({error}); start anew") from error
+        for name in OF_NETWORKS:
+            if getattr(recipe, name) != getattr(had, name):
+                raise InvalidInput(
+                    f"{name} differs from what the version that answers was trained with, and start = "
+                    f"{recipe.start!r} builds on its network; leave it as it was, or start anew",
+                    f"recipe.{name}",
+                )
+        return cls(folder, labels)
+
+    def hand_down(self, network: Classifier, labels: Sequence[str]) -> None:
+        """Its weights, in place: the encoder's, and the head's for the classes that both know, by name.
+
+        A class that is new begins as in a fresh network. Raises InvalidInput when the weights cannot be read.
+        """
+        had = networks.load(self.folder / "weights")
+        network.encoder.load_state_dict(had.encoder.state_dict())
+        shared = [(labels.index(label), row) for row, label in enumerate(self.labels) if label in labels]
+        with torch.no_grad():
+            for row, before in shared:
+                network.head.weight[row] = had.head.weight[before]
+                network.head.bias[row] = had.head.bias[before]
