@@ -84,7 +84,7 @@ class Refine:
             cameras = self.counted(cameras, Window(since, until), version)
             labels = self.store.count_labels(self.model, live.at)
             if labels != kept["labels"] and until == end:
-                cameras = self.labelled(cameras, Window(live.at, self.clock.now()), version)
+                cameras = self.labelled(cameras, Window(live.at, until), version)
             judged = {name: self.judged(name, camera, version, live.id) for name, camera in cameras.items()}
             found = {name: camera.to_json() for name, camera in judged.items()}
             seen = labels if until == end else kept["labels"]

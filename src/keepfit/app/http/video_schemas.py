@@ -12,7 +12,10 @@ from keepfit.app.http.fields import Name, SentFile, Strict
 class VideoFactsOut(BaseModel):
     """The video that was sent."""
 
-    name: str = Field(description="Under which it is stored; a window of it is asked about as NAME#FIRST-STOP.")
+    name: str = Field(
+        description="Under which it is stored; a window of it is asked about as NAME#FIRST-STOP, with ~CAMERA at the "
+        "end where there are several."
+    )
     frames: int
     width: int
     height: int
