@@ -30,8 +30,9 @@ from benchmarks.video.intervals import paired_clip_bootstrap
 from benchmarks.video.measures import micro, to_json
 from benchmarks.video.ped2 import ROUNDS_SEED, fitted
 from keepfit.tasks.video.diffusion import history
+from keepfit.tasks.video.draws import FRAMES
 from keepfit.tasks.video.features import Floats, pool_max, pool_mean
-from keepfit.tasks.video.fit import SEQUENCE_FRAMES, VideoTask
+from keepfit.tasks.video.fit import VideoTask
 from keepfit.tasks.video.head import Head, HeadShape, Kind
 from keepfit.tasks.video.head_training import EPOCHS, fit_head
 from keepfit.tasks.video.normality import MOST_ERROR, SURPRISES, WIDTH
@@ -111,7 +112,7 @@ def sequences_of(kind: str, parts: Parts, train: Ped2Part, folder: Path) -> Sequ
     stretches = [train.images[first:stop] for name, first, stop in spans if name in HEAD_CLIPS]
 
     def draw(number: int, rng: np.random.Generator) -> Injected:
-        return sample(stretches, parts.preparation.background, SEQUENCE_FRAMES, FAMILIES, rng)
+        return sample(stretches, parts.preparation.background, FRAMES, FAMILIES, rng)
 
     if kind == "bare":
         made = sequences_of("errors", parts, train, folder)

@@ -112,9 +112,8 @@ def at_budget(
     model: VideoModel, said: NDArray[np.float32], kept: NDArray[np.bool_], test: Ped2Part, budget: float
 ) -> Values:
     """Falls that are found and false alarms, had so many false alarms a day been allowed."""
-    maxima = (
-        model.facts.own.maxima
-    )  # of each normal second the highest score: one frame a second says the same of `enter`
+    # of each normal second the highest score: one frame a second says the same of `enter`
+    maxima = model.facts.own.maxima
     threshold = calibrate(maxima, 1.0, np.ones(len(maxima), np.bool_), budget)
     flags, truth, index = label(said, test.starts, threshold)[kept], test.truth[kept], test.index[kept]
     at, found = at_threshold(flags, truth, index, FPS), events(flags, truth, index)

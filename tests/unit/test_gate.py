@@ -325,3 +325,33 @@ def test_a_trial_on_different_rows_is_a_mistake_of_the_caller() -> None:
         Trial(judged([0, 1], flags((2, True))), judged([0], flags((1, True))))
     with pytest.raises(ValueError, match="recent"):
         Trial(judged([0, 1], flags((2, True))), recent=flags((3, True)))
+
+
+# rows that the champion has not learnt to judge
+
+
+def case(beyond_right: int) -> Trial:
+    """Ten shared rows, all right; ten more that the champion does not know, so many of them right."""
+    every = flags((10, True))
+    more = judged([i % 2 for i in range(10)], flags((beyond_right, True), (10 - beyond_right, False)))
+    return trial(every, every, beyond=more, unknown=10)
+
+
+def test_floors_hold_also_where_there_is_no_champion_to_compare_with() -> None:
+    floor = Floors({"accuracy": 0.8})
+    assert judge(floor, case(6)).outcome is Outcome.PASS
+    decision = judge(floor, case(5))
+    assert decision.outcome is Outcome.FAIL
+    assert "on 20 held-out rows, those that the champion does not know included: accuracy 0.750" in decision.because[0]
+
+
+def test_what_the_champion_does_not_know_is_said_and_no_rule_compares_on_it() -> None:
+    decision = judge((NegativeFlips(0.0), Guard(0.0)), case(0))
+    assert decision.outcome is Outcome.PASS
+    assert decision.because[0].startswith("the champion has not learnt to judge 10 of 20 rows")
+
+
+def test_a_champion_that_knows_none_of_the_rows_is_not_called_absent() -> None:
+    right = flags((10, True))
+    decision = judge(Floors({"accuracy": 0.8}), Trial(judged([i % 2 for i in range(10)], right), unknown=10))
+    assert decision.because[0].startswith("the champion has not learnt to judge 10 of 10 rows")

@@ -38,6 +38,10 @@ class Trial:
     champion_latency_ms: float | None = None
     behaviour: BehaviourResult | None = None
     champion_behaviour: BehaviourResult | None = None
+    beyond: Judged | None = None
+    """The candidate on rows that the champion has not learnt to judge, which are not among the others."""
+    unknown: int = 0
+    """How many such rows there are; without a champion to compare with they are the candidate's."""
 
     def __post_init__(self) -> None:
         if self.champion is not None and self.champion.rows.ids != self.candidate.rows.ids:
@@ -109,6 +113,10 @@ class Gate:
 
     @staticmethod
     def _first(trial: Trial) -> tuple[str, ...]:
+        if trial.unknown:
+            rows = len(trial.candidate) + (0 if trial.beyond is None else len(trial.beyond))
+            known = f"the champion has not learnt to judge {trial.unknown} of {rows} rows"
+            return (f"{known}, so there the candidate has only its floors to keep",)
         return () if trial.champion is not None else ("there is no champion yet, so the candidate is judged alone",)
 
     @staticmethod

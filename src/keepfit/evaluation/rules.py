@@ -9,13 +9,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from keepfit.errors import SettingsError
 from keepfit.evaluation.behaviour import CheckResult
 from keepfit.evaluation.contradiction import NEIGHBOURS
 from keepfit.evaluation.gate import Finding, Rule, Trial
 from keepfit.evaluation.guards import Guard, NegativeFlips
 from keepfit.evaluation.pairs import Kept, Pairs, pairs
-from keepfit.metrics import METRICS, Metric, normal_quantile, sign_test
+from keepfit.metrics import METRICS, Metric, normal_quantile, predicted, sign_test
 
 __all__ = ["STANDARD", "Behaviour", "Better", "Floors", "Guard", "LatencyBudget", "NegativeFlips", "NotWorse"]
 
@@ -109,8 +111,9 @@ class NotWorse:
 class Floors:
     """Absolute limits, also for the first version: metrics at least so high (those where low is good: at most).
 
-    Measured on the recent labels when there are `min_labels`, else on all held-out rows that life has not denied. A
-    candidate that always gives one answer to rows of several classes fails, whatever the limits.
+    Measured on the recent labels when there are `min_labels`, else on all held-out rows that life has not denied; in
+    any case also on those that the champion has not learnt to judge, for nothing else holds there. A candidate that
+    always gives one answer to rows of several classes fails, whatever the limits.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -133,18 +136,23 @@ class Floors:
         mask = trial.since_change if recent else trial.since_change | Kept.of(trial, self.neighbours).old
         where = "recent labels" if recent else "held-out rows"
         truth, scores = trial.candidate.truth[mask], trial.candidate.output.scores[mask]
+        if trial.beyond is not None:
+            truth = np.concatenate([truth, trial.beyond.truth])
+            scores = np.concatenate([scores, trial.beyond.output.scores])
+            where += ", those that the champion does not know included"
         if not len(truth):
             return Finding(False, "there is no held-out row to judge on: add labelled rows and train again")
         values = {name: self.metrics[name].fn(truth, scores) for name in self.limits}
         evidence = {"n": len(truth), "values": values, "limits": dict(self.limits)}
         missed = [self._missed(name, value) for name, value in values.items() if not self._keeps(name, value)]
-        if self.one_answer_fails and len(set(trial.candidate.said[mask].tolist())) == 1 < len(set(truth.tolist())):
-            answer = trial.candidate.labels[int(trial.candidate.said[mask][0])]
+        said = predicted(scores)
+        if self.one_answer_fails and len(set(said.tolist())) == 1 < len(set(truth.tolist())):
+            answer = trial.candidate.labels[int(said[0])]
             missed.append(f"every answer is {answer!r}: the candidate has learnt nothing")
         if missed:
             return Finding(False, f"on {len(truth)} {where}: {', '.join(missed)}", evidence)
-        said = ", ".join(f"{name} {value:.3f}" for name, value in values.items()) or "answers differ as they should"
-        return Finding(True, f"floors are kept on {len(truth)} {where}: {said}", evidence)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in values.items()) or "answers differ as they should"
+        return Finding(True, f"floors are kept on {len(truth)} {where}: {told}", evidence)
 
     def _keeps(self, name: str, value: float) -> bool:
         return value >= self.limits[name] if self.metrics[name].higher_is_better else value <= self.limits[name]

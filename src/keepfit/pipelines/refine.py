@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,7 @@ MOST_CAMERAS = 256
 class Counted:
     """What is known of one camera under one version."""
 
-    levels: Levels = Levels()  # noqa: RUF009
+    levels: Levels = field(default_factory=Levels)
     judged: int = 0
     """Windows at the last judgement."""
     anomalies: tuple[str, ...] = ()

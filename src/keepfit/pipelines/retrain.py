@@ -10,12 +10,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.clock import Clock
 from keepfit.data.records import Cause, Job, JobState, LabelledExample
@@ -35,6 +36,7 @@ from keepfit.evaluation.evaluator import (
 )
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.metrics import Metric
+from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
 from keepfit.pipelines.starting import begin
 from keepfit.registry.registry import Alias, Lineage, Registry
@@ -192,13 +194,7 @@ class Retraining:
     def judge(self, state: State) -> State:
         """Candidate against champion, on what neither has seen."""
         job = self.store.job(state["job"])
-        trial, champion = self.trial(state, job), self.champion()
-        verdict = self.gate.judge(trial)
-        every = len(read_reference(Path(state["folder"])).truth)
-        if champion is not None and (trial.champion is None or len(trial.candidate) < every):
-            left = every if trial.champion is None else every - len(trial.candidate)
-            words = f"version {champion} has not learnt what {left} of {every} rows show, and is not compared on them"
-            verdict = Decision(verdict.outcome, (*verdict.because, words), verdict.evidence)
+        verdict = self.gate.judge(self.trial(state, job))
         decision_id = self.store.add_decision(
             self.model, f"gate v{state['version']}", verdict, self.clock.now(), id=f"{job.id}-gate"
         )
@@ -258,43 +254,39 @@ class Retraining:
         snapshot, folder = self.snapshot_of(state), Path(state["folder"])
         rows = snapshot.rows(Split.TEST)
         candidate = self.task.load(folder)
-        judged = remembered(folder, rows, candidate)
-        champion_number = self.champion()
-        champion = None if champion_number is None else self.task.load(self.registry.fetch(self.model, champion_number))
-        judged, against = compared(judged, champion)
-        champion = None if against is None else champion
-        rows, sample = judged.rows, judged.rows.contents[:50]
-        return Trial(
-            candidate=judged,
-            champion=against,
+        match = self.match(remembered(folder, rows, candidate))
+        rows = match.candidate.rows
+        trial = self.compared(candidate, match, recent_rows(rows.fresh, rows.times, job.request.get("since")))
+        return replace(
+            trial,
             reason=gate_reason(job),
             contradicted=snapshot.contradicted_ids(),
-            recent=recent_rows(rows.fresh, rows.times, job.request.get("since")),
-            candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
-            champion_latency_ms=None if champion is None else latency_ms(champion, sample, time.perf_counter)[0],
-            behaviour=self.behaviour(candidate, judged),
-            champion_behaviour=None if champion is None else self.behaviour(champion, judged),
+            champion_behaviour=None if match.champion is None else self.behaviour(match.champion, match.candidate),
         )
 
     def compare_on(self, rows: Rows, number: int) -> Decision:
         """The gate's word on a version against the champion, on rows that were handed in from outside."""
         candidate = self.task.load(self.registry.fetch(self.model, number))
-        answers = self.champion()
-        champion = None if answers is None else self.task.load(self.registry.fetch(self.model, answers))
-        judged, against = compared(judge(candidate, rows), champion)
-        champion = None if against is None else champion
-        sample = judged.rows.contents[:50]
-        return self.gate.judge(
-            Trial(
-                candidate=judged,
-                champion=against,
-                reason="routine",
-                contradicted=frozenset(),
-                recent=np.ones(len(judged), dtype=bool),
-                candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
-                champion_latency_ms=None if champion is None else latency_ms(champion, sample, time.perf_counter)[0],
-                behaviour=self.behaviour(candidate, judged),
-            )
+        match = self.match(judge(candidate, rows))
+        return self.gate.judge(self.compared(candidate, match, np.ones(len(match.candidate), dtype=bool)))
+
+    def match(self, candidate: Judged) -> Match:
+        """With the champion, if there is one."""
+        number = self.champion()
+        return Match.of(candidate, None if number is None else self.task.load(self.registry.fetch(self.model, number)))
+
+    def compared(self, candidate: Model, match: Match, recent: NDArray[np.bool_]) -> Trial:
+        """What the gate looks at in any case; `recent` are those of the rows (n,) that speak of the present."""
+        sample, rival = match.candidate.rows.contents[:50], match.champion
+        return Trial(
+            candidate=match.candidate,
+            champion=match.against,
+            beyond=match.beyond,
+            unknown=match.unknown,
+            recent=recent,
+            candidate_latency_ms=latency_ms(candidate, sample, time.perf_counter)[0],
+            champion_latency_ms=None if rival is None else latency_ms(rival, sample, time.perf_counter)[0],
+            behaviour=self.behaviour(candidate, match.candidate),
         )
 
     def champion(self) -> int | None:
@@ -339,18 +331,6 @@ def remembered(folder: Path, rows: Rows, model: Model) -> Judged:
     return Judged(
         rows, model.labels, kept.truth, Output(kept.scores, kept.embeddings), kept.measures, model.abstain_below
     )
-
-
-def compared(candidate: Judged, champion: Model | None) -> tuple[Judged, Judged | None]:
-    """Both on the rows that the champion knows how to judge; the candidate alone, on all, where there is none."""
-    if champion is None:
-        return candidate, None
-    known = [place for place, content in enumerate(candidate.rows.contents) if champion.knows(content)]
-    if not known:
-        return candidate, None
-    if len(known) < len(candidate):
-        candidate = candidate.only(known)
-    return candidate, judge(champion, candidate.rows)
 
 
 def recent_rows(fresh: np.ndarray, times: tuple[datetime, ...], since: str | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Refresher: one thread that asks every predictor now and then whether another deployment is wanted."""
+"""Refresher: one thread that lets predictors, and what else follows the store, look into it now and then."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Refreshed(Protocol):
 
 
 class Refresher:
-    """Brings every predictor up at `start`, then looks every `interval_s`, at once after a `nudge`."""
+    """Lets each look at `start`, then every `interval_s`, at once after a `nudge`."""
 
-    def __init__(self, predictors: Sequence[Refreshed], interval_s: float = 0.25) -> None:
-        self._predictors, self._interval_s = tuple(predictors), interval_s
+    def __init__(self, followers: Sequence[Refreshed], interval_s: float = 0.25) -> None:
+        self._followers, self._interval_s = tuple(followers), interval_s
         self._wake = threading.Event()
         self._stop = False
         self._dead: BaseException | None = None
@@ -29,8 +29,8 @@ class Refresher:
 
     def start(self) -> None:
         """Refresh once in the caller's thread, so that a started server can answer, then go on aside."""
-        for predictor in self._predictors:
-            predictor.refresh()
+        for follower in self._followers:
+            follower.refresh()
         self._thread.start()
 
     def nudge(self) -> None:
@@ -55,9 +55,9 @@ class Refresher:
             while not self._stop:
                 self._wake.wait(self._interval_s)
                 self._wake.clear()
-                for predictor in self._predictors:
+                for follower in self._followers:
                     if not self._stop:
-                        predictor.refresh()
+                        follower.refresh()
         except BaseException as error:
             self._dead = error
             log.exception("the refresher died")

@@ -46,6 +46,18 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A full window of a stream, as it is recorded."""
+
+    first: int
+    """Its first frame, counted over the session."""
+    stop: int
+    """The frame after its last."""
+    example: Example
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
 class Pushed:
     """The answer to some frames."""
 
@@ -53,7 +65,7 @@ class Pushed:
     version: int
     threshold: Threshold
     """By which the labels were given."""
-    windows: tuple[tuple[Example, Prediction], ...] = ()
+    windows: tuple[Filled, ...] = ()
     """What was recorded of the windows that these frames have filled."""
 
 
@@ -138,7 +150,7 @@ class Streams:
             threshold = self._threshold(session, served)
             pushed = _answer(session, served, threshold, read(_video(served)))
             windows = tuple(_windows(session, threshold, self._clock.now()))
-            predictor.record(windows)
+            predictor.record([(window.example, window.prediction) for window in windows])
             session.used = self._clock.now()
         return replace(pushed, windows=windows)
 
@@ -209,7 +221,7 @@ def _stream_of(session: Session, served: Served) -> Stream:
     return stream
 
 
-def _windows(session: Session, threshold: Threshold, now: datetime) -> Iterator[tuple[Example, Prediction]]:
+def _windows(session: Session, threshold: Threshold, now: datetime) -> Iterator[Filled]:
     """The full windows, as they are recorded; what is left stays open."""
     served, said = session.served, session.open
     if served is None or said is None:
@@ -234,7 +246,7 @@ def _windows(session: Session, threshold: Threshold, now: datetime) -> Iterator[
             measures={"length": float(length), "unknown": 0.0, LEVEL: sustained(full.scores, threshold.min_frames)},
             stage=STREAM,
         )
-        yield example, prediction
+        yield Filled(first, first + length, example, prediction)
     session.open = said
 
 

@@ -44,7 +44,7 @@ group_for = "1s"
 
 [models.reviews]
 cooldown = "90s"
-recipe = {{ start = "warm", max_tokens = {max_tokens}, epochs = 2.5, batch_size = 16, learning_rate = 3e-4 }}
+recipe = {{ start = "warm", max_tokens = {max_tokens}, epochs = {epochs}, batch_size = 16, learning_rate = 3e-4 }}
 
 [models.reviews.watch]
 every = "2s"
@@ -91,8 +91,9 @@ def run(out: Path, data: Path | None, drift: Path | None, quiet: bool) -> Mappin
     with Stage(quiet) as stage:
         stage.phase("training the first model")
         port = free_port()
+        epochs = 2.5 if worlds.generated else 2
         (home / "keepfit.toml").write_text(
-            SETTINGS.format(port=port, max_tokens=worlds.max_tokens, floor=FLOOR, label_rate=LABEL_RATE,
+            SETTINGS.format(port=port, max_tokens=worlds.max_tokens, epochs=epochs, floor=FLOOR, label_rate=LABEL_RATE,
                             new_labels=NEW_LABELS), "utf-8")  # fmt: skip
         project = Project(home, "reviews")
         write_csv(out / "reviews.csv", worlds.train)

@@ -10,12 +10,11 @@ from keepfit.app.http.reading import read_form
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.video_schemas import FramesForm, FramesOut, StreamBody, StreamClosedOut, StreamOut, UploadForm
 from keepfit.app.wiring import LATE, named
-from keepfit.data.records import Example, Prediction
+from keepfit.data.records import Prediction
 from keepfit.errors import InvalidInput, Refused
 from keepfit.serving.predictor import Answer, Request
 
 if TYPE_CHECKING:  # they bring the video decoder, which a server of texts does not need
-    from keepfit.tasks.video.clips import Clip
     from keepfit.tasks.video.intake import Intake
     from keepfit.tasks.video.model import VideoModel
 
@@ -38,7 +37,10 @@ def answer_upload(call: Call) -> Any:
     answers = ask(call, [Request(str(window), key=key, group=window.name) for window in windows])
     return {
         "model_version": answers[0].prediction.model_version,
-        "predictions": [window_out(window, answer) for window, answer in zip(windows, answers, strict=True)],
+        "predictions": [
+            window_out(window.first, window.stop, answer.prediction)
+            for window, answer in zip(windows, answers, strict=True)
+        ],
         **footage.answer([answer.details for answer in answers]),
     }
 
@@ -67,11 +69,12 @@ def push_frames(call: Call, form: FramesForm, id: str) -> Any:
         }
         for moment in pushed.moments
     ]
-    windows = [stream_window_out(example, prediction) for example, prediction in pushed.windows]
     return {
-        "frames": frames, "model_version": pushed.version, "threshold": round(pushed.threshold.enter, DIGITS),
-        "windows": windows,
-    }  # fmt: skip
+        "frames": frames,
+        "model_version": pushed.version,
+        "threshold": round(pushed.threshold.enter, DIGITS),
+        "windows": [window_out(one.first, one.stop, one.prediction) for one in pushed.windows],
+    }
 
 
 def close_stream(call: Call, id: str) -> Any:
@@ -109,25 +112,12 @@ def ask(call: Call, requests: Sequence[Request]) -> list[Answer]:
         raise
 
 
-def stream_window_out(example: Example, prediction: Prediction) -> dict[str, Any]:
-    """As documented in WindowOut; its frames are in the name of its example, `stream/ID#FIRST-STOP`."""
-    first, stop = map(int, str(example.content).rpartition("#")[2].split("-"))
+def window_out(first: int, stop: int, prediction: Prediction) -> dict[str, Any]:
+    """As documented in WindowOut."""
     return {
         "id": prediction.id,
         "first": first,
         "last": stop - 1,
-        "label": prediction.label,
-        "score": round(prediction.confidence, DIGITS),
-    }
-
-
-def window_out(window: Clip, answer: Answer) -> dict[str, Any]:
-    """As documented in WindowOut."""
-    prediction = answer.prediction
-    return {
-        "id": prediction.id,
-        "first": window.first,
-        "last": window.stop - 1,
         "label": prediction.label,
         "score": round(prediction.confidence, DIGITS),
     }

@@ -41,9 +41,7 @@ class Camera:
         return Take(self.parts[part], self.preparation)
 
 
-def cameras_of(
-    snapshot: Snapshot, videos: Path, long_side: int, folder: Path, report: Report
-) -> dict[str, Camera]:  # fmt: skip
+def cameras_of(snapshot: Snapshot, videos: Path, long_side: int, folder: Path, report: Report) -> dict[str, Camera]:
     """The cameras of a snapshot by their names, in order; frames are kept in `folder`, as NAME.raw.
 
     Raises InvalidInput where one has too little, BackendError when the disk is full.
@@ -72,9 +70,7 @@ def empty_scene(material: Material) -> Preparation:
     return Preparation(median_background(spread(material)))
 
 
-def last_frames(
-    camera: Camera, frames: int, videos: Path, long_side: int, folder: Path
-) -> list[NDArray[np.uint8]]:  # fmt: skip
+def last_frames(camera: Camera, frames: int, videos: Path, long_side: int, folder: Path) -> list[NDArray[np.uint8]]:
     """The last `frames` of each labelled event, each (frames, h, w); shorter ones are left out."""
     long = [replace(clip, first=max(0, clip.stop - frames)) for clip in camera.events]
     long = [clip for clip in long if len(clip) == frames]

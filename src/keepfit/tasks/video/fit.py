@@ -25,6 +25,7 @@ from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.cameras import Camera, cameras_of, last_frames, spread
 from keepfit.tasks.video.card import card
 from keepfit.tasks.video.clips import FOLDER, Clip, names_clip, videos_near
+from keepfit.tasks.video.draws import FRAMES, Draws, Source
 from keepfit.tasks.video.exporting import export_denoiser, export_head
 from keepfit.tasks.video.features import ErrorMaps
 from keepfit.tasks.video.finishing import Terms, finish, write_arrays, write_json
@@ -35,13 +36,11 @@ from keepfit.tasks.video.parent import Parent
 from keepfit.tasks.video.preparation import foreground_rms
 from keepfit.tasks.video.refusing import refuse_all
 from keepfit.tasks.video.stream import Parts
-from keepfit.tasks.video.synthetic import FAMILIES, Injected, sample
 from keepfit.training.recipe import Recipe, Start
 
 DIFFUSION_SHARE, SEQUENCE_SHARE = 0.5, 0.25
 """Shares of the time; the rest is for the features of whole parts, the head and its judgement."""
 SEQUENCES = (48, 320)
-SEQUENCE_FRAMES = sequences.RUN_UP + sequences.LENGTH
 BLOCK, MOST_BLOCKS, FEW_BLOCKS = 64, 32, 6
 """Frames that are in memory together, and at most so many such blocks, spread evenly, tell what errors are usual: few
 where nothing but that is learnt, so that it stays much shorter than a training."""
@@ -122,7 +121,7 @@ class _Fit:
         cameras = self._named(cameras_of(self.snapshot, self.videos, self.video.long_side, self.draft, self.report))
         rate = self._rate(cameras)
         learns_events = self.video.head != "none" and self.recipe.start != "recalibrate"
-        refuse_all(cameras, rate, self.video.alarms_per_day, SEQUENCE_FRAMES if learns_events else sequences.RUN_UP + 1)
+        refuse_all(cameras, rate, self.video.alarms_per_day, FRAMES if learns_events else sequences.RUN_UP + 1)
         if self.before is not None:
             for camera in cameras.values():
                 self.before.check(camera.preparation)
@@ -148,7 +147,7 @@ class _Fit:
 
     def _answers(
         self, cameras: Mapping[str, Camera], seen: Mapping[str, Seen], head: Settings
-    ) -> dict[str, tuple[Parts, Material]]:  # fmt: skip
+    ) -> dict[str, tuple[Parts, Material]]:
         """For each camera what will answer, and the frames that its threshold is chosen from."""
         shape, engine = heads.HeadShape.from_json(head["shape"]), self._engine("head")
         memory = (shape.places, shape.hidden)
@@ -236,46 +235,31 @@ class _Fit:
             return Normal.of(kept)
 
     def _sequences(self, cameras: Mapping[str, Camera], seen: Mapping[str, Seen]) -> sequences.Sequences:
-        """The labelled events, and clips of the held-out parts with synthetic events in them, each camera in turn."""
-        names = list(cameras)
-        stretches = {name: _long_stretches(camera) for name, camera in cameras.items()}
-        events = [
-            (name, images)
-            for name, camera in cameras.items()
-            for images in last_frames(camera, SEQUENCE_FRAMES, self.videos, self.video.long_side, self.draft)
-        ]
-
-        def name_of(number: int) -> str:
-            if number < len(events):
-                return events[number][0]
-            # every so many are held out from the head: each camera must be among them
-            return names[number // head_training.HELD_OUT % len(names)]
-
-        def draw(number: int, rng: np.random.Generator) -> Injected:
-            if number < len(events):
-                images = np.array(events[number][1])
-                return Injected(images, np.zeros(images.shape, np.bool_), sequences.REAL)
-            name = name_of(number)
-            background = cameras[name].preparation.background
-            return sample(stretches[name], background, SEQUENCE_FRAMES, FAMILIES, rng)
-
-        def maps_of(number: int, images: NDArray[np.uint8]) -> NDArray[np.float16]:
-            name = name_of(number)
-            return sequences.Extractor(cameras[name].preparation, *seen[name]).of(images)
-
+        """The labelled events, and clips of the held-out parts with synthetic events in them."""
+        draws = Draws({name: self._source(camera, seen[name]) for name, camera in cameras.items()})
         progress = self._part(0.55, 0.8)
-        count = len(events) + (self.video.sequences or self._affordable(draw, maps_of))
+        count = draws.events + (self.video.sequences or self._affordable(draws))
         return sequences.make(
-            draw, maps_of, count, self.recipe.seed, self.draft / "sequences",
+            draws.clip, draws.maps, count, self.recipe.seed, self.draft / "sequences",
             lambda share: progress({"progress": share}, round(share * count)),
         )  # fmt: skip
 
-    def _affordable(self, draw: sequences.Draw, maps_of: sequences.MapsOf) -> int:
+    def _source(self, camera: Camera, seen: Seen) -> Source:
+        """Raises InvalidInput where the part for the head is broken into too short pieces."""
+        stretches = [stretch for stretch in camera.parts["head"].stretches() if len(stretch) >= FRAMES]
+        if not stretches:
+            raise InvalidInput(
+                f"no unbroken stretch of {FRAMES} frames is left for the head; give a longer video", "video"
+            )
+        events = last_frames(camera, FRAMES, self.videos, self.video.long_side, self.draft)
+        return Source(stretches, events, camera.preparation, *seen)
+
+    def _affordable(self, draws: Draws) -> int:
         """How many sequences fit the time, by one that is made; kept, so that a resumed training is the same."""
         note = self.draft / "count.json"
         if not note.is_file():
             began = time.perf_counter()
-            maps_of(0, draw(0, np.random.default_rng(0)).images)
+            draws.maps(0, draws.clip(0, np.random.default_rng(0)).images)
             seconds = time.perf_counter() - began
             affordable = 60 * SEQUENCE_SHARE * self.minutes / seconds
             write_json(note, int(min(SEQUENCES[1], max(SEQUENCES[0], affordable))))
@@ -359,15 +343,6 @@ class _Fit:
         for file in (*self.draft.glob("*.raw"), *self.draft.glob("*.json"), *self.draft.glob("normal-*.npz")):
             if file.name != "model.json":
                 file.unlink(missing_ok=True)
-
-
-def _long_stretches(camera: Camera) -> list[NDArray[np.uint8]]:
-    found = [s for s in camera.parts["head"].stretches() if len(s) >= SEQUENCE_FRAMES]
-    if not found:
-        raise InvalidInput(
-            f"no unbroken stretch of {SEQUENCE_FRAMES} frames is left for the head; give a longer video", "video"
-        )
-    return found
 
 
 def blocks_of(stretches: Iterable[NDArray[np.uint8]], most: int = MOST_BLOCKS) -> Iterator[NDArray[np.uint8]]:

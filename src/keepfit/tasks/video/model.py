@@ -196,9 +196,7 @@ class VideoModel:
         clip = Clip.parse(raw)
         if self._videos is not None and not (self._videos / clip.name).exists():
             raise InvalidInput(f"there is no stored video {clip.name}; send the file, or train with it", "video")
-        if not self.knows(raw):
-            self._facts.check_camera(clip.camera or None)
-            raise InvalidInput(f"the model has not learnt a camera {clip.camera}; leave the name out", "video")
+        self._check_known(clip)
         if len(clip) > MOST_FRAMES:
             raise TooLarge(f"{clip} has more than {MOST_FRAMES} frames; name several shorter clips", "video")
         return str(clip)
@@ -207,6 +205,11 @@ class VideoModel:
         """Whether a clip is of a camera that it has learnt; one without a name is where there is one to take it for."""
         camera, views = Clip.parse(content).camera, self._facts.views
         return camera in views or (not camera and len(views) == 1)
+
+    def _check_known(self, clip: Clip) -> None:
+        if not self.knows(str(clip)):
+            self._facts.check_camera(clip.camera or None)  # of several it can name those that there are
+            raise InvalidInput(f"the model has not learnt a camera {clip.camera}; train it on video of it", "key")
 
     def prepare(self, contents: Sequence[str]) -> Prepared:
         """Items are clips, costs their frames; decoding waits for `infer`, which knows what lies side by side."""
@@ -235,15 +238,12 @@ class VideoModel:
 
     def _stretch(self, clips: Sequence[Clip]) -> Iterator[tuple[float, NDArray[np.float32], Said]]:
         whole = replace(clips[0], stop=clips[-1].stop)
+        self._check_known(whole)
         images, starts = self._render(whole, min(LEAD, whole.first))
         lead = max(0, len(images) - len(whole))
         if not len(images):
             raise InvalidInput(f"{whole} has no frames any more; look at the stored video", "video")
-        camera = whole.camera
-        if not self.knows(str(whole)):
-            self._facts.check_camera(camera or None)
-            raise InvalidInput(f"the model has not learnt a camera {camera}; train it on video of it", "key")
-        stream, view = self.stream(camera), self._facts.view(camera)
+        stream, view = self.stream(whole.camera), self._facts.view(whole.camera)
         done = [stream.push(images[i : i + CHUNK], starts[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         scores = np.concatenate([d.scores for d in done])
         facts, cells = np.concatenate([d.facts for d in done]), np.concatenate([d.cells for d in done])
@@ -253,7 +253,7 @@ class VideoModel:
             # copies: a cache that keeps one clip must not keep the whole stretch
             of_frames = (scores[here].copy(), flags[here].copy(), cells[here].copy())
             said = Said(clip.first, *of_frames, view.threshold, view.maxima)
-            yield self.chance(said.scores, view.threshold, camera), facts[here].mean(axis=0), said
+            yield self.chance(said.scores, view.threshold, whole.camera), facts[here].mean(axis=0), said
 
     def chance(self, scores: NDArray[np.float32], threshold: Threshold, camera: str | None) -> float:
         """The answer for some frames: at least 0.5 just when enough in a row reach the threshold. No probability."""
