@@ -37,6 +37,7 @@ ROWS = {
         """INSERT INTO keepfit_decisions VALUES (1, 'm', 'd', 1000000, 'gate v1', 'pass', '["better"]', '{"n": 3}')""",
     ),
 }
+ROWS["0002"] = tuple(row.replace("'model', 0)", "'model', 0, 'r')") for row in ROWS["0001"])
 
 
 def database_of(release: str, path: Path) -> None:

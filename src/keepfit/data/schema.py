@@ -64,6 +64,7 @@ PREDICTIONS = Table(
     Column("measures", Json, nullable=False),
     Column("stage", Words, nullable=False),
     Column("shadow", Boolean, nullable=False),
+    Column("request", Words),
     Index("keepfit_predictions_time", "model", "time"),
     Index("keepfit_predictions_version", "model", "version", "time"),
     Index("keepfit_predictions_group", "model", "group", "time"),
@@ -200,5 +201,71 @@ TOKENS = Table(
     Column("created", Moment, nullable=False),
     Column("expires", Moment),
     Column("revoked", Boolean, nullable=False),
+    Column("per_minute", Integer),
+    Column("labels_per_day", Integer),
 )
 """A token opens the whole installation (model is null); the column is there for narrower ones."""
+
+AUDIT = Table(
+    "keepfit_audit",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("model", Words, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("actor", Words, nullable=False),
+    Column("action", Words, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("details", Json, nullable=False),
+    Column("previous", Words, nullable=False),
+    Column("hash", Words, nullable=False),
+    Index("keepfit_audit_at", "model", "at"),
+    sqlite_autoincrement=True,
+)
+"""Who changed what; one chain for the whole installation, each row with the hash of the one before."""
+
+FAILURES = Table(
+    "keepfit_failures",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("model", Words, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("message", Words, nullable=False),
+    Column("worker", Words, nullable=False),
+    Column("count", Integer, nullable=False),
+    Index("keepfit_failures_version", "model", "version", "at"),
+    sqlite_autoincrement=True,
+)
+"""What a version could not do: be loaded, answer, answer in time, answer with numbers."""
+
+COSTS = Table(
+    "keepfit_costs",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("model", Words, nullable=False),
+    Column("id", Words, nullable=False, unique=True),
+    Column("at", Moment, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("version", Integer),
+    Column("seconds", Float, nullable=False),
+    Column("cpu_seconds", Float, nullable=False),
+    Column("gpu_seconds", Float, nullable=False),
+    Column("joules", Float),
+    Column("details", Json, nullable=False),
+    Index("keepfit_costs_at", "model", "at"),
+    sqlite_autoincrement=True,
+)
+"""What was spent on trainings, batches, and answers (added up)."""
+
+LABELLERS = Table(
+    "keepfit_labellers",
+    METADATA,
+    Column("model", Words, primary_key=True),
+    Column("actor", Words, primary_key=True),
+    Column("apart", Boolean, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("decided_by", Words, nullable=False),
+    Column("because", Json, nullable=False),
+)
+"""Labellers about whom something was decided: those set apart neither measure nor train."""
