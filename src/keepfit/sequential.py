@@ -11,6 +11,8 @@ All wagers here are mixtures over constant bets, so their value at the end depen
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,15 @@ Doubles = NDArray[np.float64]
 
 BETS: Doubles = np.geomspace(0.001, 0.95, 24)
 """Shares of the capital that the mixtures stake: small ones win with many examples, large ones with clear cases."""
+
+LARGE_BETS: Doubles = np.geomspace(0.1, 0.8, 5)
+"""For margins of some points that are to be proven with some hundred examples."""
+
+SMALL_ODDS: Doubles = np.geomspace(1.17, 4.6, 6)
+"""Odds ratios that are wagered on where each case is near even: a few points more mistakes (bets of 0.08 to 0.64)."""
+
+LARGE_ODDS: Doubles = np.geomspace(1.5, 60, 8)
+"""Odds ratios that are wagered on where cases are rare: failures, complaints."""
 
 LARGEST = 1e300
 """E-values are cut here, which keeps them valid and finite."""
@@ -42,11 +53,41 @@ def e_better(wins: int, losses: int) -> float:
     return _finite(_log_sum(below) - math.log(n + 1) - _log_choose(n, wins))
 
 
-def e_not_worse(diffs: ArrayLike, margin: float) -> float:
+@dataclass(frozen=True)
+class Tally:
+    """So many `hits` among `cases`, each of which had a chance of `chance` at most to be one, if the null holds."""
+
+    hits: int
+    cases: int
+    chance: float
+
+
+def e_more_often(tallies: Sequence[Tally], odds: Doubles = SMALL_ODDS) -> float:
+    """The e-value against "a case is a hit with its `chance` at most, whatever came before".
+
+    The likelihood ratio of odds that are larger by a factor, averaged over the factors `odds`, shape (b,), all above 1.
+    The chance may differ between tallies (the steps of a canary), as long as it was fixed before the cases came.
+    Raises ValueError for counts that cannot be, or a chance outside of (0, 1]; a chance of 1 proves nothing.
+
+    >>> e_more_often([]), e_more_often([Tally(5, 100, 0.05)]) < 1, e_more_often([Tally(30, 100, 0.05)]) > 1000
+    (1.0, True, True)
+    """
+    logs = np.zeros(len(odds))
+    for one in tallies:
+        if not 0 <= one.hits <= one.cases or not 0 < one.chance <= 1:
+            raise ValueError(f"no tally can be {one}")
+        if one.chance < 1:
+            scale = 1 - one.chance + odds * one.chance
+            logs += one.hits * np.log(odds / scale) - (one.cases - one.hits) * np.log(scale)
+    return _finite(_log_sum(logs) - math.log(len(odds)))
+
+
+def e_not_worse(diffs: ArrayLike, margin: float, bets: Doubles = BETS) -> float:
     """The e-value against "the mean difference is -margin or less", for differences within [-1, 1], shape (n,).
 
     diffs: per example, what the candidate gains over the champion (right minus right: -1, 0 or 1). The capital of
     bets `1 + b (d + margin)` with constant b >= 0, averaged over b (Waudby-Smith & Ramdas, arXiv 2010.09686).
+    bets: shares of the capital, shape (b,), each below 1.
     Raises ValueError when a difference is out of range or the margin is not within [0, 1).
 
     >>> e_not_worse([0.0] * 400, 0.02) > 20
@@ -55,7 +96,7 @@ def e_not_worse(diffs: ArrayLike, margin: float) -> float:
     values, counts = _counted(diffs, -1.0, 1.0)
     if not 0 <= margin < 1:
         raise ValueError(f"the margin must lie within [0, 1): {margin}")
-    return _finite(_log_capital(values + margin, counts, BETS / (1 - margin)))
+    return _finite(_log_capital(values + margin, counts, bets / (1 - margin)))
 
 
 def mean_bounds(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:

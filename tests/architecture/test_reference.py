@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from keepfit.app.reference import pages
+from keepfit.app.reference import pages, sections
+from keepfit.app.settings import SECTIONS, ModelSettings, Settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = pages()
@@ -19,3 +20,7 @@ def test_the_reference_is_what_the_code_says(name: str) -> None:
 
 def test_every_setting_has_a_meaning() -> None:
     assert "| None |" not in PAGES["settings.md"]
+
+
+def test_every_section_of_the_settings_is_there() -> None:
+    assert {section for _, section in sections()} == {Settings, ModelSettings, *SECTIONS.values()}

@@ -22,8 +22,11 @@ from keepfit.evaluation.rules import Better, Floors, Guard, NotWorse
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.retrain import Folders, Plan, Retraining
+from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.registry.local import LocalRegistry
+from keepfit.rollout.rollout import Roller
+from keepfit.rollout.strategies import Limits, Strategy, immediate
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.writer import RecordWriter
@@ -106,19 +109,28 @@ def approval() -> bool:
 
 
 @pytest.fixture
-def world(tmp_path: Path, store_url: str, clock: ManualClock, approval: bool) -> Iterator[World]:
+def strategy() -> Strategy:
+    return immediate(timedelta(0), Limits())
+
+
+@pytest.fixture
+def world(tmp_path: Path, store_url: str, clock: ManualClock, approval: bool, strategy: Strategy) -> Iterator[World]:
     store = RecordStore.open(store_url)
     registry = LocalRegistry(tmp_path / "models")
     gate = Gate((Floors({"accuracy": 0.6}), Better(min_labels=10), NotWorse(min_labels=10), Guard()))
+    roller = Roller(MODEL, store, strategy, clock)
     retraining = Retraining(
         MODEL, ToyTask(), store, registry, gate, Plan(Recipe(), approval=approval),
-        Folders(tmp_path / "snapshots", tmp_path / "work"), clock, lambda path: [],
+        Folders(tmp_path / "snapshots", tmp_path / "work"), clock, roller, lambda path: [],
     )  # fmt: skip
     watch = Watch(
         MODEL, store, Monitor(),
         trigger_from([{"kind": "accuracy_floor", "floor": 0.8}], cool_down=timedelta(minutes=15)),
         lambda number: read_reference(registry.fetch(MODEL, number)),
         WatchPlan(timedelta(hours=1), timedelta(hours=6), label_rate=0.5, label_budget=10_000), clock,
+        rolling=Rolling(
+            roller, registry, lambda number: load_answering(registry.fetch(MODEL, number)), protect=("source",)
+        ),
     )  # fmt: skip
     writer = RecordWriter(store)
     predictor = Predictor(

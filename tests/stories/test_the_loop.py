@@ -16,7 +16,7 @@ from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.watch import WatchPlan
 from keepfit.registry.registry import Alias
-from keepfit.rollout.rollout import approve, rollback
+from keepfit.rollout.rollout import rollback
 from keepfit.serving.predictor import Request
 from keepfit.tasks.toy import ToyTask
 
@@ -270,7 +270,7 @@ class TestApproval:
         result = world.work(world.waiting_job())
         assert result["verdict"] == "pass"
         assert world.shares == {1: 1.0}
-        approve(world.store, MODEL, 2, "ann", world.clock)
+        world.retraining.roller.approve(2, "ann")
         assert world.shares == {2: 1.0}
         with pytest.raises(Refused, match="waits for approval"):
-            approve(world.store, MODEL, 2, "ann", world.clock)
+            world.retraining.roller.approve(2, "ann")

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from keepfit.sequential import BETS, e_better, e_not_worse, mean_bounds
+from keepfit.sequential import (
+    BETS,
+    LARGE_ODDS,
+    SMALL_ODDS,
+    Tally,
+    e_better,
+    e_more_often,
+    e_not_worse,
+    mean_bounds,
+)
 
 ALPHA = 0.05
 RUNS, LENGTH = 400, 1000
@@ -127,3 +136,30 @@ def test_values_out_of_range_are_refused(call: Callable[[], object]) -> None:
 def test_overwhelming_evidence_stays_a_finite_number() -> None:
     assert math.isfinite(e_better(5000, 0))
     assert math.isfinite(e_not_worse(np.ones(5000), 0.1))
+
+
+def test_e_more_often_is_the_product_of_what_each_case_says() -> None:
+    odds = np.array([2.0])
+    hit, miss = 2 / (1 - 0.25 + 2 * 0.25), 1 / (1 - 0.25 + 2 * 0.25)
+    assert e_more_often([Tally(2, 5, 0.25)], odds) == pytest.approx(hit**2 * miss**3)
+    steps = [Tally(1, 2, 0.25), Tally(1, 3, 0.25)]
+    assert e_more_often(steps) == pytest.approx(e_more_often([Tally(2, 5, 0.25)]))
+
+
+@pytest.mark.parametrize("chance", [0.01, 0.05, 0.5])
+def test_cases_with_their_chance_are_not_expected_to_prove_anything(chance: float) -> None:
+    for odds in (SMALL_ODDS, LARGE_ODDS):
+        n = 40
+        weights = [math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(n + 1)]
+        expected = sum(w * e_more_often([Tally(k, n, chance)], odds) for k, w in enumerate(weights))
+        assert expected == pytest.approx(1.0)
+
+
+def test_a_chance_of_one_proves_nothing() -> None:
+    assert e_more_often([Tally(50, 50, 1.0)]) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [Tally(3, 2, 0.5), Tally(-1, 2, 0.5), Tally(1, 2, 0.0), Tally(1, 2, 1.5)])
+def test_tallies_that_cannot_be_are_refused(wrong: Tally) -> None:
+    with pytest.raises(ValueError, match="no tally can be"):
+        e_more_often([wrong])

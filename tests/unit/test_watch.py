@@ -195,9 +195,7 @@ def test_windows_of_an_earlier_version_are_not_compared_with(post: Post) -> None
     post.clock.advance(HOUR)
     post.watch.tick()
     post.store.deploy(MODEL, Traffic({2: 1.0}), Cause("trainer", "the second"), post.clock.now())
-    live = post.store.deployment(MODEL)
-    assert live is not None
-    assert post.watch.situation(live).history == ()
+    assert post.watch.situation().history == ()
 
 
 def test_what_was_measured_is_logged_and_kept_for_the_status(post: Post) -> None:

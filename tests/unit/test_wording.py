@@ -46,7 +46,7 @@ def test_a_deployment_can_be_undone_but_the_first_one_cannot() -> None:
 def test_a_rollback_names_what_was_taken_back_and_how_to_return_to_it() -> None:
     alert = wording.rolled_back(row("rollback", 3), previous=4)
     assert alert.title == "reviews: back to version 3"
-    assert alert.undo == "keepfit rollback --to 4 --model reviews"
+    assert alert.undo == "keepfit promote 4 --model reviews"
 
 
 def test_a_failure_says_that_answers_go_on_and_where_to_look() -> None:

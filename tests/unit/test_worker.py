@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from keepfit.app.worker import SETTLED, WatchedModel, Worker, WorkerLock
 from keepfit.clock import ManualClock
-from keepfit.data.records import Job, JobState, new_id
+from keepfit.data.records import Example, Job, JobState, Label, Prediction, Source, new_id
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.pipelines.announce import Announcer
@@ -257,3 +258,25 @@ def test_a_project_has_one_worker_at_a_time(tmp_path: Path) -> None:
     first.release()
     second.acquire()
     second.release()
+
+
+def test_new_labels_that_measure_bring_a_check_on(bench: Bench) -> None:
+    example = Example("a text", bench.clock.now(), "e")
+    scores, embedding = np.array([0.5, 0.5], np.float32), np.zeros(2, np.float32)
+    bench.store.add_predictions(
+        "m", [(example, Prediction("e", 1, ("a", "b"), scores, embedding, bench.clock.now(), "p"))]
+    )
+    worker = bench.worker()
+    worker.beat()
+    assert bench.watch.calls == 1
+    bench.clock.advance(timedelta(seconds=11))
+    worker.beat()
+    assert bench.watch.calls == 1, "nothing is new"
+    bench.store.add_labels("m", [Label("e", "a", bench.clock.now(), Source.VOLUNTEERED)])
+    worker.beat()
+    assert bench.watch.calls == 1, "volunteered labels do not measure"
+    bench.store.add_labels("m", [Label("e", "b", bench.clock.now(), Source.ASKED)])
+    worker.beat()
+    assert bench.watch.calls == 2
+    worker.beat()
+    assert bench.watch.calls == 2, "once"

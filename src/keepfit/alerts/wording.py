@@ -65,14 +65,15 @@ def shares(deployment: Deployment) -> str:
 
 
 def deployed(deployment: Deployment, previous: int | None) -> Alert:
-    """A version answers from now on; `previous` is the one before, None for the first."""
+    """A version, or two of them, answer from now on; `previous` is the one before, None for the first."""
+    answer = "answers" if len(deployment.traffic.shares) == 1 else "answer"
     before = "It is the first one." if previous is None else f"Before, it was version {previous}, which is kept ready."
     body = (
-        f"Since {clock(deployment.at)} {shares(deployment)} of {deployment.model} answers. {before}\n\n"
+        f"Since {clock(deployment.at)} {shares(deployment)} of {deployment.model} {answer}. {before}\n\n"
         f"Why: {deployment.reason}\nBy: {deployment.actor}"
     )
     undo = None if previous is None else f"keepfit rollback --model {deployment.model}"
-    title = f"{deployment.model}: {shares(deployment)} is in use"
+    title = f"{deployment.model}: {shares(deployment)} {'is' if answer == 'answers' else 'are'} in use"
     return Alert(AlertKind.DEPLOYMENT, deployment.model, title, body, deployment.at, undo)
 
 
@@ -83,7 +84,7 @@ def rolled_back(deployment: Deployment, previous: int | None) -> Alert:
         f"Since {clock(deployment.at)} {shares(deployment)} of {deployment.model} answers again.{taken}\n\n"
         f"Why: {deployment.reason}\nBy: {deployment.actor}"
     )
-    undo = None if previous is None else f"keepfit rollback --to {previous} --model {deployment.model}"
+    undo = None if previous is None else f"keepfit promote {previous} --model {deployment.model}"
     title = f"{deployment.model}: back to {shares(deployment)}"
     return Alert(AlertKind.ROLLBACK, deployment.model, title, body, deployment.at, undo)
 

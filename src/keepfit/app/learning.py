@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
 from keepfit.app.wiring import (
     Home,
+    answering_half,
     code_version,
     learning_half,
     own_metrics,
     recipe,
+    roller,
     traits,
     unasked,
     version_folder,
@@ -42,6 +44,7 @@ from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
+from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
@@ -51,6 +54,8 @@ from keepfit.triggers.trigger import Trigger
 
 log = logging.getLogger(__name__)
 BEHAVIOUR_SEED = 20250101
+MANY, FEW = 256, 8
+"""Labelled examples that a version answers later in one beat: texts, and windows of video, which take seconds."""
 
 
 def retraining(home: Home, name: str, store: RecordStore, registry: Registry, report: Report) -> Retraining:
@@ -72,7 +77,8 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
     check = unchecked if detects else behaviour(model.gate, home.folder)
     return Retraining(
         name, learning_half(model.task), store, registry, gate(model, metrics_of(model)), plan,
-        Folders(home.snapshots, home.work), home.clock, fresh_rows, check, screen if detects else None, report,
+        Folders(home.snapshots, home.work), home.clock, roller(home, name, store), fresh_rows, check,
+        screen if detects else None, report,
     )  # fmt: skip
 
 
@@ -92,7 +98,18 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
     return Watch(
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
-        lambda at, values: registry.log_window(name, at, values),
+        lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
+    )  # fmt: skip
+
+
+def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:
+    """The rollouts of one model; the two versions that it compares stay in memory."""
+    _, model = home.settings.model(name)
+    rollout = model.rollout
+    most = FEW if traits(model.task).detects else MANY
+    return Rolling(
+        roller(home, name, store), registry, lru_cache(maxsize=2)(answering_half(home, name)), rollout.protect,
+        rollout.tolerance, rollout.max_failures, most,
     )  # fmt: skip
 
 

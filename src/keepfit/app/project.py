@@ -29,6 +29,7 @@ from keepfit.app.wiring import (
     open_registry,
     open_store,
     recipe,
+    roller,
     traits,
     version_folder,
 )
@@ -56,7 +57,7 @@ from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
-from keepfit.rollout.rollout import adopt, approve, rollback, single
+from keepfit.rollout.rollout import adopt, rollback, single, under_way
 from keepfit.tasks.task import Report
 
 if TYPE_CHECKING:  # a search is loaded only when one is asked for
@@ -413,8 +414,8 @@ class Project:
         settle(self.store, self.registry, self.model, number, cause, self.home.clock)
 
     def approve(self, number: int) -> None:
-        """Serve a version that passed its gate and waits for a person."""
-        approve(self.store, self.model, number, actor(), self.home.clock)
+        """Let a version go on that waits for a person: into its rollout, or to all the traffic."""
+        roller(self.home, self.model, self.store).approve(number, actor())
         self.follow()
 
     # -- tokens -----------------------------------------------------------------------------------------------
@@ -498,10 +499,12 @@ class Project:
 
 def mirror(store: RecordStore, registry: Registry, model: str) -> None:
     """Let the registry's champion follow what is deployed; a champion challenges nobody."""
-    live = store.deployment(model)
+    live, rollout = store.deployment(model), under_way(store, model)
     if live is None:
         return
     champion = single(live.traffic)
+    if rollout is not None and rollout.version != champion and registry.alias(model, Alias.CHALLENGER) is None:
+        registry.set_alias(model, Alias.CHALLENGER, rollout.version)
     if registry.alias(model, Alias.CHAMPION) != champion:
         registry.set_alias(model, Alias.CHAMPION, champion)
     if registry.alias(model, Alias.CHALLENGER) == champion:

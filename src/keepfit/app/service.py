@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from keepfit.clock import Clock
 from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
+from keepfit.rollout.strategies import Limits, Strategy, immediate
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.streams import Streams
@@ -24,6 +27,10 @@ class ServedModel:
     task: str = "text"
     label_source: Source = Source.VOLUNTEERED
     """What a label is that nobody asked for: volunteered, or complete where every outcome becomes known."""
+    strategy: Strategy = field(default_factory=partial(immediate, timedelta(0), Limits()))
+    """How an approved version gets its traffic."""
+    confirm: bool = False
+    """Whether a person must approve before it gets all of it."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from keepfit.app import server
 from keepfit.app.http.access import check_host
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import load
-from keepfit.app.wiring import Home, answering_half, open_store, unasked
+from keepfit.app.wiring import Home, answering_half, open_store, roller, unasked
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refined import Refined
@@ -60,7 +60,9 @@ def make(project: Path) -> Service:
     return Service(
         store=store,
         models={
-            name: ServedModel(predictors[name], model.task, unasked(model))
+            name: ServedModel(
+                predictors[name], model.task, unasked(model), roller(home, name, store).strategy, model.rollout.confirm
+            )
             for name, model in home.settings.models.items()
         },
         default=home.settings.model(None)[0],

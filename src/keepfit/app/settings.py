@@ -174,10 +174,62 @@ class GateSettings(Section):
     metric: str | None = Field(None, description="A user's own metric, module:function(truth, scores) -> float.")
 
 
+class RolloutSettings(Section):
+    """`[models.NAME.rollout]`: how a version that passed its gate earns its traffic; see docs/rollout.md."""
+
+    strategy: Literal["immediate", "shadow", "canary", "blue_green", "ab"] = Field(
+        "immediate",
+        description="immediate: all at once; shadow: asked but not heard first; canary: growing shares; blue_green: "
+        "both warm, one switch; ab: fixed shares until one is better.",
+    )
+    steps: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.01, 0.05, 0.25), min_length=1, description="Of canary: growing shares of the traffic before it gets all."
+    )
+    bake: Duration = Field(timedelta(minutes=10), description="Each step before that lasts so long at least.")
+    share: float = Field(0.5, gt=0, le=0.5, description="Of ab: the challenger's share.")
+    lasts: Duration = Field(timedelta(days=7), description="Of ab: for so long, unless it is decided earlier.")
+    longest: Duration = Field(timedelta(days=7), description="After so long without proof it ends as `undecided` says.")
+    undecided: Literal["champion", "challenger"] = Field("champion", description="Who stays when nothing is proven.")
+    watched: Duration = Field(
+        timedelta(hours=1), description="With all the traffic it can still be taken back for so long."
+    )
+    level: float = Field(0.05, gt=0, lt=0.5, description="Chance of taking back a challenger that is as good.")
+    margin: float = Field(0.05, gt=0, lt=0.5, description="Its accuracy must be proven not to be lower by so much.")
+    min_labels: int = Field(30, ge=1, description="Labels of examples that both answered, before it goes on.")
+    protect: tuple[str, ...] = Field((), description="Context values on none of whose slices it may be worse.")
+    tolerance: float = Field(1.5, ge=1, description="An event may be so many times as frequent as with the champion.")
+    max_failures: float = Field(0.01, gt=0, lt=1, description="Share of requests that it may fail to answer.")
+    confirm: bool = Field(False, description="All the traffic waits for `keepfit approve`.")
+
+    @model_validator(mode="after")
+    def each_setting_concerns_the_strategy(self) -> RolloutSettings:
+        """A setting that the strategy would pass over in silence is refused."""
+        foreign = sorted(self.model_fields_set - EVERY_ROLLOUT - OF_ROLLOUTS[self.strategy])
+        if foreign:
+            raise ValueError(f"{foreign[0]} does not concern the strategy {self.strategy!r}; leave it out")
+        if any(a >= b for a, b in zip(self.steps, self.steps[1:], strict=False)):
+            raise ValueError("the shares of steps must grow, such as [0.01, 0.05, 0.25]")
+        return self
+
+
+EVERY_ROLLOUT = frozenset({"strategy", "level", "protect", "tolerance", "max_failures"})
+PROVEN = frozenset({"bake", "watched", "longest", "undecided", "margin", "min_labels", "confirm"})
+OF_ROLLOUTS: Mapping[str, frozenset[str]] = {
+    "immediate": frozenset({"watched"}),
+    "shadow": PROVEN,
+    "canary": PROVEN | {"steps"},
+    "blue_green": frozenset({"bake", "watched", "confirm"}),
+    "ab": frozenset({"share", "lasts", "undecided"}),
+}
+"""What each strategy heeds besides what all do."""
+
+
 class WatchSettings(Section):
     """`[models.NAME.watch]`: what is measured, how often, and how many labels are asked for."""
 
-    every: Duration = Field(timedelta(minutes=1), description="Time between two checks.")
+    every: Duration = Field(
+        timedelta(minutes=1), description="Time between two checks; new labels that measure bring one on after 10 s."
+    )
     window: Duration = Field(timedelta(days=1), description="The stretch of predictions that a check measures.")
     label_window: Duration = Field(
         timedelta(days=30), description="Labels that arrived within this time measure accuracy."
@@ -203,6 +255,7 @@ class ModelSettings(Section):
     recipe: RecipeSettings = RecipeSettings()
     gate: GateSettings = GateSettings()
     watch: WatchSettings = WatchSettings()
+    rollout: RolloutSettings = RolloutSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
         ({"kind": "accuracy_floor", "floor": 0.80}, {"kind": "on_demand"}, {"kind": "on_event"}),
         description="Rules that call for a retraining; any of them suffices.",
@@ -403,5 +456,5 @@ def known_names(path: tuple[Any, ...]) -> list[str]:
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "alerts": AlertSettings, "email": EmailSettings,
     "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings, "gate": GateSettings,
-    "watch": WatchSettings,
+    "watch": WatchSettings, "rollout": RolloutSettings,
 }  # fmt: skip

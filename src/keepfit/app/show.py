@@ -21,7 +21,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
 from keepfit.registry.registry import Alias, ModelVersion
-from keepfit.rollout.rollout import WAITING
+from keepfit.rollout.rollout import WAITING, single, standing
 
 
 def out(value: Any) -> None:
@@ -64,6 +64,8 @@ def trained(done: Mapping[str, Any]) -> str:
         return f"Asked for: job {done.get('job')}" + (" (joined the one under way)." if done.get("joined") else ".")
     reasons = "\n".join(f"  - {reason}" for reason in done.get("because", ()))
     fate = "is deployed" if done.get("deployed") else "is not deployed"
+    if done.get("rollout", "immediate") != "immediate":
+        fate = f"is being rolled out ({done['rollout']}; keepfit status says how far it is)"
     words = f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
     return f"{words}\nThe watch cannot work as it is set: {done['objection']}" if "objection" in done else words
 
@@ -231,9 +233,12 @@ def status_json(project: Project) -> dict[str, Any]:
     live = project.store.deployment(project.model)
     checks = project.store.decisions(project.model, subject="trigger", limit=1)
     running = project.store.jobs(project.model, kind="retrain", states=[JobState.RUNNING, JobState.WAITING], limit=1)
+    champion = None if live is None else single(live.traffic)
+    others = [] if live is None else sorted(live.traffic.versions - {champion})
     return {
         "name": project.model, "task": project.settings.task,
-        "champion": None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v]),
+        "champion": champion, "challenger": others[-1] if others else None,
+        "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
         "awaiting_approval": project.store.get(project.model, WAITING),
@@ -266,6 +271,7 @@ def status(project: Project, json: bool) -> None:
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
+        ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
@@ -274,6 +280,13 @@ def status(project: Project, json: bool) -> None:
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+
+
+def rolling(now: Mapping[str, Any]) -> str:
+    """A rollout under way, in a line."""
+    gets = f"{now['share']:.0%} of the traffic" if now["share"] else "no traffic, but is asked"
+    said = f"; {now['outcome']}: {'; '.join(now['because'])}" if now["outcome"] else ""
+    return f"{now['strategy']}, step {now['step']}: version {now['version']} has {gets}{said}"
 
 
 def findings(found: Sequence[Finding], json: bool) -> None:

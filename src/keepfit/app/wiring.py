@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from keepfit import __version__
-from keepfit.app.settings import ModelSettings, Settings
+from keepfit.app.settings import ModelSettings, RolloutSettings, Settings
 from keepfit.clock import Clock, SystemClock
 from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Metric
 from keepfit.registry.registry import Registry, model_folder
+from keepfit.rollout import strategies
+from keepfit.rollout.rollout import Roller
+from keepfit.rollout.strategies import Strategy
 from keepfit.tasks.loading import load_answering
 from keepfit.tasks.task import Model, Report, Task
 from keepfit.training.recipe import Recipe
@@ -50,6 +53,13 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+}
+STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
+    "immediate": lambda one: strategies.immediate(one.watched, limits(one)),
+    "shadow": lambda one: strategies.shadow(one.bake, one.watched, limits(one)),
+    "canary": lambda one: strategies.canary(one.steps, one.bake, one.watched, limits(one)),
+    "blue_green": lambda one: strategies.blue_green(one.bake, one.watched, limits(one)),
+    "ab": lambda one: strategies.Experiment(one.share, one.lasts, limits(one)),
 }
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
@@ -201,6 +211,17 @@ def answering_half(home: Home, name: str) -> Callable[[int], Model]:
         return load_answering(version_folder(home, name, number), threads=threads)
 
     return load
+
+
+def limits(rollout: RolloutSettings) -> strategies.Limits:
+    """What a challenger must prove."""
+    return strategies.Limits(rollout.level, rollout.margin, rollout.min_labels, rollout.longest, rollout.undecided)
+
+
+def roller(home: Home, name: str, store: RecordStore) -> Roller:
+    """Carries out the rollouts of a model."""
+    _, model = home.settings.model(name)
+    return Roller(name, store, STRATEGIES[model.rollout.strategy](model.rollout), home.clock, model.rollout.confirm)
 
 
 def recipe(model: ModelSettings) -> Recipe:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from keepfit.clock import Clock
-from keepfit.data.records import Event, Job, JobState, text_group
+from keepfit.data.records import MEASURING, Event, Job, JobState, text_group
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, KeepfitError, Refused
 from keepfit.pipelines.announce import Announcer
@@ -25,6 +25,8 @@ from keepfit.pipelines.watch import Watch
 log = logging.getLogger(__name__)
 POLL = 0.5
 """Seconds between two looks at the job queue."""
+SOON = timedelta(seconds=10)
+"""New labels are looked at so long after the last look at the earliest."""
 SETTLED = timedelta(seconds=2)
 """A file in a watched folder counts when it has not grown for this long."""
 
@@ -66,6 +68,7 @@ class Worker:
     look: Callable[[], None] = lambda: None
     """Called at each beat, for people who watch."""
     due: dict[str, datetime] = field(default_factory=dict)
+    looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -89,14 +92,24 @@ class Worker:
         for name, model in self.models.items():
             if model.folder is not None:
                 self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
-            if now >= self.due.get(name, now):
-                self.due[name] = now + model.every
+            if now >= self.due.get(name, now) or self.stirred(name, now):
+                self.due[name], self.looked[name] = now + model.every, now
                 self.guarded(f"refining {name}", model.refine)
                 self.guarded(f"checking {name}", model.watch.tick)
                 self.guarded(f"mirroring {name}", model.mirror)
             self.guarded(f"announcing {name}", model.announcer.announce)
         self.guarded("taking jobs", self.take_jobs)
         self.guarded("telling how far it is", self.look)
+
+    def stirred(self, name: str, now: datetime) -> bool:
+        """Whether labels that measure came in since the last look: harm that is known should not wait for the clock."""
+        last = self.looked.get(name)
+        if last is None or now - last < SOON:
+            return False
+        try:
+            return self.store.count_labels(name, last, MEASURING) > 0
+        except BackendError:
+            return False
 
     def guarded(self, what: str, act: Callable[[], Any]) -> None:
         """A failing part is logged with a sentence; the worker lives on and tries again at the next beat."""

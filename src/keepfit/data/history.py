@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 
 from keepfit.data.database import insert_or_replace, insert_or_skip, one_at_a_time
 from keepfit.data.records import Deployment, Event, StoredDecision, Traffic
 from keepfit.data.schema import APPLIED, DECISIONS, DEPLOYMENTS, EVENTS, NAMED_VALUES
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import NotFound
+from keepfit.errors import NotFound, Refused
 
 D = DECISIONS.c
 T = DEPLOYMENTS.c
@@ -58,13 +58,23 @@ def decisions(conn: Connection, model: str | None, subject: str | None, limit: i
     return [_read_decision(row) for row in rows]
 
 
-def deploy(conn: Connection, wanted: Deployment, token: str | None) -> Deployment:
-    """Appends a row and returns it with its id; a token that was used before returns the row of then."""
+def deploy(
+    conn: Connection, wanted: Deployment, token: str | None, after: int | None, values: Mapping[str, Any]
+) -> Deployment:
+    """Appends a row and returns it with its id; a token that was used before returns the row of then.
+
+    Raises Refused when the newest row is another than `after`.
+    """
     one_at_a_time(conn, "deployments", wanted.model)
     if token is not None:
         known = conn.execute(_deployment_query().where(T.model == wanted.model, T.token == token)).all()
         if known:
             return _read_deployments(conn, known)[0]
+    newest = conn.execute(select(func.max(T.id)).where(T.model == wanted.model)).scalar()
+    if after is not None and newest != after:
+        raise Refused(f"another deployment of {wanted.model!r} came between ({newest}); look at `keepfit history`")
+    for name, value in values.items():
+        put_value(conn, wanted.model, name, value)
     traffic = wanted.traffic
     shares = sorted(traffic.shares.items())
     result = conn.execute(
@@ -78,7 +88,7 @@ def deploy(conn: Connection, wanted: Deployment, token: str | None) -> Deploymen
 
 
 def _deployment_query() -> Select[Any]:
-    return select(T.id, T.model, T.at, T.actor, T.reason, T.shares, T.shadow, T.kind, T.decision_id)
+    return select(T.id, T.model, T.at, T.actor, T.reason, T.shares, T.shadow, T.kind, T.decision_id, T.token)
 
 
 def _read_deployments(conn: Connection, rows: Sequence[Row[Any]]) -> list[Deployment]:
@@ -92,9 +102,9 @@ def _read_deployments(conn: Connection, rows: Sequence[Row[Any]]) -> list[Deploy
 
 
 def _read_deployment(row: Sequence[Any], applied: tuple[tuple[str, datetime], ...]) -> Deployment:
-    id_, model, at, actor, reason, shares, shadow, kind, decision_id = row
+    id_, model, at, actor, reason, shares, shadow, kind, decision_id, token = row
     traffic = Traffic(dict(shares), tuple(shadow))
-    return Deployment(id_, model, at, actor, reason, traffic, kind, decision_id, applied)
+    return Deployment(id_, model, at, actor, reason, traffic, kind, decision_id, applied, token)
 
 
 def deployments(conn: Connection, model: str | None, limit: int, until: datetime | None = None) -> list[Deployment]:

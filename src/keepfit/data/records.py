@@ -53,6 +53,11 @@ class Example:
         return text_group("\x1f".join(str(p) for p in parts))
 
 
+ABSTAINED = "abstained"
+"""The measure of an answer that gave no label: the model's score was too low."""
+MS = "ms"
+"""The measure of how many milliseconds an answer took, its wait included."""
+
 STREAM = "stream"
 """The stage of what was said of a live camera: nobody can look at its frames any more."""
 
@@ -179,7 +184,7 @@ class Cause:
     actor: str
     reason: str
     kind: str = "deploy"
-    """deploy, rollback or promote."""
+    """deploy, rollback, promote, or rollout (a step of one that is not at its end)."""
     decision_id: str | None = None
     """The judgement that allowed it."""
     token: str | None = None
@@ -197,10 +202,26 @@ class Deployment:
     reason: str
     traffic: Traffic
     kind: str = "deploy"
-    """deploy, rollback or promote."""
+    """deploy, rollback, promote, or rollout."""
     decision_id: str | None = None
     applied: tuple[tuple[str, datetime], ...] = ()
     """(worker, when) for each server that serves it."""
+    token: str | None = None
+    """What made it once only, as its cause gave it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a version could not do, noted by the server that asked it."""
+
+    version: int
+    at: datetime
+    kind: str
+    """load (it could not be brought up), answer (it raised, or gave what is no number), slow (too late), out (it failed
+    again and again, so this server asks it no more)."""
+    message: str
+    worker: str = "server"
+    count: int = 1
 
 
 @dataclass(frozen=True)

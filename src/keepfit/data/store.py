@@ -7,13 +7,14 @@ BackendError, with a sentence, when the database fails. `tests/contracts/test_re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import text
 
-from keepfit.data import history, jobs, labelling, predictions, tokens
+from keepfit.data import comparing, history, jobs, labelling, predictions, tokens
+from keepfit.data.comparing import Brief
 from keepfit.data.database import Database, open_database
 from keepfit.data.records import (
     MEASURING,
@@ -21,6 +22,7 @@ from keepfit.data.records import (
     Deployment,
     Event,
     Example,
+    Failure,
     Job,
     JobState,
     Label,
@@ -105,6 +107,40 @@ class RecordStore:
         """How many are stored, the shadows' too."""
         with self._db.read() as conn:
             return predictions.count_predictions(conn, model, window)
+
+    # comparing versions
+
+    def briefs(self, model: str, window: Window, version: int | None = None, limit: int | None = None) -> list[Brief]:
+        """Answers without embeddings, by prediction time, oldest first; with a limit the newest ones."""
+        with self._db.read() as conn:
+            return comparing.briefs(conn, model, window, version, limit)
+
+    def answers(
+        self, model: str, example_ids: Collection[str], versions: Collection[int]
+    ) -> dict[tuple[str, int], str]:
+        """The label that a version gave to an example (its newest), by (example id, version)."""
+        with self._db.read() as conn:
+            return comparing.answers(conn, model, example_ids, versions)
+
+    def complaints(self, model: str, window: Window) -> dict[int, int]:
+        """How many volunteered labels arrived in the window that contradict the answer they name, by its version."""
+        with self._db.read() as conn:
+            return comparing.complaints(conn, model, window)
+
+    def add_failures(self, model: str, failures: Sequence[Failure]) -> None:
+        """Appends what versions could not do."""
+        with self._db.write() as conn:
+            comparing.add_failures(conn, model, failures)
+
+    def failures(self, model: str, since: datetime, limit: int = 1000) -> list[Failure]:
+        """Those from `since` on (inclusive), newest first."""
+        with self._db.read() as conn:
+            return comparing.failures(conn, model, since, limit)
+
+    def count_failures(self, model: str, version: int, since: datetime) -> int:
+        """How often a version could not answer, from `since` on (inclusive)."""
+        with self._db.read() as conn:
+            return comparing.count_failures(conn, model, version, since)
 
     # labels
 
@@ -192,11 +228,18 @@ class RecordStore:
 
     # deployments
 
-    def deploy(self, model: str, traffic: Traffic, cause: Cause, at: datetime) -> Deployment:
-        """Appends to the history. A token that was used before returns the deployment of then."""
+    def deploy(
+        self, model: str, traffic: Traffic, cause: Cause, at: datetime,
+        after: int | None = None, values: Mapping[str, Any] | None = None,
+    ) -> Deployment:  # fmt: skip
+        """Appends to the history, and puts named values in the same transaction.
+
+        A token that was used before returns the deployment of then. Raises Refused, and writes nothing, when the newest
+        deployment is another than `after` (where it is given): somebody else was faster.
+        """
         wanted = Deployment(0, model, at, cause.actor, cause.reason, traffic, cause.kind, cause.decision_id)
         with self._db.write() as conn:
-            return history.deploy(conn, wanted, cause.token)
+            return history.deploy(conn, wanted, cause.token, after, values or {})
 
     def deployment(self, model: str) -> Deployment | None:
         """The newest."""

@@ -68,7 +68,11 @@ class Announcer:
     def of_deployment(self, deployment: Deployment) -> Alert:
         """The words for a change of traffic."""
         history = self.store.deployments(self.model, MOST)
-        before = next((single(d.traffic) for d in history if d.id < deployment.id), None)
+        earlier = next((d.traffic for d in history if d.id < deployment.id), None)
+        before = None if earlier is None else single(earlier)
+        if deployment.kind == "rollback" and earlier is not None:
+            # of a challenger that had a part of the traffic it must be said that it is gone
+            before = max(earlier.versions - deployment.traffic.versions, default=before)
         return (rolled_back if deployment.kind == "rollback" else deployed)(deployment, before)
 
     def record(self, subject: str, delivery: Delivery) -> None:

@@ -40,7 +40,7 @@ from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
 from keepfit.pipelines.starting import begin
 from keepfit.registry.registry import Alias, Lineage, Registry
-from keepfit.rollout.rollout import WAITING, adopt, deploy
+from keepfit.rollout.rollout import WAITING, Roller, deploy, single
 from keepfit.tasks.task import Model, Output, Report, Task
 from keepfit.training.recipe import Recipe, Start
 
@@ -85,6 +85,8 @@ class Retraining:
     plan: Plan
     folders: Folders
     clock: Clock
+    roller: Roller
+    """Gives traffic to what passed its gate."""
     fresh_rows: Callable[[str], list[LabelledExample]]
     """Reads a labelled file that was handed in later (a path) as examples with imported labels."""
     behaviour: Behaviour = lambda model, judged: None
@@ -216,9 +218,12 @@ class Retraining:
             str(job.request.get("actor", "keepfit")), f"version {number} passed its gate",
             decision_id=state["decision"], token=job.id,
         )  # fmt: skip
-        settle(self.store, self.registry, self.model, number, cause, self.clock)
-        adopt(self.store, self.model, self.brought(state, job))
-        return self.finish(state, deployed=True)
+        settled = self.roller.start(number, cause, self.brought(state, job))
+        if settled:
+            self.registry.set_alias(self.model, Alias.CHAMPION, number)
+            self.registry.set_alias(self.model, Alias.CHALLENGER, None)
+            return self.finish(state, deployed=True)
+        return self.finish({**state, "rollout": self.roller.strategy.name}, deployed=True)
 
     def brought(self, state: State, job: Job) -> State:
         """Data that a person brought with the job: once its version serves, later retrainings start from it.
@@ -290,9 +295,9 @@ class Retraining:
         )
 
     def champion(self) -> int | None:
-        """The version that has the traffic."""
+        """The version that has the traffic, or most of it."""
         live = self.store.deployment(self.model)
-        return None if live is None else max(live.traffic.shares, key=lambda v: live.traffic.shares[v])
+        return None if live is None else single(live.traffic)
 
     def recipe_asked(self, job: Job) -> Recipe:
         """The job's own recipe where it names one, else the settings'."""

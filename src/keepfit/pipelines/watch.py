@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
-from keepfit.data.records import Deployment, Job, JobState, Label, QueueItem, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, QueueItem, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
@@ -22,7 +22,8 @@ from keepfit.metrics import Interval, wilson
 from keepfit.monitoring.asking import Drawn, draw, rate_within
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
-from keepfit.rollout.rollout import single
+from keepfit.pipelines.rolling import Rolling, quietly
+from keepfit.rollout.rollout import serving_since, single, under_way
 from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
 
@@ -60,43 +61,57 @@ class Watch:
     plan: WatchPlan
     clock: Clock
     log_window: Callable[[datetime, Mapping[str, float]], None] = lambda at, values: None
+    rolling: Rolling | None = None
+    """Moves rollouts; None where nothing is rolled out in steps."""
 
     def tick(self) -> Decision:
-        """Measure once and ask the triggers; the decision is stored with its reasons, whatever it is."""
-        live = self.store.deployment(self.model)
-        if live is None:
+        """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
+        if self.store.deployment(self.model) is None:
             return self.keep(Decision(Outcome.WAIT, ("nothing is deployed yet: run `keepfit train DATA`",)))
         self.settle_silence()
         self.ask_for_labels()
-        situation = self.situation(live)
+        quietly(self.rolling, log.error)
+        situation = self.situation()
         decision = self.trigger.decide(situation)
         decision = Decision(decision.outcome, decision.because, {**decision.evidence, **seen(situation)})
-        if decision.outcome is Outcome.FIRE:
+        if decision.outcome is Outcome.FIRE and not self.comes_first(decision):
             return self.call_for_retraining(decision, situation)
-        return self.keep(decision)
+        return self.keep(self.after_rollout(decision) if decision.outcome is Outcome.FIRE else decision)
 
-    def situation(self, live: Deployment) -> Situation:
+    def comes_first(self, decision: Decision) -> bool:
+        """Whether a rollout that is under way must end before this retraining; a person's demand waits for nothing."""
+        asked = decision.evidence.get("reason") == Reason.ASKED.value
+        return not asked and under_way(self.store, self.model) is not None
+
+    @staticmethod
+    def after_rollout(decision: Decision) -> Decision:
+        """The same call, put off."""
+        words = "a rollout is under way, which may mend it: its end is awaited before another version is trained"
+        return Decision(Outcome.WAIT, (words, *decision.because), decision.evidence)
+
+    def situation(self) -> Situation:
         """The facts that triggers may look at."""
-        now, version = self.clock.now(), single(live.traffic)
+        history = self.store.deployments(self.model, limit=1000)
+        now, version, began = self.clock.now(), single(history[0].traffic), serving_since(history)
         reference = self.reference(version)
-        measurements = self.measure(version, live, reference, now)
+        measurements = self.measure(version, began, reference, now)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
         return Situation(
-            now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=live.at,
+            now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
             reference_accuracy=accuracy_on(reference),
-            new_labels=self.store.count_labels(self.model, trained_at or live.at),
+            new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),
             events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,
-            labels_since_deployment=now - self.plan.label_window <= live.at,
-            predictions=self.store.count_predictions(self.model, Window(live.at, now + timedelta(seconds=1))),
+            labels_since_deployment=now - self.plan.label_window <= began,
+            predictions=self.store.count_predictions(self.model, Window(began, now + timedelta(seconds=1))),
         )  # fmt: skip
 
-    def measure(self, version: int, live: Deployment, reference: Reference, now: datetime) -> tuple[Measurement, ...]:
+    def measure(self, version: int, began: datetime, reference: Reference, now: datetime) -> tuple[Measurement, ...]:
         """The present windows of the live version: its answers, and the labels that came for them."""
         end = now + timedelta(microseconds=1)
-        window = Window(max(live.at, now - self.plan.window), end)
-        labels = Window(max(live.at, now - self.plan.label_window), end)
+        window = Window(max(began, now - self.plan.window), end)
+        labels = Window(max(began, now - self.plan.label_window), end)
         measured = self.monitor.measure(
             self.store.predictions(self.model, window, version, limit=5000),
             self.store.labelled(self.model, labels, version, by="label"),

@@ -1,47 +1,293 @@
-"""Rollout: the only writer of traffic. Deploy what passed, promote by hand, go back to what really served."""
+"""Rollout: the only writer of traffic. Start what passed, carry out what a strategy decides, promote, go back.
+
+A rollout under way is one stored value, written in the same transaction as the deployment of its step, so that a kill
+leaves both or neither. Its next deployment is refused when somebody else deployed meanwhile: a person's word ends it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import Cause, Deployment, Traffic
+from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
 from keepfit.errors import NotFound, Refused
+from keepfit.monitoring.comparison import Normal
+from keepfit.rollout.strategies import Ages, Step, Strategy
 
 WAITING = "awaiting_approval"
 """Under this name the store keeps the version that waits for a person."""
 
+ROLLOUT = "rollout"
+"""Under this name the store keeps the rollout that is under way."""
+
+STEP = "rollout"
+"""The kind of a deployment that gives a challenger a part of the traffic, or none yet."""
+
+LOOK_BACK, ENOUGH = timedelta(days=1), 500
+"""What is slow and unsure is learnt from so many answers of the champion, not older than that."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One rollout under way."""
+
+    id: str
+    version: int
+    """The challenger."""
+    champion: int
+    """Who answered before, and will again if it is taken back."""
+    strategy: str
+    step: int
+    began: datetime
+    since: datetime
+    """When the present step began."""
+    actor: str = "keepfit"
+    decision: str | None = None
+    """The judgement that allowed it: the gate's."""
+    adopt: Mapping[str, Any] = field(default_factory=dict)
+    """Values that become the model's own when the challenger has all the traffic."""
+    restore: Mapping[str, Any] = field(default_factory=dict)
+    """What they were before, for the way back."""
+    normal: Mapping[str, float | None] = field(default_factory=dict)
+    """What was slow and what unsure of the champion before it began."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"began": self.began.isoformat(), "since": self.since.isoformat()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Rollout:
+        """What `to_json` gave."""
+        moments = {name: datetime.fromisoformat(values[name]) for name in ("began", "since")}
+        return cls(**{**values, **moments})
+
+    @property
+    def subject(self) -> str:
+        """Of its decisions."""
+        return f"rollout v{self.version}"
+
+    @property
+    def token(self) -> str:
+        """Of the deployment of its present step."""
+        return f"{self.id}-step-{self.step}"
+
+
+def under_way(store: RecordStore, model: str) -> Rollout | None:
+    """The rollout that goes on now; one that another deployment has ended does not count."""
+    kept = store.get(model, ROLLOUT)
+    newest = store.deployment(model)
+    if kept is None or newest is None:
+        return None
+    found = Rollout.from_json(kept)
+    return found if found.token == newest.token else None
+
+
+def standing(store: RecordStore, model: str) -> dict[str, Any] | None:
+    """Where the rollout under way stands, as plain values; None when there is none."""
+    rollout, live = under_way(store, model), store.deployment(model)
+    if rollout is None or live is None:
+        return None
+    last = next(iter(store.decisions(model, rollout.subject, 1)), None)
+    return {
+        "version": rollout.version,
+        "champion": rollout.champion,
+        "strategy": rollout.strategy,
+        "step": rollout.step + 1,
+        "share": live.traffic.shares.get(rollout.version, 0.0),
+        "began": rollout.began,
+        "since": rollout.since,
+        "outcome": None if last is None else last.decision.outcome.value,
+        "because": [] if last is None else list(last.decision.because),
+        "touched": 0 if last is None else last.decision.evidence.get("touched", 0),
+    }
+
+
+@dataclass(frozen=True)
+class Roller:
+    """Carries one model's rollouts out as its strategy decides."""
+
+    model: str
+    store: RecordStore
+    strategy: Strategy
+    clock: Clock
+    confirm: bool = False
+    """Whether a person must approve before all the traffic is the challenger's."""
+
+    def start(self, version: int, cause: Cause, brought: Mapping[str, Any]) -> bool:
+        """Enter the first step; true when the version is champion already, since there is nothing to wait for.
+
+        `brought` becomes the model's own once it has all the traffic. Idempotent by the cause's token. A rollout under
+        way is ended: what passed its gate last is the better bet.
+        """
+        live = self.store.deployment(self.model)
+        if live is None or single(live.traffic) == version:
+            deploy(self.store, self.model, version, cause, self.clock)
+            adopt(self.store, self.model, brought)
+            return True
+        before = under_way(self.store, self.model)
+        id_ = cause.token or f"v{version}-{self.clock.now().isoformat()}"
+        if before is not None and before.id == id_:
+            return False
+        champion = single(live.traffic) if before is None else self._give_way(before, live, version)
+        now = self.clock.now()
+        earlier = self.store.briefs(self.model, Window(now - LOOK_BACK, now), champion, limit=ENOUGH)
+        begun = Rollout(
+            id_, version, champion, self.strategy.name, 0, now, now, cause.actor, cause.decision_id, dict(brought),
+            {name: self.store.get(self.model, name) for name in brought}, asdict(Normal.of(earlier)),
+        )  # fmt: skip
+        return self._enter(begun, live, cause.reason)
+
+    def _give_way(self, before: Rollout, live: Deployment, version: int) -> int:
+        """End a rollout because another version passed its gate; whom that one is compared with."""
+        has_all = live.traffic.shares.get(before.version, 0.0) >= 1.0
+        place = "is watched no longer" if has_all else "gives up its place"
+        words = f"version {before.version} {place}: version {version} passed its gate meanwhile"
+        outcome = Outcome.ADVANCE if has_all else Outcome.ROLL_BACK
+        self._note(before, Decision(outcome, (words,), {"step": before.step}), "replaced")
+        return before.version if has_all else before.champion
+
+    def approve(self, version: int | None, actor: str) -> Deployment:
+        """Let the version go on that waits for a person: into its rollout, or to all the traffic.
+
+        Two approvals at once count once. Raises Refused when none waits, or another than `version`.
+        """
+        waiting = self.store.get(self.model, WAITING)
+        if waiting is None:
+            raise Refused(
+                f"no version of {self.model!r} waits for approval; `keepfit status` says what became of the last one"
+            )
+        number, decision = int(waiting["version"]), waiting.get("decision")
+        if version not in (None, number):
+            raise Refused(f"version {number} waits for approval, not version {version}")
+        rollout = under_way(self.store, self.model)
+        if "rollout" in waiting:
+            if rollout is None or rollout.id != waiting["rollout"]:
+                raise Refused(f"the rollout of version {number} is over; `keepfit history` says how it ended")
+            self.finish(rollout, actor)
+        else:
+            token, reason = f"approve-{number}-{decision}", f"version {number} was approved by {actor}"
+            self.start(number, Cause(actor, reason, decision_id=decision, token=token), waiting.get("adopt", {}))
+            self.store.put(self.model, WAITING, None)
+        return self.store.deployments(self.model, limit=1)[0]
+
+    def stand(self, rollout: Rollout) -> tuple[int, Step, Ages]:
+        """The number of the present step, the step, and the ages. A strategy that was set anew has fewer steps."""
+        now, number = self.clock.now(), min(rollout.step, len(self.strategy.steps) - 1)
+        return number, self.strategy.steps[number], Ages(now - rollout.since, now - rollout.began)
+
+    def act(self, rollout: Rollout, decision: Decision) -> Deployment | None:
+        """Store the decision and do what it says; None where the traffic stays.
+
+        Raises Refused when somebody deployed meanwhile; nothing is changed then.
+        """
+        live = self.store.deployment(self.model)
+        if live is None or live.token != rollout.token:
+            raise Refused(f"the rollout of version {rollout.version} was ended by another deployment")
+        if decision.outcome is Outcome.ADVANCE and self._asks_first(rollout):
+            words = (*decision.because, f"all the traffic waits for a person: keepfit approve {rollout.version}")
+            decision = Decision(Outcome.HOLD, words, decision.evidence)
+            waiting = {"version": rollout.version, "decision": rollout.decision, "rollout": rollout.id}
+            self.store.put(self.model, WAITING, waiting)
+        stored = self._note(rollout, decision)
+        if decision.outcome is Outcome.ADVANCE:
+            return self._next(rollout, live, stored)
+        if decision.outcome is Outcome.ROLL_BACK:
+            return self._withdraw(rollout, live, stored, decision)
+        return None
+
+    def finish(self, rollout: Rollout, actor: str) -> Deployment | None:
+        """A person's approval: all the traffic, whatever is still to be proven."""
+        live = self.store.deployment(self.model)
+        if live is None or live.token != rollout.token:
+            raise Refused(f"the rollout of version {rollout.version} was ended by another deployment")
+        words = (f"{actor} approved all the traffic",)
+        stored = self._note(rollout, Decision(Outcome.ADVANCE, words, {"step": rollout.step, "actor": actor}))
+        last = len(self.strategy.steps) - 1
+        at_all = next((n for n, step in enumerate(self.strategy.steps) if step.share >= 1.0), last + 1)
+        return self._next(replace(rollout, step=at_all - 1, actor=actor), live, stored)
+
+    def _asks_first(self, rollout: Rollout) -> bool:
+        steps, following = self.strategy.steps, rollout.step + 1
+        share = 1.0 if following >= len(steps) else steps[following].share
+        return self.confirm and share >= 1.0 > steps[min(rollout.step, len(steps) - 1)].share
+
+    def _next(self, rollout: Rollout, live: Deployment, stored: str) -> Deployment | None:
+        following = replace(rollout, step=rollout.step + 1, since=self.clock.now(), decision=stored)
+        if following.step >= len(self.strategy.steps):
+            return self._settle(rollout, live, stored)
+        self._enter(following, live, f"version {rollout.version}: step {following.step + 1} of {self._of}")
+        return self.store.deployment(self.model)
+
+    def _enter(self, rollout: Rollout, live: Deployment, reason: str) -> bool:
+        """Deploy a step; true when there was nothing to wait for, so that the version is champion now."""
+        step = self.strategy.steps[rollout.step]
+        last = rollout.step + 1 == len(self.strategy.steps)
+        if last and step.share >= 1.0 and not step.bake:
+            self._settle(rollout, live, rollout.decision, reason)
+            return True
+        kind, words = STEP if step.share < 1.0 else "deploy", f"{reason} ({self._told(step)})"
+        cause = Cause(rollout.actor, words, kind, rollout.decision, rollout.token)
+        values = {ROLLOUT: rollout.to_json(), WAITING: None, **(rollout.adopt if step.share >= 1.0 else {})}
+        self.store.deploy(self.model, shared(rollout, step), cause, self.clock.now(), live.id, values)
+        return False
+
+    def _settle(
+        self, rollout: Rollout, live: Deployment, stored: str | None, reason: str | None = None
+    ) -> Deployment | None:
+        """The challenger is champion; where it has all the traffic already there is nothing to deploy."""
+        values = {**rollout.adopt, WAITING: None, ROLLOUT: None}
+        traffic = Traffic({rollout.version: 1.0})
+        if live.traffic == traffic:
+            adopt(self.store, self.model, values)
+            return None
+        words = reason or f"version {rollout.version} is champion: its rollout ended well"
+        cause = Cause(rollout.actor, words, "deploy", stored, f"{rollout.id}-settled" if rollout.step else rollout.id)
+        return self.store.deploy(self.model, traffic, cause, self.clock.now(), live.id, values)
+
+    def _withdraw(self, rollout: Rollout, live: Deployment, stored: str, decision: Decision) -> Deployment:
+        touched = decision.evidence.get("touched", 0)
+        words = f"version {rollout.version} was taken back after {touched} answers: {'; '.join(decision.because)}"
+        cause = Cause("keepfit", words, "rollback", stored, f"{rollout.id}-withdrawn")
+        values = {**rollout.restore, ROLLOUT: None, WAITING: None}
+        return self.store.deploy(
+            self.model, Traffic({rollout.champion: 1.0}), cause, self.clock.now(), live.id, values
+        )  # fmt: skip
+
+    def _note(self, rollout: Rollout, decision: Decision, how: str | None = None) -> str:
+        evidence = {**decision.evidence, "step": rollout.step, "strategy": rollout.strategy, "rollout": rollout.id}
+        told = Decision(decision.outcome, decision.because, evidence)
+        once = how or (None if decision.outcome is Outcome.HOLD else f"{rollout.step}-{decision.outcome.value}")
+        id_ = None if once is None else f"{rollout.id}-rollout-{once}"
+        return self.store.add_decision(self.model, rollout.subject, told, self.clock.now(), id_)
+
+    @property
+    def _of(self) -> str:
+        return f"{len(self.strategy.steps)} of the strategy {self.strategy.name}"
+
+    def _told(self, step: Step) -> str:
+        gets = f"{step.share:.0%} of the traffic" if step.share else "asked, not heard"
+        return f"{self.strategy.name}: {gets}" + (f", for {step.bake} at least" if step.bake else "")
+
+
+def shared(rollout: Rollout, step: Step) -> Traffic:
+    """The traffic of a step."""
+    shares = {rollout.champion: 1.0 - step.share, rollout.version: step.share}
+    live = {version: share for version, share in shares.items() if share > 0}
+    silent = tuple(version for version in (rollout.champion, rollout.version) if version not in live)
+    return Traffic(live, silent if step.shadow else ())
+
 
 def deploy(store: RecordStore, model: str, version: int, cause: Cause, clock: Clock) -> Deployment:
-    """Give a version all the traffic at once (the strategy `immediate`). Idempotent by the cause's token.
+    """Give a version all the traffic at once, on a person's word or as the first. Idempotent by the cause's token.
 
-    A version that waits for approval waits no longer: it was judged against what served until now.
+    Nothing waits for approval any longer, and no rollout goes on: both were judged against what served until now.
     """
-    done = store.deploy(model, Traffic({version: 1.0}), cause, clock.now())
-    store.put(model, WAITING, None)
-    return done
-
-
-def approve(store: RecordStore, model: str, version: int | None, actor: str, clock: Clock) -> Deployment:
-    """Serve the version that passed its gate and waits for a person; two approvals at once deploy once.
-
-    Raises Refused when none waits, or another than `version`.
-    """
-    waiting = store.get(model, WAITING)
-    if waiting is None:
-        raise Refused(f"no version of {model!r} waits for approval; `keepfit status` says what became of the last one")
-    number = int(waiting["version"])
-    if version not in (None, number):
-        raise Refused(f"version {number} waits for approval, not version {version}")
-    decision = waiting.get("decision")
-    cause = Cause(
-        actor, f"version {number} was approved by {actor}", decision_id=decision, token=f"approve-{number}-{decision}"
-    )
-    done = deploy(store, model, number, cause, clock)
-    adopt(store, model, waiting.get("adopt", {}))
-    return done
+    return store.deploy(model, Traffic({version: 1.0}), cause, clock.now(), values={WAITING: None, ROLLOUT: None})
 
 
 def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:
@@ -53,26 +299,30 @@ def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:
 def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: Clock) -> Deployment:
     """Go back to the last version that really served before the present one, or to a named one that did.
 
-    A second rollback goes further back, not forth again. Needs neither registry nor worker.
-    Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
+    While a rollout goes on, that is its champion. A second rollback goes further back, not forth again. Needs neither
+    registry nor worker. Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
     """
     history = store.deployments(model, limit=10_000)
     if not history:
         raise Refused(f"nothing was ever deployed for {model!r}; train a model first")
+    rollout = under_way(store, model)
     served = served_before(history)
-    if to is None and not served:
+    if to is None and rollout is None and not served:
         raise Refused(f"version {single(history[0].traffic)} is the only one that ever served; there is no way back")
     if to is not None and to not in versions_served(history):
         known = ", ".join(map(str, sorted(versions_served(history)))) or "none"
         raise NotFound(f"version {to} never served {model!r}; versions that did: {known}")
-    target = served[0] if to is None else to
-    left = single(history[0].traffic)
-    if target == left:
+    target = to if to is not None else rollout.champion if rollout is not None else served[0]
+    left = single(history[0].traffic) if rollout is None else rollout.version
+    if history[0].traffic == Traffic({target: 1.0}):
         raise Refused(f"version {target} is live already")
     reason = f"rolled back from version {left} to version {target}"
-    done = store.deploy(model, Traffic({target: 1.0}), Cause(actor, reason, "rollback"), clock.now())
-    store.put(model, WAITING, None)
-    return done
+    cause = Cause(actor, reason, "rollback")
+    values = {**({} if rollout is None else rollout.restore), WAITING: None, ROLLOUT: None}
+    if rollout is not None:
+        words = Decision(Outcome.ROLL_BACK, (f"{actor} ended it: {reason}",), {"step": rollout.step})
+        store.add_decision(model, rollout.subject, words, clock.now())
+    return store.deploy(model, Traffic({target: 1.0}), cause, clock.now(), values=values)
 
 
 def served_before(history: Sequence[Deployment]) -> list[int]:
@@ -99,5 +349,15 @@ def versions_served(history: Sequence[Deployment]) -> set[int]:
 
 
 def single(traffic: Traffic) -> int:
-    """The version with the largest share."""
-    return max(traffic.shares, key=lambda version: traffic.shares[version])
+    """The version with the largest share; of equals the older one, which a challenger has still to beat."""
+    return max(sorted(traffic.shares), key=lambda version: traffic.shares[version])
+
+
+def serving_since(history: Sequence[Deployment]) -> datetime:
+    """Since when the version with the most traffic has had it, from a history that is newest first."""
+    version, since = single(history[0].traffic), history[0].at
+    for row in history:
+        if single(row.traffic) != version:
+            break
+        since = row.at
+    return since

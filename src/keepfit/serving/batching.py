@@ -25,6 +25,10 @@ DEAD_AFTER = 3
 """So many engine calls in a row that fail for every content make the batcher report itself unfit."""
 
 
+class TimedOut(BackendError):
+    """The engine gave no answer in time."""
+
+
 class ClosedError(KeepfitError):
     """The version was unloaded between routing and asking; route again."""
 
@@ -121,7 +125,7 @@ class Batcher:
             self._wake.notify()
         if not waiting.done.wait(timeout_s):
             waiting.over = True
-            raise BackendError(f"no answer within {timeout_s:g} s; try again, or send less in one call")
+            raise TimedOut(f"no answer within {timeout_s:g} s; try again, or send less in one call")
         if waiting.error is not None:
             raise failure(waiting.error) from waiting.error
         return waiting.output()

@@ -12,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import Deployment, Example, Prediction, Traffic, Window
+from keepfit.data.records import ABSTAINED, MS, Deployment, Example, Prediction, Traffic, Window
 from keepfit.data.store import RecordStore
-from keepfit.errors import BackendError, InvalidInput, KeepfitError
-from keepfit.serving.batching import Batcher, ClosedError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
+from keepfit.serving.batching import Batcher, ClosedError, TimedOut
 from keepfit.serving.cache import AnswerCache, Cached
+from keepfit.serving.failures import Failures
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.router import route
+from keepfit.serving.shadow import Shadow
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.task import Model, predict
 
@@ -78,6 +80,11 @@ class Live:
     traffic: Traffic = dataclasses.field(default_factory=Traffic)
     models: Mapping[int, Served] = dataclasses.field(default_factory=dict)
 
+    @property
+    def main(self) -> int:
+        """The version with the most traffic (of equals the older): it answers where another one cannot."""
+        return max(sorted(self.traffic.shares), key=lambda version: self.traffic.shares[version])
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -108,6 +115,8 @@ class Predictor:
         self._store, self._load_model, self._writer, self._clock = store, load, writer, clock
         self._worker_id, self._limits = worker_id, limits or ServingLimits()
         self.cache = AnswerCache(self._limits.cache_bytes)
+        self.failures = Failures(store, name, worker_id)
+        self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
         self._live = Live()
         self._loaded: dict[int, Served] = {}
         self._retired: list[int] = []
@@ -148,7 +157,20 @@ class Predictor:
         live = self._live
         if not live.models:
             raise BackendError(self._trouble or NOT_READY)
-        return live.models[route(key, live.traffic)]
+        return live.models[self._routed(live, key)]
+
+    def main_version(self) -> Served:
+        """The version that answers where another one cannot. Raises BackendError when nothing is deployed."""
+        live = self._live
+        if not live.models:
+            raise BackendError(self._trouble or NOT_READY)
+        return live.models[live.main]
+
+    def failed(self, served: Served, error: Exception) -> None:
+        """Note that a version could not answer. Raises the error itself where no other version could."""
+        self.failures.note(served.version, kind_of(error), error, self._clock.now())
+        if self._live.models.get(served.version) is not served or served.version == self._live.main:
+            raise error
 
     def record(self, pairs: Sequence[tuple[Example, Prediction]]) -> None:
         """Keep, aside, what one of the versions said without being asked through `predict`."""
@@ -157,8 +179,9 @@ class Predictor:
     def refresh(self) -> bool:
         """Bring up what the newest deployment asks for, then switch over in one assignment; true when it did.
 
-        What cannot be loaded or read leaves everything as it was; `ready` says why.
+        What cannot be loaded or read leaves everything as it was; `ready` says why. What failed is written.
         """
+        self.failures.refresh()
         try:
             deployment = self._store.deployment(self.name)
         except KeepfitError as error:
@@ -189,10 +212,8 @@ class Predictor:
             return self._trouble
         if not live.models:
             return f"{self.name}: {NOT_READY}"
-        for number, served in live.models.items():
-            if (trouble := served.batcher.trouble()) is not None:
-                return f"{self.name} version {number}: {trouble}"
-        return None
+        trouble = live.models[live.main].batcher.trouble()
+        return None if trouble is None else f"{self.name} version {live.main}: {trouble}"
 
     def warm(self) -> tuple[int, ...]:
         """The versions in memory, for an instant way back."""
@@ -204,6 +225,8 @@ class Predictor:
 
     def close(self) -> None:
         """Answer what waits, then stop; later requests are refused."""
+        self.shadow.close()
+        self.failures.refresh()
         with self._loading, self._switching:
             for served in self._loaded.values():
                 served.batcher.close()
@@ -215,15 +238,16 @@ class Predictor:
     def _answer(self, live: Live, requests: Sequence[Request]) -> list[Answer]:
         examples = self._read(live, requests)
         turns = [self._turn(live, example) for example in examples]
-        fresh = self._ask(turns)
+        turns, fresh = self._ask(live, turns)
         now = self._clock.now()
         answers = [self._answer_of(turn, turn.cached or fresh[place], now) for place, turn in enumerate(turns)]
         pairs = [(turn.example, answer.prediction) for turn, answer in zip(turns, answers, strict=True)]
         self.record(pairs)
+        self._offer_shadows(live, turns)
         return answers
 
     def _read(self, live: Live, requests: Sequence[Request]) -> list[Example]:
-        reader = live.models[min(live.traffic.shares)].model
+        reader = live.models[live.main].model
         now = self._clock.now()
         examples = []
         for request in requests:
@@ -240,36 +264,95 @@ class Predictor:
 
     def _turn(self, live: Live, example: Example) -> Turn:
         if len(live.traffic.shares) == 1:
-            version = next(iter(live.traffic.shares))
+            version = live.main
         else:
-            version = route(example.key or example.group_or_default(), live.traffic)
+            version = self._routed(live, example.key or example.group_or_default())
+        return self._turn_to(live, version, example)
+
+    def _turn_to(self, live: Live, version: int, example: Example) -> Turn:
         return Turn(example, live.models[version], self.cache.get(version, example.content))
 
-    def _ask(self, turns: Sequence[Turn]) -> dict[int, Cached]:
-        """What the engines say to everything that the cache did not know, by place in the call."""
-        answers: dict[int, Cached] = {}
+    def _routed(self, live: Live, key: str) -> int:
+        """The version of this key; the main one where that has failed again and again."""
+        version = route(key, live.traffic)
+        return live.main if self.failures.out(version) else version
+
+    def _ask(self, live: Live, turns: Sequence[Turn]) -> tuple[list[Turn], dict[int, Cached]]:
+        """What the engines say to everything that the cache did not know, by place; and who answered in the end.
+
+        What another version than the main one cannot answer, the main one does: nobody is harmed by a bad challenger.
+        """
+        turns, answers = list(turns), dict[int, Cached]()
         places: dict[int, list[int]] = {}
         for place, turn in enumerate(turns):
             if turn.cached is None:
                 places.setdefault(turn.served.version, []).append(place)
-        for version, mine in places.items():
-            served = turns[mine[0]].served
-            prepared = served.model.prepare([turns[place].example.content for place in mine])
-            output = served.batcher.ask(prepared, self._limits.timeout_s)
-            details = output.details
-            for row, place in enumerate(mine):
-                answer = Cached(
-                    output.scores[row].copy(),
-                    output.embeddings[row].copy(),
-                    prepared.measures[row],
-                    None if details is None else details[row],
-                )
-                answers[place] = answer
-                self.cache.put(version, turns[place].example.content, answer)
+        for version in sorted(places, key=lambda number: number == live.main):  # the main one last: it may get more
+            mine = places[version]
+            try:
+                answers |= self._ask_version(live, turns, mine)
+            except ClosedError:
+                raise
+            except Exception as error:
+                if version == live.main:
+                    raise
+                if not isinstance(error, InvalidInput):  # the main one may find the same fault with the content
+                    self.failures.note(version, kind_of(error), error, self._clock.now(), len(mine))
+                for place in mine:
+                    turns[place] = self._turn_to(live, live.main, turns[place].example)
+                left = [place for place in mine if turns[place].cached is None]
+                answers |= self._ask_version(live, turns, left) if left else {}
+        return turns, answers
+
+    def _ask_version(self, live: Live, turns: Sequence[Turn], places: Sequence[int]) -> dict[int, Cached]:
+        """The answers of the version that these turns are for, by place."""
+        served, started = turns[places[0]].served, time.perf_counter()
+        patience = self._limits.timeout_s * (1.0 if served.version == live.main else self._limits.challenger_share)
+        prepared = served.model.prepare([turns[place].example.content for place in places])
+        output = served.batcher.ask(prepared, patience)
+        took = 1000 * (time.perf_counter() - started) / len(places)
+        self.failures.well(served.version)
+        answers = {}
+        for row, place in enumerate(places):
+            answer = Cached(
+                output.scores[row].copy(),
+                output.embeddings[row].copy(),
+                prepared.measures[row],
+                None if output.details is None else output.details[row],
+            )
+            self.cache.put(served.version, turns[place].example.content, answer)
+            answers[place] = replace(answer, measures={**answer.measures, MS: took})
         return answers
+
+    # what is asked and not heard
+
+    def _offer_shadows(self, live: Live, turns: Sequence[Turn]) -> None:
+        """Every shadow is asked what it has not just answered itself."""
+        for version in live.traffic.shadow:
+            examples = [turn.example for turn in turns if turn.served.version != version]
+            if examples:
+                self.shadow.offer({live.models[version]: examples})
+
+    def _ask_shadow(self, served: Served, examples: Sequence[Example]) -> None:
+        """Record what a shadow says; what it cannot answer is its failure, and nobody waits for it."""
+        if self.failures.out(served.version):
+            return
+        turns = [Turn(example, served, None) for example in examples]
+        try:
+            answers = self._ask_version(self._live, turns, range(len(turns)))
+        except ClosedError:  # it serves no more
+            return
+        except Exception as error:
+            self.failures.note(served.version, kind_of(error), error, self._clock.now(), len(examples))
+            return
+        now = self._clock.now()
+        said = [self._answer_of(turn, answers[place], now).prediction for place, turn in enumerate(turns)]
+        self.record([(turn.example, replace(one, shadow=True)) for turn, one in zip(turns, said, strict=True)])
 
     def _answer_of(self, turn: Turn, known: Cached, now: datetime) -> Answer:
         example, model = turn.example, turn.served.model
+        floor, confidence = model.abstain_below, float(known.scores.max())
+        abstained = floor is not None and confidence < floor
         prediction = Prediction(
             example_id=example.id,
             model_version=turn.served.version,
@@ -279,11 +362,10 @@ class Predictor:
             time=now,
             key=example.key,
             context=example.context,
-            measures=known.measures,
+            measures={**known.measures, ABSTAINED: 1.0} if abstained else known.measures,
             stage="model" if turn.cached is None else "cache",
         )
-        floor = model.abstain_below
-        return Answer(prediction, floor is not None and prediction.confidence < floor, known.details)
+        return Answer(prediction, abstained, known.details)
 
     # refreshing
 
@@ -291,11 +373,15 @@ class Predictor:
         """Load what is missing, then switch; true when this call switched."""
         switched: bool | None = None
         while switched is None:
-            try:
-                models = {version: self._version(version) for version in deployment.traffic.versions}
-            except Exception as error:  # whatever a damaged or foreign model raises must not end the refresher
-                self._note_failure(deployment, error)
-                return False
+            models: dict[int, Served] = {}
+            for version in sorted(deployment.traffic.versions):
+                try:
+                    models[version] = self._version(version)
+                except Exception as error:  # whatever a damaged or foreign model raises must not end the refresher
+                    self.failures.note(version, "load", error, self._clock.now())
+                    self._note_failure(deployment, error)
+                    self.failures.refresh()
+                    return False
             switched = self._switch(deployment, models)
         self._report()
         return switched
@@ -308,6 +394,7 @@ class Predictor:
             if any(self._loaded.get(version) is not served for version, served in models.items()):
                 return None
             before, self._live = self._live, Live(deployment.id, deployment.traffic, models)
+            self.failures.forget(sorted(set(models) - set(before.models)))
             self._trouble, self._unreported = None, deployment
             self._retire(before)
             return True
@@ -381,3 +468,8 @@ class Predictor:
             return
         if self._unreported is deployment:
             self._unreported = None
+
+
+def kind_of(error: Exception) -> str:
+    """How a version failed, as a `Failure` says it."""
+    return "slow" if isinstance(error, Overloaded | TimedOut) else "answer"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfit.clock import Clock, SystemClock
 from keepfit.data.records import STREAM, Example, Prediction, new_id
-from keepfit.errors import NotFound, Overloaded
+from keepfit.errors import InvalidInput, NotFound, Overloaded
 from keepfit.serving.predictor import Predictor, Served
 from keepfit.serving.refined import LEVEL, Refined
 from keepfit.tasks.video.clips import window_frames
@@ -141,18 +141,28 @@ class Streams:
         """What the version of now says of the next frames, which `read` decodes in the size that it has learnt.
 
         A call that fails has changed nothing. Raises NotFound for an unknown session, InvalidInput for a camera that
-        the version of now does not know, and what `read` raises.
+        the version of now does not know, and what `read` raises; it may be called twice, when a challenger fails.
         """
         session = self._session(predictor, id_)
         with session.lock:
             served = predictor.version_for(session.key)
-            _video(served).facts.check_camera(session.key)
-            threshold = self._threshold(session, served)
-            pushed = _answer(session, served, threshold, read(_video(served)))
-            windows = tuple(_windows(session, threshold, self._clock.now()))
+            try:
+                pushed = self._answered(session, served, read)
+            except InvalidInput:
+                raise
+            except Exception as error:
+                predictor.failed(served, error)  # raises it, unless another version is the main one
+                served = predictor.main_version()
+                pushed = self._answered(session, served, read)
+            windows = tuple(_windows(session, pushed.threshold, self._clock.now()))
             predictor.record([(window.example, window.prediction) for window in windows])
             session.used = self._clock.now()
         return replace(pushed, windows=windows)
+
+    def _answered(self, session: Session, served: Served, read: Callable[[VideoModel], Pieces]) -> Pushed:
+        model = _video(served)
+        model.facts.check_camera(session.key)
+        return _answer(session, served, self._threshold(session, served), read(model))
 
     def close(self, predictor: Predictor, id_: str) -> Session:
         """End a session. Raises NotFound."""

@@ -7,7 +7,7 @@ from typing import Any
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
 from keepfit.data.records import Deployment, Job, StoredDecision
-from keepfit.rollout.rollout import WAITING
+from keepfit.rollout.rollout import WAITING, single, standing
 
 
 def status(call: Call) -> Any:
@@ -43,7 +43,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
     store, served = call.service.store, call.service.models[name]
     deployment = store.deployment(name)
     shares = deployment.traffic.shares if deployment else {}
-    champion = max(shares, key=lambda version: shares[version]) if shares else None
+    champion = single(deployment.traffic) if deployment else None
     others = sorted((set(shares) | set(deployment.traffic.shadow if deployment else ())) - {champion})
     checks = store.decisions(name, "trigger", 1)
     job = store.running_or_waiting(name, "retrain")
@@ -53,6 +53,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "champion": champion,
         "challenger": others[-1] if others else None,
         "traffic": traffic_out(shares),
+        "rollout": standing(store, name),
         "awaiting_approval": (store.get(name, WAITING) or {}).get("version"),
         "accuracy": store.get(name, "accuracy"),
         "last_check": decision_out(checks[0]) if checks else None,

@@ -51,9 +51,10 @@ def roll_back(call: Call, body: RollbackBody) -> Any:
 
 
 def approve(call: Call, body: ApproveBody) -> Any:
-    """Deploy the version that passed its gate and waits for a person."""
-    service = call.service
-    deployment = rollout.approve(service.store, call.name, body.version, call.caller.name, service.clock)
+    """Let the version go on that waits for a person: into its rollout, or to all the traffic."""
+    service, served = call.service, call.served
+    roller = rollout.Roller(call.name, service.store, served.strategy, service.clock, served.confirm)
+    deployment = roller.approve(body.version, call.caller.name)
     return apply(call, deployment.id)
 
 

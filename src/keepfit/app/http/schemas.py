@@ -279,6 +279,21 @@ class AccuracyOut(BaseModel):
     n: int
 
 
+class RolloutOut(BaseModel):
+    """A rollout under way."""
+
+    version: int = Field(description="The challenger.")
+    champion: int = Field(description="Who answers again if it is taken back.")
+    strategy: str
+    step: int = Field(description="Counted from 1.")
+    share: float = Field(description="Of the requests, the challenger's.")
+    began: datetime
+    since: datetime = Field(description="When the present step began.")
+    outcome: str | None = Field(description="What was decided last.")
+    because: list[str]
+    touched: int = Field(description="Answers of the challenger that users have seen.")
+
+
 class ModelStatusOut(BaseModel):
     """Where one model stands."""
 
@@ -287,6 +302,7 @@ class ModelStatusOut(BaseModel):
     champion: int | None
     challenger: int | None
     traffic: dict[str, float]
+    rollout: RolloutOut | None
     awaiting_approval: int | None
     accuracy: AccuracyOut | None
     last_check: DecisionOut | None

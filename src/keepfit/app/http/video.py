@@ -57,6 +57,8 @@ def push_frames(call: Call, form: FramesForm, id: str) -> Any:
     refuse_others(call)
 
     def read(model: VideoModel) -> Any:
+        for part in form.file:
+            part.stream.seek(0)
         return intake(call).pieces(form.file, model.facts)
 
     pushed = call.service.streams.push(call.served.predictor, id, read)

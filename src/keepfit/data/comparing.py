@@ -1,0 +1,102 @@
+"""What a rollout looks at in the store: answers in brief, the answers of two versions to one example, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, select
+
+from keepfit.data.predictions import label_sets
+from keepfit.data.records import Failure, Source, Window
+from keepfit.data.schema import FAILURES, LABELS, PREDICTIONS
+
+P = PREDICTIONS.c
+L = LABELS.c
+F = FAILURES.c
+_CHUNK = 1000  # values in one IN list
+
+
+@dataclass(frozen=True)
+class Brief:
+    """An answer without its embedding."""
+
+    version: int
+    label: str
+    confidence: float
+    time: datetime
+    stage: str = "model"
+    shadow: bool = False
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+def briefs(conn: Connection, model: str, window: Window, version: int | None, limit: int | None) -> list[Brief]:
+    """Oldest first, the shadows' too; with a limit the newest ones."""
+    query = select(P.version, P.time, P.label_set, P.scores, P.stage, P.shadow, P.measures)
+    query = query.where(P.model == model, P.time >= window.start, P.time < window.end)
+    if version is not None:
+        query = query.where(P.version == version)
+    rows = conn.execute(query.order_by(P.time.desc()).limit(limit)).all()
+    sets = label_sets(conn, model)
+    found = []
+    for row_version, time, label_set, scores, stage, shadow, measures in reversed(rows):
+        values = np.frombuffer(scores, np.float32)
+        best = int(values.argmax())
+        found.append(Brief(row_version, sets[label_set][best], float(values[best]), time, stage, shadow, measures))
+    return found
+
+
+def answers(
+    conn: Connection, model: str, example_ids: Collection[str], versions: Collection[int]
+) -> dict[tuple[str, int], str]:
+    """The label that a version gave to an example (its newest), by (example id, version)."""
+    ids = list(example_ids)
+    found: dict[tuple[str, int], str] = {}
+    sets = label_sets(conn, model)
+    for start in range(0, len(ids), _CHUNK):
+        query = select(P.example_id, P.version, P.label_set, P.scores).where(
+            P.model == model, P.example_id.in_(ids[start : start + _CHUNK]), P.version.in_(list(versions))
+        )
+        for example_id, version, label_set, scores in conn.execute(query.order_by(P.time, P.id)):
+            found[example_id, version] = sets[label_set][int(np.frombuffer(scores, np.float32).argmax())]
+    return found
+
+
+def complaints(conn: Connection, model: str, window: Window) -> dict[int, int]:
+    """How many volunteered labels arrived in the window that contradict the answer they name, by its version."""
+    query = (
+        select(L.value, P.version, P.label_set, P.scores)
+        .join(PREDICTIONS, (P.model == L.model) & (P.id == L.prediction_id))
+        .where(L.model == model, L.source == Source.VOLUNTEERED.value, P.shadow.is_(False))
+        .where(L.time >= window.start, L.time < window.end)
+    )
+    sets = label_sets(conn, model)
+    found: dict[int, int] = {}
+    for value, version, label_set, scores in conn.execute(query):
+        if sets[label_set][int(np.frombuffer(scores, np.float32).argmax())] != value:
+            found[version] = found.get(version, 0) + 1
+    return found
+
+
+def add_failures(conn: Connection, model: str, failures: Sequence[Failure]) -> None:
+    """Appends."""
+    names = ("version", "at", "kind", "message", "worker", "count")
+    if failures:
+        rows: list[dict[str, Any]] = [{"model": model} | {name: getattr(f, name) for name in names} for f in failures]
+        conn.execute(insert(FAILURES), rows)
+
+
+def failures(conn: Connection, model: str, since: datetime, limit: int) -> list[Failure]:
+    """Those from `since` on (inclusive), newest first."""
+    query = select(F.version, F.at, F.kind, F.message, F.worker, F.count)
+    query = query.where(F.model == model, F.at >= since).order_by(F.seq.desc()).limit(limit)
+    return [Failure(*row) for row in conn.execute(query)]
+
+
+def count_failures(conn: Connection, model: str, version: int, since: datetime) -> int:
+    """How often a version could not answer, from `since` on (inclusive)."""
+    query = select(func.coalesce(func.sum(F.count), 0))
+    return int(conn.execute(query.where(F.model == model, F.version == version, F.at >= since)).scalar_one())

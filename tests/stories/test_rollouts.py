@@ -1,0 +1,410 @@
+"""Rollouts, told in sentences: a challenger earns its traffic step by step, and is taken back when it harms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keepfit.clock import ManualClock
+from keepfit.data.records import Cause, Deployment, Label, Source
+from keepfit.data.store import RecordStore
+from keepfit.decision import Outcome
+from keepfit.errors import BackendError, Refused
+from keepfit.pipelines.rolling import Rolling
+from keepfit.registry.local import LocalRegistry
+from keepfit.rollout.rollout import Roller, deploy, rollback, under_way
+from keepfit.rollout.strategies import Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
+from keepfit.serving.limits import ServingLimits
+from keepfit.serving.predictor import Predictor, Request
+from keepfit.serving.writer import RecordWriter
+from keepfit.tasks.task import Output, Prepared
+from keepfit.tasks.toy import ToyModel
+
+MODEL = "reviews"
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+LIMITS = Limits(min_labels=20, longest=timedelta(days=1))
+CANARY = canary((0.1, 0.5), 10 * MINUTE, HOUR, LIMITS)
+WORDS = [f"w{n}" for n in range(200)]
+
+
+def model(wrong: int = 0) -> ToyModel:
+    """Says pos to every word but the first `wrong` ones."""
+    table = {word: "neg" if place < wrong else "pos" for place, word in enumerate(WORDS)}
+    return ToyModel(["neg", "pos"], table, [0.5, 0.5])
+
+
+class OnlyInLife(ToyModel):
+    """Answers while it is warmed up, and then no more."""
+
+    def __init__(self) -> None:
+        super().__init__(["neg", "pos"], {}, [0.5, 0.5])
+        self.warm = True
+
+    def infer(self, prepared: Prepared) -> Output:
+        output = super().infer(prepared)
+        if self.warm:
+            self.warm = False
+            return output
+        return self.fail(output)
+
+    def fail(self, output: Output) -> Output:
+        raise NotImplementedError
+
+
+class Crashing(OnlyInLife):
+    """Raises what nobody expects."""
+
+    def fail(self, output: Output) -> Output:
+        raise RuntimeError("out of cheese")
+
+
+class Nonsense(OnlyInLife):
+    """Answers with what is no number."""
+
+    def fail(self, output: Output) -> Output:
+        return Output(np.full_like(output.scores, np.nan), output.embeddings)
+
+
+class Stuck(OnlyInLife):
+    """Answers nothing until it is let go."""
+
+    go = threading.Event()
+
+    def fail(self, output: Output) -> Output:
+        self.go.wait(30)
+        return output
+
+
+@dataclass
+class World:
+    """A champion that answers, and what one can do to a challenger."""
+
+    clock: ManualClock
+    store: RecordStore
+    predictor: Predictor
+    writer: RecordWriter
+    rolling: Rolling
+    models: dict[int, ToyModel]
+
+    def start(self, version: int = 2, token: str = "job") -> None:
+        self.rolling.roller.start(version, Cause("keepfit", f"version {version} passed its gate", token=token), {})
+        self.predictor.refresh()
+
+    def live(self, n: int, labelled: bool = True, context: Mapping[str, str] | None = None) -> list[int]:
+        """n requests, of different users, one a second; pos is true of all. Who answered."""
+        said = []
+        for i in range(n):
+            request = Request(WORDS[i % len(WORDS)], key=f"user {i}", context=context or {})
+            (answer,) = self.predictor.predict([request])
+            said.append(answer.prediction.model_version)
+            self.clock.advance(timedelta(seconds=1))
+            if labelled:
+                self.writer.flush()
+                one = answer.prediction
+                label = Label(one.example_id, "pos", self.clock.now(), Source.ASKED, "ann", 1.0, one.id)
+                self.store.add_labels(MODEL, [label])
+        self.predictor.shadow.drain()
+        self.writer.flush()
+        return said
+
+    def look(self, after: timedelta = timedelta(seconds=2)) -> Outcome | None:
+        """What the watch does at each beat."""
+        self.clock.advance(after)
+        decision = self.rolling.move()
+        self.predictor.refresh()
+        return None if decision is None else decision.outcome
+
+    @property
+    def newest(self) -> Deployment:
+        found = self.store.deployment(MODEL)
+        assert found is not None
+        return found
+
+    @property
+    def shares(self) -> dict[int, float]:
+        return {version: round(share, 6) for version, share in self.newest.traffic.shares.items()}
+
+    def last(self) -> tuple[str, ...]:
+        return self.store.decisions(MODEL, "rollout", 1)[0].decision.because
+
+
+@pytest.fixture
+def strategy() -> Strategy:
+    return CANARY
+
+
+@pytest.fixture
+def challenger() -> ToyModel:
+    return model()
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, store_url: str, clock: ManualClock, strategy: Strategy, challenger: ToyModel
+) -> Iterator[World]:
+    store = RecordStore.open(store_url)
+    writer = RecordWriter(store)
+    models = {1: model(), 2: challenger, 3: model()}
+
+    def load(number: int) -> ToyModel:
+        if number not in models:
+            raise BackendError(f"version {number} cannot be loaded")
+        return models[number]
+
+    predictor = Predictor(MODEL, store, load, writer, clock, "here", ServingLimits(cache_bytes=0, timeout_s=2.0))
+    roller = Roller(MODEL, store, strategy, clock)
+    rolling = Rolling(roller, LocalRegistry(tmp_path), load, protect=("source",))
+    made = World(clock, store, predictor, writer, rolling, models)
+    deploy(store, MODEL, 1, Cause("ann", "the first"), clock)
+    predictor.refresh()
+    yield made
+    Stuck.go.set()
+    predictor.close()
+    writer.close()
+    store.close()
+
+
+def with_strategy(world: World, strategy: Strategy, **more: object) -> None:
+    roller = replace(world.rolling.roller, strategy=strategy, **more)  # type: ignore[arg-type]
+    world.rolling = replace(world.rolling, roller=roller)
+
+
+def test_a_healthy_canary_gets_all_the_traffic_step_by_step(world: World) -> None:
+    world.start()
+    assert world.shares == {1: 0.9, 2: 0.1}
+    assert 5 <= world.live(100).count(2) <= 20
+    assert world.look() is Outcome.HOLD
+    assert "baking" in world.last()[0]
+    assert world.look(10 * MINUTE) is Outcome.ADVANCE
+    assert world.shares == {1: 0.5, 2: 0.5}
+    world.live(200)
+    assert world.look(10 * MINUTE) is Outcome.ADVANCE
+    assert world.shares == {2: 1.0}
+    assert set(world.live(5)) == {2}
+    assert world.look(HOUR) is Outcome.ADVANCE
+    assert under_way(world.store, MODEL) is None
+    assert world.look() is None
+    assert [row.kind for row in world.store.deployments(MODEL)] == ["deploy", "rollout", "rollout", "deploy"]
+
+
+def test_a_key_that_met_the_challenger_goes_on_meeting_it_as_its_share_grows(world: World) -> None:
+    world.start()
+    first = world.live(100)
+    world.look(10 * MINUTE)
+    second = world.live(100)
+    assert {place for place, who in enumerate(first) if who == 2} < {p for p, who in enumerate(second) if who == 2}
+
+
+class TestAWorseChallenger:
+    @pytest.fixture
+    def challenger(self) -> ToyModel:
+        return model(wrong=60)
+
+    def test_is_taken_back_with_nobody_awake_and_the_harm_is_counted(self, world: World) -> None:
+        world.start()
+        said = world.live(150)
+        assert world.look() is Outcome.ROLL_BACK
+        assert world.shares == {1: 1.0}
+        row = world.newest
+        assert (row.kind, row.actor) == ("rollback", "keepfit")
+        assert f"after {said.count(2)} answers" in row.reason
+        decision = world.store.decision(row.decision_id or "").decision
+        assert decision.evidence["touched"] == said.count(2)
+        assert decision.evidence["quality"]["losses"] > 10 * decision.evidence["quality"]["wins"]
+        assert set(world.live(20)) == {1}
+
+    def test_is_seen_on_the_slice_that_is_protected(self, world: World) -> None:
+        world.models[1] = model(wrong=0)
+        world.start()
+        world.live(60, context={"source": "app"})
+        world.look()
+        decision = world.store.decisions(MODEL, "rollout", 1)[0].decision
+        assert list(decision.evidence["slices"]) == ["source=app"]
+
+    def test_is_taken_back_after_all_the_traffic_was_given_at_once(self, world: World) -> None:
+        with_strategy(world, immediate(HOUR, LIMITS))
+        world.start()
+        assert world.shares == {2: 1.0}
+        assert world.newest.kind == "deploy"
+        assert set(world.live(80)) == {2}
+        assert world.look() is Outcome.ROLL_BACK
+        assert world.shares == {1: 1.0}
+
+    def test_loses_an_experiment_with_an_interval(self, world: World) -> None:
+        with_strategy(world, Experiment(0.5, timedelta(days=7), LIMITS))
+        world.start()
+        assert 30 < world.live(120).count(2) < 90
+        assert world.look() is Outcome.ROLL_BACK
+        gain = world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence["quality"]["difference"]
+        assert gain["low"] < gain["value"] < gain["high"] < 0
+
+    def test_is_not_served_from_the_shadow(self, world: World) -> None:
+        with_strategy(world, shadow(10 * MINUTE, HOUR, LIMITS))
+        world.start()
+        assert (world.shares, world.newest.traffic.shadow) == ({1: 1.0}, (2,))
+        assert set(world.live(80)) == {1}
+        assert world.predictor.shadow.asked == 80
+        assert world.look() is Outcome.ROLL_BACK
+        assert world.newest.traffic.versions == {1}
+        assert world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence["touched"] == 0
+
+
+def test_a_better_challenger_wins_an_experiment(world: World) -> None:
+    world.models[3] = model(wrong=80)
+    deploy(world.store, MODEL, 3, Cause("ann", "a worse champion"), world.clock)
+    with_strategy(world, Experiment(0.5, timedelta(days=7), LIMITS))
+    world.start()
+    assert set(world.live(120)) == {2, 3}
+    assert world.look() is Outcome.ADVANCE
+    assert "the challenger is better" in world.last()[0]
+    assert world.shares == {2: 1.0}
+
+
+def test_a_canary_without_labels_holds_and_ends_as_the_settings_say(world: World) -> None:
+    world.start()
+    world.live(50, labelled=False)
+    assert world.look(11 * MINUTE) is Outcome.HOLD
+    assert world.last() == ("0 labels of 20 are in [min_labels]",)
+    assert world.look(timedelta(days=1)) is Outcome.ROLL_BACK
+    assert "the champion stays [undecided]" in world.last()[-1]
+    assert world.shares == {1: 1.0}
+
+
+def test_or_it_ends_with_the_challenger(world: World) -> None:
+    with_strategy(world, canary((0.1,), 10 * MINUTE, HOUR, replace(LIMITS, undecided="challenger")))
+    world.start()
+    assert world.look(timedelta(days=1)) is Outcome.ADVANCE
+    assert world.shares == {2: 1.0}
+
+
+def test_blue_and_green_are_both_warm_and_the_way_back_needs_no_loading(world: World) -> None:
+    with_strategy(world, blue_green(10 * MINUTE, HOUR, LIMITS))
+    world.start()
+    assert world.predictor.warm() == (1, 2)
+    world.live(30, labelled=False)
+    assert world.look(10 * MINUTE) is Outcome.ADVANCE
+    assert (world.shares, world.newest.traffic.shadow) == ({2: 1.0}, (1,))
+    del world.models[1]  # cannot be loaded any more, and need not be
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    world.predictor.refresh()
+    assert set(world.live(3, labelled=False)) == {1}
+    assert "ann ended it" in world.last()[0]
+
+
+@pytest.mark.parametrize("broken", [Crashing, Nonsense])
+def test_nobody_is_harmed_by_a_challenger_that_cannot_answer(world: World, broken: Callable[[], ToyModel]) -> None:
+    world.models[2] = broken()
+    world.start()
+    assert set(world.live(100, labelled=False)) == {1}, "every request was answered, by the champion"
+    world.predictor.refresh()
+    assert world.look() is Outcome.ROLL_BACK
+    assert "cannot serve" in world.last()[0]
+    assert {failure.kind for failure in world.store.failures(MODEL, world.clock.now() - HOUR)} == {"answer", "out"}
+
+
+def test_a_challenger_that_cannot_be_loaded_never_gets_traffic(world: World) -> None:
+    del world.models[2]
+    world.start()
+    assert world.predictor.live.traffic.versions == {1}
+    assert set(world.live(10, labelled=False)) == {1}
+    assert world.look() is Outcome.ROLL_BACK
+    assert "cannot be loaded" in world.last()[0]
+    assert world.shares == {1: 1.0}
+
+
+def test_a_challenger_that_is_stuck_is_answered_for_and_taken_back(world: World) -> None:
+    Stuck.go.clear()
+    world.models[2] = Stuck()
+    world.start()
+    assert set(world.live(60, labelled=False)) == {1}
+    Stuck.go.set()
+    world.predictor.refresh()
+    assert world.look() is Outcome.ROLL_BACK
+    assert {f.kind for f in world.store.failures(MODEL, world.clock.now() - HOUR)} == {"slow", "out"}
+
+
+def test_a_person_who_goes_back_ends_the_rollout(world: World) -> None:
+    world.start()
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    assert world.shares == {1: 1.0}
+    assert under_way(world.store, MODEL) is None
+    assert world.look() is None
+
+
+def test_two_watchers_take_a_step_once(world: World) -> None:
+    world.start()
+    world.live(40)
+    world.clock.advance(10 * MINUTE)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    number, _, ages = world.rolling.roller.stand(rollout)
+    decision = world.rolling.roller.strategy.judge(number, ages, world.rolling.compare(rollout))
+    world.rolling.roller.act(rollout, decision)
+    with pytest.raises(Refused, match="ended by another deployment"):
+        world.rolling.roller.act(rollout, decision)
+    assert [row.kind for row in world.store.deployments(MODEL)] == ["rollout", "rollout", "deploy"]
+
+
+def test_starting_the_same_rollout_again_after_a_kill_changes_nothing(world: World) -> None:
+    world.start()
+    world.start()
+    assert len(world.store.deployments(MODEL)) == 2
+
+
+def test_a_newer_version_takes_the_place_of_one_that_is_rolled_out(world: World) -> None:
+    world.start()
+    world.start(3, "another job")
+    assert world.shares == {1: 0.9, 3: 0.1}
+    assert "gives up its place" in world.last()[0]
+
+
+def test_all_the_traffic_can_wait_for_a_person(world: World) -> None:
+    with_strategy(world, canary((0.5,), 10 * MINUTE, HOUR, LIMITS), confirm=True)
+    world.start()
+    world.live(200)
+    assert world.look(10 * MINUTE) is Outcome.ADVANCE
+    assert world.shares == {1: 0.5, 2: 0.5}
+    assert "waits for a person: keepfit approve 2" in world.last()[-1]
+    with pytest.raises(Refused, match="version 2 waits"):
+        world.rolling.roller.approve(3, "ann")
+    world.rolling.roller.approve(2, "ann")
+    assert world.shares == {2: 1.0}
+    with pytest.raises(Refused, match="waits for approval"):
+        world.rolling.roller.approve(2, "ann")
+
+
+def test_answers_that_are_objected_to_more_often_are_harm_without_any_asked_label(world: World) -> None:
+    world.start()
+    for i in range(300):
+        (answer,) = world.predictor.predict([Request(WORDS[i % 200], key=f"user {i}")])
+        one = answer.prediction
+        if one.model_version == 2 or i % 50 == 0:
+            world.writer.flush()
+            label = Label(one.example_id, "neg", world.clock.now(), Source.VOLUNTEERED, "user", None, one.id)
+            world.store.add_labels(MODEL, [label])
+        world.clock.advance(timedelta(seconds=1))
+    world.writer.flush()
+    assert world.look() is Outcome.ROLL_BACK
+    assert "objected to" in world.last()[0]
+
+
+class TestAnOptimist:
+    @pytest.fixture
+    def challenger(self) -> ToyModel:
+        return model(wrong=200)
+
+    def test_another_mix_of_answers_stops_a_canary_but_harms_nobody_yet(self, world: World) -> None:
+        with_strategy(world, canary((0.5,), 10 * MINUTE, HOUR, replace(LIMITS, min_labels=1)))
+        world.start()
+        world.live(200, labelled=False)
+        assert world.look(10 * MINUTE) is Outcome.HOLD
+        labels = world.live(1)
+        assert labels
+        assert world.look() is Outcome.HOLD
+        assert any("says 'neg' more often" in words for words in world.last())
