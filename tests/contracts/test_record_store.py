@@ -23,6 +23,7 @@ from keepfit.data.records import (
     Cause,
     Event,
     Example,
+    Failure,
     Job,
     JobState,
     Label,
@@ -464,6 +465,89 @@ def test_live_at_tells_what_was_wanted_at_a_time(store: RecordStore) -> None:
     assert store.live_at(M, at(9)) is None
     seen = [store.live_at(M, at(minute)) for minute in (10, 19, 20, 99)]
     assert [list(d.traffic.shares) for d in seen if d is not None] == [[10], [10], [20], [30]]
+
+
+def test_a_deployment_that_another_one_has_overtaken_writes_nothing(store: RecordStore) -> None:
+    first = store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(0))
+    store.deploy("other", Traffic({9: 1.0}), Cause("bob", "another model"), at(1))
+    second = store.deploy(M, Traffic({2: 1.0}), Cause("ann", "second"), at(2), first.id, {"rollout": {"step": 0}})
+    assert store.get(M, "rollout") == {"step": 0}
+    with pytest.raises(Refused, match="came between"):
+        store.deploy(M, Traffic({3: 1.0}), Cause("bob", "late"), at(3), first.id, {"rollout": None})
+    assert store.deployment(M) == second
+    assert store.get(M, "rollout") == {"step": 0}
+
+
+def test_of_two_who_deploy_upon_the_same_one_is_refused(url: str) -> None:
+    with RecordStore.open(url) as store:
+        first = store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(0))
+
+        def late(version: int) -> bool:
+            with RecordStore.open(url) as mine:
+                try:
+                    mine.deploy(M, Traffic({version: 1.0}), Cause("w", "step"), at(1), first.id, {"rollout": version})
+                except Refused:
+                    return False
+                return True
+
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(late, range(2, 10)))
+        assert done.count(True) == 1
+        newest = store.deployment(M)
+        assert newest is not None
+        assert newest.traffic.shares == {store.get(M, "rollout"): 1.0}
+
+
+def test_what_versions_could_not_do_is_kept_and_counted(store: RecordStore) -> None:
+    store.add_failures(M, [])
+    found = [
+        Failure(2, at(0), "answer", NASTY, "here", 3),
+        Failure(2, at(5), "slow", "late"),
+        Failure(1, at(5), "load", "x"),
+    ]
+    store.add_failures(M, found)
+    assert store.failures(M, at(0)) == found[::-1]
+    assert store.failures(M, at(1), limit=1) == [found[2]]
+    assert (store.count_failures(M, 2, at(0)), store.count_failures(M, 2, at(1))) == (4, 1)
+    assert store.count_failures("other", 2, at(0)) == 0
+
+
+def test_answers_in_brief_have_their_label_and_no_embedding(store: RecordStore) -> None:
+    example, one = pair("1", 1)
+    slow = replace(one, measures={"ms": 12.5}, stage="cache")
+    two = replace(predicted(example, "p-2", 2, version=2, shadow=True))
+    store.add_predictions(M, [(example, slow), (example, two)])
+    brief, other = store.briefs(M, Window(at(0), at(9)))
+    assert (brief.version, brief.label, brief.confidence, brief.time) == (1, "good", 0.75, at(1))
+    assert (brief.stage, brief.shadow, brief.measures) == ("cache", False, {"ms": 12.5})
+    assert (other.version, other.shadow) == (2, True)
+    assert store.briefs(M, Window(at(0), at(9)), version=2) == [other]
+    assert store.briefs(M, Window(at(0), at(9)), limit=1) == [other]
+    assert store.briefs(M, Window(at(3), at(9))) == []
+
+
+def test_the_answers_of_two_versions_to_the_same_examples(store: RecordStore) -> None:
+    example, one = pair("1", 1)
+    newer = replace(predicted(example, "p-3", 3), scores=np.array([0.9, 0.1], np.float32))
+    store.add_predictions(M, [(example, one), (example, predicted(example, "p-4", 2, 2, True)), (example, newer)])
+    store.add_predictions(M, [pair("2", 1)])
+    ids = ["e-1", "e-2", "unknown"]
+    assert store.answers(M, ids, [1, 2]) == {("e-1", 1): "bad", ("e-1", 2): "good", ("e-2", 1): "good"}
+    assert store.answers(M, ids, [2]) == {("e-1", 2): "good"}
+    assert store.answers(M, [], [1]) == {}
+
+
+def test_complaints_are_volunteered_labels_that_contradict_the_answer_they_name(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1"), pair("2"), pair("3", version=2)])
+    said = [
+        replace(label("1", "bad", 1, Source.VOLUNTEERED), prediction_id="p-1"),
+        replace(label("2", "good", 1, Source.VOLUNTEERED), prediction_id="p-2"),
+        replace(label("3", "bad", 2, Source.VOLUNTEERED), prediction_id="p-3"),
+        replace(label("3", "bad", 2, Source.ASKED, "bob"), prediction_id="p-3"),
+    ]
+    store.add_labels(M, said)
+    assert store.complaints(M, Window(at(0), at(9))) == {1: 1, 2: 1}
+    assert store.complaints(M, Window(at(2), at(9))) == {2: 1}
 
 
 def test_each_server_notes_once_when_it_applied_a_deployment(store: RecordStore) -> None:
