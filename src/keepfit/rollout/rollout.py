@@ -37,8 +37,9 @@ def approve(store: RecordStore, model: str, version: int | None, actor: str, clo
         raise Refused(f"version {number} waits for approval, not version {version}")
     decision = waiting.get("decision")
     cause = Cause(
-        actor, f"version {number} was approved by {actor}", decision_id=decision, token=f"approve-{number}-{decision}"
-    )
+        actor, f"version {number} was approved by {actor}", decision_id=decision,
+        token=f"approve-{number}-{decision}", action="approve",
+    )  # fmt: skip
     done = deploy(store, model, number, cause, clock)
     adopt(store, model, waiting.get("adopt", {}))
     return done
