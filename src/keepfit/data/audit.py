@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, Table, TypeDecorator, func, insert, select, type_coerce
@@ -82,7 +83,7 @@ def append(conn: Connection, model: str, deed: Deed, subject: str, details: Mapp
     last = conn.execute(select(A.seq, A.hash).order_by(A.seq.desc()).limit(1)).first()
     seq, previous = (1, "") if last is None else (last.seq + 1, last.hash)
     entry = AuditEntry(seq, model, deed.at, deed.actor, deed.action, subject, plain(details), previous).sealed()
-    conn.execute(insert(AUDIT).values({column.name: getattr(entry, column.name) for column in AUDIT.columns}))
+    conn.execute(insert(AUDIT), {column.name: getattr(entry, column.name) for column in AUDIT.columns})
     return entry
 
 
@@ -100,6 +101,7 @@ def tell(
     return append(conn, row.model or "", deed, f"{kind} {key}", {**(details or {}), **state})
 
 
+@cache
 def as_stored(table: Table) -> Select[Any]:
     """Rows as the database holds them: what was edited by hand may be nothing that can be read any more."""
     return select(

@@ -54,6 +54,13 @@ class AuditEntry:
         """The same with its hash."""
         return replace(self, hash=self.seal())
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with its time as it is."""
+        return {
+            "seq": self.seq, "model": self.model, "at": self.at, "actor": self.actor, "action": self.action,
+            "subject": self.subject, "details": dict(self.details), "previous": self.previous, "hash": self.hash,
+        }  # fmt: skip
+
     @property
     def head(self) -> Head:
         """Its number and hash."""
