@@ -103,15 +103,18 @@ def phase(metrics: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def counting_progress(quiet: bool, words: str) -> Iterator[Callable[[int, int | None], None]]:
+def counting_progress(
+    quiet: bool, words: str, console: Console | None = None, seconds: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int | None], None]]:
     """Shows done of all and the remaining time, where it takes longer than a moment; nothing stays on the screen."""
     columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    began = time.monotonic()
-    bar = Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True)
+    began = seconds()
+    console = console or Console(stderr=True)
+    bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
     task = bar.add_task(words, total=None)
 
     def progress(done: int, total: int | None) -> None:
-        if not bar.live.is_started and time.monotonic() - began > MOMENT:
+        if not bar.live.is_started and seconds() - began > MOMENT:
             bar.start()
         bar.update(task, completed=done, total=total)
 
