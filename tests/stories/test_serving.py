@@ -559,6 +559,7 @@ def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World)
     assert bare == {
         "/predict", "/labels", "/labels/queue", "/batches", "/batches/{id}", "/batches/{id}/output",
         "/retrain", "/rollback", "/approve", "/events", "/status", "/history", "/decisions",
+        "/audit", "/lineage/{id}",
         "/streams", "/streams/{id}", "/streams/{id}/frames",
     }  # fmt: skip
     assert {f"/models/{{name}}{path}" for path in bare} == set(document["paths"]) - bare
@@ -585,6 +586,8 @@ def test_tokens_rule_who_may_do_what(world: World) -> None:
     assert call(None, "GET", "/status") == 401
     assert call("desk", "GET", "/labels/queue") == 200
     assert call("desk", "POST", "/retrain") == 403
+    assert call("lead", "GET", "/audit") == 403
+    assert call("boss", "GET", "/audit") == 200
     assert call("lead", "POST", "/rollback") == 409
     assert call("boss", "POST", "/retrain") == 202
     assert call(None, "GET", "/health/ready") == 200
@@ -609,3 +612,33 @@ def test_a_store_that_is_gone_is_a_problem_and_not_a_crash(served: World, tmp_pa
     (tmp_path / "elsewhere.db").rename(tmp_path / "keepfit.db")
     served.service.writer.flush()
     assert served.client.post("/labels", json=label).status_code == 200
+
+
+def test_the_audit_says_who_changed_what_for_all_models_or_for_one(served: World) -> None:
+    served.client.post("/events", json={"kind": "release", "details": {"by": "ops"}})
+    served.deploy(2)
+    found = served.client.get("/audit").json or {}
+    said = [(e["model"], e["actor"], e["action"], e["subject"]) for e in found["entries"]]
+    assert said[0] == ("reviews", "trainer", "deploy", "deployment 3")
+    assert (said[1][0], said[1][2]) == ("reviews", "event")
+    assert [entry["seq"] for entry in found["entries"]] == [5, 4, 3, 2, 1]
+    assert found["head"] == f"5:{found['entries'][0]['hash']}"
+    page = served.client.get("/models/tickets/audit?limit=1&before=5").json or {}
+    assert [entry["subject"] for entry in page["entries"]] == ["deployment 1"]
+    assert served.client.get("/audit?limit=0").status_code == 422
+
+
+def test_an_answer_leads_back_to_its_version_its_deployment_and_its_labels(served: World) -> None:
+    answer = served.predict("love this")["predictions"][0]
+    found = served.client.get(f"/lineage/{answer['id']}").json or {}
+    assert (found["prediction"]["label"], found["prediction"]["version"]) == (answer["label"], 1)
+    assert (found["deployment"]["id"], found["deployment"]["actor"]) == (2, "trainer")
+    assert found["labels"] == []
+    served.deploy(2)
+    served.client.post("/labels", json={"labels": [{"prediction_id": answer["id"], "label": "bad", "actor": "ann"}]})
+    found = served.client.get(f"/models/reviews/lineage/{answer['id']}").json or {}
+    assert [(label["value"], label["actor"]) for label in found["labels"]] == [("bad", "ann")]
+    assert found["labels"][0]["named_this_answer"]
+    assert found["deployment"]["id"] == 2, "what it was answered under, not what is live now"
+    assert served.client.get("/lineage/nobody").status_code == 404
+    assert served.client.get(f"/models/tickets/lineage/{answer['id']}").status_code == 404

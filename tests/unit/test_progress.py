@@ -12,7 +12,7 @@ from rich.console import Console
 
 from keepfit.alerts.alerts import Alert, AlertKind
 from keepfit.app.narration import Narrator, Terminal
-from keepfit.app.progress import STAGES, Lines, phase
+from keepfit.app.progress import STAGES, Lines, counting_progress, phase
 from keepfit.clock import ManualClock
 from keepfit.data.records import Job, JobState
 from keepfit.data.store import RecordStore
@@ -113,3 +113,16 @@ def test_a_worker_outlives_its_terminal(store: RecordStore, clock: ManualClock, 
     store.add_job(Job("job-1", "m", "retrain", clock.now(), JobState.RUNNING, step="fit"))
     narrator.look()
     narrator.alert(Alert(AlertKind.GATE, "m", "m: version 2 passed its tests", "", clock.now()))
+
+
+@pytest.mark.parametrize(("later", "terminal", "shown"), [(0.5, True, False), (5.0, True, True), (5.0, False, False)])
+def test_a_count_has_a_bar_on_a_terminal_and_only_when_it_takes_a_while(
+    later: float, terminal: bool, shown: bool
+) -> None:
+    times, out = iter([0.0, later, later, later]), io.StringIO()
+    console = Console(file=out, force_terminal=terminal)
+    with counting_progress(False, "verifying", console, lambda: next(times)) as progress:
+        progress(1, 2)
+        progress(2, 2)
+    assert ("verifying" in out.getvalue()) == shown
+    assert bool(out.getvalue()) == shown

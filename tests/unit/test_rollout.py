@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from keepfit.clock import ManualClock
 from keepfit.data.records import Deployment, Traffic
-from keepfit.rollout.rollout import served_before
+from keepfit.data.store import RecordStore
+from keepfit.rollout.rollout import WAITING, approve, served_before
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -34,3 +36,13 @@ def history(*rows: tuple[int, str, bool]) -> list[Deployment]:
 )
 def test_the_way_back_is_a_stack_of_what_really_served(rows: list[tuple[int, str, bool]], way_back: list[int]) -> None:
     assert served_before(history(*rows)) == way_back
+
+
+def test_the_audit_tells_an_approval_from_a_deployment(store_url: str, clock: ManualClock) -> None:
+    with RecordStore.open(store_url) as store:
+        store.put("m", WAITING, {"version": 2, "decision": None})
+        approve(store, "m", 2, "ann", clock)
+        entry = store.audit_entries("m")[0]
+        assert (entry.actor, entry.action, entry.subject) == ("ann", "approve", "deployment 1")
+        rows = store.deployments("m")
+        assert [row.kind for row in rows] == ["deploy"], "the history's own words are as they were"

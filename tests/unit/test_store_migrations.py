@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from keepfit.data.records import Window
+from keepfit.data.records import Cause, Traffic, Window
 from keepfit.data.schema import METADATA
 from keepfit.data.store import RecordStore
 from keepfit.data.upgrading import HEAD, VERSION_TABLE, alembic_config, migrate
@@ -64,6 +64,16 @@ def test_a_database_of_an_earlier_release_is_upgraded_and_keeps_its_rows(release
         assert deployment is not None
         assert deployment.traffic.shares == {1: 1.0}
         assert store.decision("d").decision.evidence == {"n": 3}
+
+
+@pytest.mark.parametrize("release", sorted(ROWS))
+def test_what_is_older_than_the_audit_chain_is_named_and_no_flaw(release: str, tmp_path: Path) -> None:
+    database_of(release, tmp_path / "old.db")
+    with RecordStore.open(f"sqlite:///{tmp_path / 'old.db'}") as store:
+        store.deploy("m", Traffic({2: 1.0}), Cause("ann", "the second"), datetime(2025, 1, 1, tzinfo=UTC))
+        found = store.verify_audit()
+        assert (found.whole, found.before) == (True, {"deployment": 1, "decision": 1})
+        assert [entry.action for entry in store.audit_entries()] == ["deploy", "begin"]
 
 
 def test_every_migration_has_the_rows_of_its_release_and_the_last_is_the_head() -> None:

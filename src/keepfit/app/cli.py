@@ -18,9 +18,12 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
+from keepfit.app.commands import audit, diff, lineage
+from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
+from keepfit.app.lineage import reasons_of
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
-from keepfit.app.project import Project
+from keepfit.app.project import Project, actor
 from keepfit.app.settings import duration
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
@@ -37,9 +40,6 @@ cli = typer.Typer(
     help="keepfit keeps a deployed classifier fit for today's data.",
 )
 
-ProjectOption = Annotated[Path, typer.Option("--project", help="The project folder.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Which of several models.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on; overrides the settings.")]
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; overrides the settings.")
@@ -48,7 +48,6 @@ StartOption = Annotated[
     str | None,
     typer.Option(help="new; warm, from the champion's weights; of video recalibrate, with its networks; steps."),
 ]
-HERE = Path()
 EXAMPLES = {"text": "DATA.csv", "video": "VIDEO.mp4"}
 """The tasks that `init` writes settings for, with what each is trained on."""
 
@@ -305,8 +304,10 @@ def status(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
 
 @cli.command()
 def history(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
-    """Every deployment, newest first."""
-    show.history(Project(project, model).history(), json)
+    """Every deployment, newest first: who, when, why, on what evidence, by which decision."""
+    home = Project(project, model)
+    rows = home.history()
+    show.history(rows, json, reasons_of(home.store, rows))
 
 
 @cli.command()
@@ -318,10 +319,11 @@ def live(
     moment = parse_time(at)
     if moment is None:
         raise InvalidInput(f"{at!r} is no time; write one like 2026-03-01T12:00 (UTC unless it names a zone)")
-    found = Project(project, model).live(moment)
+    home = Project(project, model)
+    found = home.live(moment)
     if found is None:
         raise NotFound(f"nothing was live at {moment.isoformat()}")
-    show.history([found], json)
+    show.history([found], json, reasons_of(home.store, [found]))
 
 
 @cli.command()
@@ -383,7 +385,8 @@ def token_revoke(
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """From now on the token is refused."""
-    Project(project, model).store.revoke_token(name)
+    home = Project(project, model)
+    home.store.revoke_token(name, actor(), home.home.clock.now())
     show.result({"revoked": name}, json, f"The token {name!r} is revoked.")
 
 
@@ -421,6 +424,10 @@ def doctor(
     findings = named("keepfit.app.doctor:examine")(project, send_test)
     show.findings(findings, json)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+for module in (audit, diff, lineage):
+    module.register(cli)
 
 
 def main() -> None:

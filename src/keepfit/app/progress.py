@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ from rich.text import Text
 
 from keepfit.pipelines.progress import WAITING
 from keepfit.tasks.task import Report
+
+MOMENT = 1.0
+"""Seconds; what is done sooner needs no bar."""
 
 
 @contextmanager
@@ -96,6 +100,28 @@ def phase(metrics: Mapping[str, float]) -> str:
         return "waiting for the worker" if stage == WAITING else STAGES[int(stage)]
     best = f" (best {metrics['best']:.3f})" if "best" in metrics else ""
     return f"trial {metrics['trial']:.0f} of {metrics['trials']:.0f}{best}"
+
+
+@contextmanager
+def counting_progress(
+    quiet: bool, words: str, console: Console | None = None, seconds: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows done of all and the remaining time, where it takes longer than a moment; nothing stays on the screen."""
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began = seconds()
+    console = console or Console(stderr=True)
+    bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True)
+    task = bar.add_task(words, total=None)
+
+    def progress(done: int, total: int | None) -> None:
+        if not bar.live.is_started and seconds() - began > MOMENT:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        bar.stop()
 
 
 class RowRate(ProgressColumn):

@@ -429,7 +429,7 @@ class Project:
             raise InvalidInput(f"a token needs roles of {', '.join(ROLES)}", "role")
         secret, now = secrets.token_urlsafe(32), self.home.clock.now()
         until = None if expires is None else now + expires
-        self.store.add_token(Token(name, hash_token(secret), tuple(roles), now, until))
+        self.store.add_token(Token(name, hash_token(secret), tuple(roles), now, until), actor())
         return secret
 
     # -- looking ----------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def commands_page() -> str:
         "All take `--project DIR` (default: the present folder), `--model NAME` where there are several, and `--json`.",
         "`up`, `serve` and `worker` are for every model and refuse the last two.",
         "Exit codes: 0 done, 2 a sentence says what is wrong, 3 a fault of keepfit; `check` exits with 10 when a",
-        "retraining is wanted, `gate` and `models --reproduce` with 1 when the answer is no.", "",
+        "retraining is wanted, `gate`, `models --reproduce` and `audit verify` with 1 when the answer is no.", "",
     ]  # fmt: skip
     root: Any = typer.main.get_command(cli)
     for name, command in sorted(walk(root, "")):

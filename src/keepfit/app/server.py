@@ -21,7 +21,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
-from keepfit.app.http import batches, health, history, jobs, labels, metrics, predict, problems, routing, video
+from keepfit.app.http import audit, batches, health, history, jobs, labels, metrics, predict, problems, routing, video
 from keepfit.app.http.access import Access, check_host
 from keepfit.app.http.reading import StrictRequest
 from keepfit.app.http.schemas import Problem
@@ -30,7 +30,7 @@ from keepfit.errors import BackendError, KeepfitError
 
 log = logging.getLogger(__name__)
 
-TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES)
+TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES)
 
 
 class Application(OpenAPI):

@@ -176,17 +176,29 @@ def tokens(found: Sequence[Token], json: bool) -> None:
     Console().print(shown if found else "There is no token: only this machine may call.")
 
 
-def history(rows: Sequence[Deployment], json: bool) -> None:
-    """Deployments."""
+def history(rows: Sequence[Deployment], json: bool, reasons: Mapping[str, str]) -> None:
+    """Deployments; `reasons` has the first one of each decision that let one in."""
     if json:
         out({"deployments": [deployment_json(row) for row in rows]})
         return
-    shown = table("id", "at (UTC)", "traffic", "by", "why", "served by")
+    console = Console()
     for row in rows:
         shares = ", ".join(f"v{v} {share:.0%}" for v, share in row.traffic.shares.items())
-        shown.add_row(str(row.id), moment(row.at), shares, escape(row.actor), escape(row.reason),
-                      escape(", ".join(worker for worker, _ in row.applied)) or "nobody yet")  # fmt: skip
-    Console().print(shown if rows else "Nothing was deployed yet.")
+        shadow = "".join(f", v{v} in the shadow" for v in row.traffic.shadow)
+        console.print(
+            f"[bold]{row.id}[/]  {moment(row.at)} UTC  {shares}{shadow}  by {escape(row.actor)}", soft_wrap=True
+        )
+        lines = {
+            "why": row.reason,
+            "evidence": reasons.get(row.decision_id or "", ""),
+            "decision": row.decision_id or "",
+            "served by": ", ".join(worker for worker, _ in row.applied) or "nobody yet",
+        }
+        for name, words in lines.items():
+            if words:
+                console.print(escape(f"    {name:<10} {words}"), soft_wrap=True, highlight=False)
+    if not rows:
+        console.print("Nothing was deployed yet.")
 
 
 def decisions(rows: Sequence[StoredDecision], json: bool) -> None:

@@ -175,7 +175,7 @@ def open_store(home: Home) -> RecordStore:
         home.state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BackendError(f"{home.state} cannot be made: {error.strerror}; choose another --project") from error
-    return RecordStore.open(home.store_url)
+    return RecordStore.open(home.store_url, home.clock)
 
 
 def open_registry(home: Home) -> Registry:

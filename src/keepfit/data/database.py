@@ -224,6 +224,12 @@ def insert_or_skip(conn: Connection, table: Table, rows: Sequence[dict[str, Any]
         conn.execute(_insert(conn, table).on_conflict_do_nothing(), rows)
 
 
+def insert_new(conn: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Inserts the row unless its keys are there; whether it was new."""
+    statement = _insert(conn, table).values(row).on_conflict_do_nothing()
+    return conn.execute(statement.returning(*table.primary_key)).first() is not None
+
+
 def insert_or_replace(conn: Connection, table: Table, row: dict[str, Any]) -> None:
     """Inserts the row, or sets the columns of the one with its primary key."""
     statement = _insert(conn, table)

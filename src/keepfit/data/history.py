@@ -8,8 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 
-from keepfit.data.database import insert_or_replace, insert_or_skip, one_at_a_time
-from keepfit.data.records import Deployment, Event, StoredDecision, Traffic
+from keepfit.data import audit
+from keepfit.data.audit import Deed
+from keepfit.data.chain import digest
+from keepfit.data.database import insert_new, insert_or_replace, insert_or_skip, one_at_a_time
+from keepfit.data.records import Cause, Deployment, Event, StoredDecision, Traffic
 from keepfit.data.schema import APPLIED, DECISIONS, DEPLOYMENTS, EVENTS, NAMED_VALUES
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import NotFound, Refused
@@ -17,17 +20,17 @@ from keepfit.errors import NotFound, Refused
 D = DECISIONS.c
 T = DEPLOYMENTS.c
 V = EVENTS.c
+_ACTIONS = {"rollback": "roll back"}
 
 
 def add_decision(conn: Connection, stored: StoredDecision) -> None:
     """Writes it unless its id is there."""
     row = {"model": stored.model, "id": stored.id, "at": stored.at, "subject": stored.subject}
     decision = stored.decision
-    insert_or_skip(
-        conn,
-        DECISIONS,
-        [row | {"outcome": decision.outcome, "because": decision.because, "evidence": decision.evidence}],
-    )
+    content = {"outcome": decision.outcome, "because": decision.because, "evidence": decision.evidence}
+    if insert_new(conn, DECISIONS, row | content):
+        told = {"subject": stored.subject, "outcome": decision.outcome}
+        audit.tell(conn, "decision", stored.id, Deed(audit.SYSTEM, "decision", stored.at), told)
 
 
 def _read_decision(row: Sequence[Any]) -> StoredDecision:
@@ -59,13 +62,14 @@ def decisions(conn: Connection, model: str | None, subject: str | None, limit: i
 
 
 def deploy(
-    conn: Connection, wanted: Deployment, token: str | None, after: int | None, values: Mapping[str, Any]
+    conn: Connection, wanted: Deployment, cause: Cause, after: int | None, values: Mapping[str, Any]
 ) -> Deployment:
-    """Appends a row and returns it with its id; a token that was used before returns the row of then.
+    """Appends a row and returns it with its id; the token of a cause that was used before returns the row of then.
 
     Raises Refused when the newest row is another than `after`.
     """
     one_at_a_time(conn, "deployments", wanted.model)
+    token = cause.token
     if token is not None:
         known = conn.execute(_deployment_query().where(T.model == wanted.model, T.token == token)).all()
         if known:
@@ -83,7 +87,10 @@ def deploy(
         .values(shares=shares, shadow=traffic.shadow, decision_id=wanted.decision_id, token=token)
         .returning(T.id)
     )
-    rows = conn.execute(_deployment_query().where(T.id == result.scalar_one())).all()
+    number = result.scalar_one()
+    deed = Deed(wanted.actor, cause.action or _ACTIONS.get(wanted.kind, wanted.kind), wanted.at)
+    audit.tell(conn, "deployment", number, deed, whole=True)
+    rows = conn.execute(_deployment_query().where(T.id == number)).all()
     return _read_deployments(conn, rows)[0]
 
 
@@ -128,7 +135,10 @@ def applied(conn: Connection, deployment_id: int, worker: str, at: datetime) -> 
 def add_event(conn: Connection, event: Event) -> None:
     """Writes it unless its id is there."""
     row = {"model": event.model, "id": event.id, "at": event.at, "kind": event.kind, "actor": event.actor}
-    insert_or_skip(conn, EVENTS, [row | {"details": event.details, "handled_by": event.handled_by}])
+    if insert_new(conn, EVENTS, row | {"details": event.details, "handled_by": event.handled_by}):
+        # the hash alone: what others send may hold what must be forgotten one day
+        told = {"kind": event.kind, "details_sha256": digest(event.details)}
+        audit.append(conn, event.model, Deed(event.actor, "event", event.at), f"event {event.id}", told)
 
 
 def waiting_events(conn: Connection, model: str) -> list[Event]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
-from keepfit.data.database import insert_or_skip, one_at_a_time
+from keepfit.data import audit
+from keepfit.data.audit import Deed
+from keepfit.data.database import insert_new, one_at_a_time
 from keepfit.data.records import Job, JobState
 from keepfit.data.schema import JOBS
 from keepfit.errors import NotFound
@@ -19,7 +21,11 @@ _OPEN = (JobState.WAITING.value, JobState.RUNNING.value)
 def add_job(conn: Connection, job: Job) -> None:
     """Writes it unless its id is there."""
     row = {"model": job.model, "id": job.id, "kind": job.kind, "at": job.at, "state": job.state, "step": job.step}
-    insert_or_skip(conn, JOBS, [row | {"request": job.request, "result": job.result, "finished_at": job.finished_at}])
+    new = insert_new(conn, JOBS, row | {"request": job.request, "result": job.result, "finished_at": job.finished_at})
+    if new and job.kind == "retrain":
+        told = {name: job.request[name] for name in ("reason", "snapshot") if job.request.get(name)}
+        deed = Deed(str(job.request.get("actor") or audit.SYSTEM), "retrain", job.at)
+        audit.append(conn, job.model, deed, f"job {job.id}", told)
 
 
 def join_or_add_job(conn: Connection, job: Job) -> Job:

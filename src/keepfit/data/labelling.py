@@ -30,7 +30,7 @@ L = LABELS.c
 P = PREDICTIONS.c
 E = EXAMPLES.c
 Q = QUEUE.c
-_LABEL_NAMES = ("example_id", "value", "time", "source", "actor", "propensity", "prediction_id", "id")
+LABEL_NAMES = ("example_id", "value", "time", "source", "actor", "propensity", "prediction_id", "id")
 _RANK = (Source.ASKED, Source.COMPLETE, Source.IMPORTED, Source.VOLUNTEERED)
 _CHUNK = 1000  # values in one IN list
 
@@ -65,7 +65,7 @@ def _check_known(conn: Connection, model: str, ids: list[str]) -> None:
 def _stored(conn: Connection, model: str, ids: list[str]) -> Iterator[Label]:
     """The labels of some examples, each actor's latest last."""
     for chunk in _chunks(ids):
-        query = select(*(L[name] for name in _LABEL_NAMES)).where(L.model == model, L.example_id.in_(chunk))
+        query = select(*(L[name] for name in LABEL_NAMES)).where(L.model == model, L.example_id.in_(chunk))
         yield from map(read_label, conn.execute(query.order_by(L.time, L.seq)))
 
 
@@ -99,12 +99,12 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _label_row(model: str, label: Label) -> dict[str, Any]:
-    row = {"model": model} | {name: getattr(label, name) for name in _LABEL_NAMES}
+    row = {"model": model} | {name: getattr(label, name) for name in LABEL_NAMES}
     return row | {"propensity": None if label.propensity is None else float(label.propensity)}
 
 
 def read_label(row: Sequence[Any]) -> Label:
-    """The label of a row of _LABEL_NAMES."""
+    """The label of a row of LABEL_NAMES."""
     example_id, value, time, source, *rest = row
     return Label(example_id, value, time, Source(source), *rest)
 
@@ -118,7 +118,7 @@ def _current(model: str, *which: ColumnElement[bool]) -> Select[Any]:
     best = func.row_number().over(partition_by=a.example_id, order_by=(rank, a.time.desc(), a.seq.desc()))
     by_example = select(by_actor, best.label("place")).where(a.turn == 1).subquery()
     b = by_example.c
-    return select(*(b[name] for name in _LABEL_NAMES)).where(b.place == 1).order_by(b.time, b.seq)
+    return select(*(b[name] for name in LABEL_NAMES)).where(b.place == 1).order_by(b.time, b.seq)
 
 
 def labelled(

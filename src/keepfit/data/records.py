@@ -189,6 +189,8 @@ class Cause:
     """The judgement that allowed it."""
     token: str | None = None
     """The same token deploys once, however often a step is repeated."""
+    action: str | None = None
+    """What the audit calls it; the kind unless given."""
 
 
 @dataclass(frozen=True)

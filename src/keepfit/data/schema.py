@@ -219,6 +219,7 @@ AUDIT = Table(
     Column("previous", Words, nullable=False),
     Column("hash", Words, nullable=False),
     Index("keepfit_audit_at", "model", "at"),
+    Index("keepfit_audit_subject", "subject"),
     sqlite_autoincrement=True,
 )
 """Who changed what; one chain for the whole installation, each row with the hash of the one before."""

@@ -13,9 +13,14 @@ from typing import Any, Literal
 
 from sqlalchemy import text
 
-from keepfit.data import comparing, history, jobs, labelling, predictions, tokens
+from keepfit.clock import Clock, SystemClock
+from keepfit.data import audit, comparing, history, inspection, jobs, labelling, lineage, predictions, tokens
+from keepfit.data.audit import Deed
+from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.comparing import Brief
 from keepfit.data.database import Database, open_database
+from keepfit.data.inspection import Inspection, Progress
+from keepfit.data.lineage import Made
 from keepfit.data.records import (
     MEASURING,
     Cause,
@@ -38,20 +43,28 @@ from keepfit.data.records import (
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 
+_CLOCK = SystemClock()
+
 
 class RecordStore:
     """Everything that happened, on SQLite or PostgreSQL."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, clock: Clock = _CLOCK) -> None:
+        self._db, self._clock = database, clock
 
     @classmethod
-    def open(cls, url: str) -> RecordStore:
+    def open(cls, url: str, clock: Clock = _CLOCK) -> RecordStore:
         """The store at `sqlite:///FILE` or `postgresql://...`, created or upgraded as needed.
 
         Raises SettingsError for a wrong URL, BackendError when it cannot be opened.
         """
-        return cls(open_database(url))
+        store = cls(open_database(url), clock)
+        try:
+            audit.begin(store._db, clock.now())
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def close(self) -> None:
         """Gives back every connection."""
@@ -239,7 +252,7 @@ class RecordStore:
         """
         wanted = Deployment(0, model, at, cause.actor, cause.reason, traffic, cause.kind, cause.decision_id)
         with self._db.write() as conn:
-            return history.deploy(conn, wanted, cause.token, after, values or {})
+            return history.deploy(conn, wanted, cause, after, values or {})
 
     def deployment(self, model: str) -> Deployment | None:
         """The newest."""
@@ -343,17 +356,68 @@ class RecordStore:
 
     # tokens
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, actor: str = audit.SYSTEM) -> None:
         """Raises Refused when the name is taken."""
         with self._db.write() as conn:
             tokens.add_token(conn, token)
+            told = {"roles": token.roles, "expires": token.expires}
+            audit.tell(conn, "token", token.name, Deed(actor, "token add", token.created), told)
 
     def tokens(self) -> list[Token]:
         """All, oldest first, the revoked and expired ones too."""
         with self._db.read() as conn:
             return tokens.tokens(conn)
 
-    def revoke_token(self, name: str) -> None:
+    def revoke_token(self, name: str, actor: str = audit.SYSTEM, at: datetime | None = None) -> None:
         """Raises NotFound."""
         with self._db.write() as conn:
-            tokens.revoke_token(conn, name)
+            if tokens.revoke_token(conn, name):
+                audit.tell(conn, "token", name, Deed(actor, "token revoke", at or self._clock.now()))
+
+    # the audit
+
+    def note(
+        self, model: str, actor: str, action: str, subject: str, details: Mapping[str, Any], at: datetime
+    ) -> AuditEntry:
+        """Appends an entry for what other rooms did; "" as the model is the installation.
+
+        The store's own changes (deployments, decisions, tokens, events, retrainings) note themselves.
+        """
+        with self._db.write() as conn:
+            return audit.append(conn, model, Deed(actor, action, at), subject, details)
+
+    def audit_entries(self, model: str | None = None, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
+        """Who changed what, newest first; `before` is an entry's number, for the next page."""
+        with self._db.read() as conn:
+            return audit.entries(conn, model, limit, before)
+
+    def audit_head(self) -> Head | None:
+        """The last entry's number and hash; None when the chain was emptied."""
+        return next((entry.head for entry in self.audit_entries(limit=1)), None)
+
+    def verify_audit(self, head: Head | None = None, progress: Progress = lambda done, total: None) -> Inspection:
+        """Walks the chain, and compares deployments, decisions and tokens with it; `head` was kept elsewhere."""
+        with self._db.read() as conn:
+            return inspection.inspect(conn, head, progress)
+
+    # where an answer comes from
+
+    def request_of(self, model: str, prediction_id: str) -> str | None:
+        """The id of the request that a prediction answered, where one was kept."""
+        with self._db.read() as conn:
+            return lineage.request_of(conn, model, prediction_id)
+
+    def labels_of(self, model: str, example_id: str) -> list[Label]:
+        """Every label of one example, as they arrived, the replaced ones too."""
+        with self._db.read() as conn:
+            return lineage.labels_of(conn, model, example_id)
+
+    def made_by(self, model: str, version: int) -> Made:
+        """How many predictions a version made, and in which time."""
+        with self._db.read() as conn:
+            return lineage.made_by(conn, model, version)
+
+    def prediction_ids(self, model: str, versions: Collection[int], limit: int, after: str | None = None) -> list[str]:
+        """By version, then by time; `after` is the last of the page before. Raises NotFound for an unknown `after`."""
+        with self._db.read() as conn:
+            return lineage.prediction_ids(conn, model, versions, limit, after)

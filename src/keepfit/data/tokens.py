@@ -38,8 +38,10 @@ def tokens(conn: Connection) -> list[Token]:
     return [Token(name, hash_, tuple(roles), *rest) for name, hash_, roles, *rest in conn.execute(query)]
 
 
-def revoke_token(conn: Connection, name: str) -> None:
-    """Raises NotFound for an unknown name; a revoked token stays revoked."""
-    changed = conn.execute(update(TOKENS).where(TOKENS.c.name == name).values(revoked=True))
-    if changed.rowcount == 0:
+def revoke_token(conn: Connection, name: str) -> bool:
+    """Whether it was valid until now. Raises NotFound for an unknown name; a revoked token stays revoked."""
+    valid = (TOKENS.c.name == name) & TOKENS.c.revoked.is_(False)
+    changed = conn.execute(update(TOKENS).where(valid).values(revoked=True)).rowcount
+    if changed == 0 and conn.execute(select(TOKENS.c.name).where(TOKENS.c.name == name)).first() is None:
         raise NotFound(f"There is no token named {name!r}; `keepfit token list` shows the names.")
+    return changed == 1

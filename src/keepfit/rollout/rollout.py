@@ -140,7 +140,7 @@ class Roller:
             id_, version, champion, self.strategy.name, 0, now, now, cause.actor, cause.decision_id, dict(brought),
             {name: self.store.get(self.model, name) for name in brought}, asdict(Normal.of(earlier)),
         )  # fmt: skip
-        return self._enter(begun, live, cause.reason)
+        return self._enter(begun, live, cause.reason, cause.action)
 
     def _give_way(self, before: Rollout, live: Deployment, version: int) -> int:
         """End a rollout because another version passed its gate; whom that one is compared with."""
@@ -171,7 +171,8 @@ class Roller:
             self.finish(rollout, actor)
         else:
             token, reason = f"approve-{number}-{decision}", f"version {number} was approved by {actor}"
-            self.start(number, Cause(actor, reason, decision_id=decision, token=token), waiting.get("adopt", {}))
+            cause = Cause(actor, reason, decision_id=decision, token=token, action="approve")
+            self.start(number, cause, waiting.get("adopt", {}))
             self.store.put(self.model, WAITING, None)
         return self.store.deployments(self.model, limit=1)[0]
 
@@ -219,35 +220,36 @@ class Roller:
     def _next(self, rollout: Rollout, live: Deployment, stored: str) -> Deployment | None:
         following = replace(rollout, step=rollout.step + 1, since=self.clock.now(), decision=stored)
         if following.step >= len(self.strategy.steps):
-            return self._settle(rollout, live, stored)
+            words = f"version {rollout.version} is champion: its rollout ended well"
+            return self._settle(rollout, live, Cause(rollout.actor, words, decision_id=stored))
         self._enter(following, live, f"version {rollout.version}: step {following.step + 1} of {self._of}")
         return self.store.deployment(self.model)
 
-    def _enter(self, rollout: Rollout, live: Deployment, reason: str) -> bool:
-        """Deploy a step; true when there was nothing to wait for, so that the version is champion now."""
+    def _enter(self, rollout: Rollout, live: Deployment, reason: str, action: str | None = None) -> bool:
+        """Deploy a step; true when there was nothing to wait for, so that the version is champion now.
+
+        `action` is what the audit calls it.
+        """
         step = self.strategy.steps[rollout.step]
         last = rollout.step + 1 == len(self.strategy.steps)
         if last and step.share >= 1.0 and not step.bake:
-            self._settle(rollout, live, rollout.decision, reason)
+            self._settle(rollout, live, Cause(rollout.actor, reason, decision_id=rollout.decision, action=action))
             return True
         kind, words = STEP if step.share < 1.0 else "deploy", f"{reason} ({self._told(step)})"
-        cause = Cause(rollout.actor, words, kind, rollout.decision, rollout.token)
+        cause = Cause(rollout.actor, words, kind, rollout.decision, rollout.token, action)
         values = {ROLLOUT: rollout.to_json(), WAITING: None, **(rollout.adopt if step.share >= 1.0 else {})}
         self.store.deploy(self.model, shared(rollout, step), cause, self.clock.now(), live.id, values)
         return False
 
-    def _settle(
-        self, rollout: Rollout, live: Deployment, stored: str | None, reason: str | None = None
-    ) -> Deployment | None:
+    def _settle(self, rollout: Rollout, live: Deployment, cause: Cause) -> Deployment | None:
         """The challenger is champion; where it has all the traffic already there is nothing to deploy."""
         values = {**rollout.adopt, WAITING: None, ROLLOUT: None}
         traffic = Traffic({rollout.version: 1.0})
         if live.traffic == traffic:
             adopt(self.store, self.model, values)
             return None
-        words = reason or f"version {rollout.version} is champion: its rollout ended well"
-        cause = Cause(rollout.actor, words, "deploy", stored, f"{rollout.id}-settled" if rollout.step else rollout.id)
-        return self.store.deploy(self.model, traffic, cause, self.clock.now(), live.id, values)
+        once = replace(cause, token=f"{rollout.id}-settled" if rollout.step else rollout.id)
+        return self.store.deploy(self.model, traffic, once, self.clock.now(), live.id, values)
 
     def _withdraw(self, rollout: Rollout, live: Deployment, stored: str, decision: Decision) -> Deployment:
         touched = decision.evidence.get("touched", 0)

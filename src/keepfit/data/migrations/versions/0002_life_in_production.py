@@ -38,6 +38,7 @@ def _audit() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("keepfit_audit_at", "keepfit_audit", ["model", "at"])
+    op.create_index("keepfit_audit_subject", "keepfit_audit", ["subject"])
 
 
 def _failures() -> None:
