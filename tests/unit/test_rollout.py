@@ -1,13 +1,16 @@
+"""The way back is a stack of what really served; an approval is told apart from a deployment."""
+
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from keepfit.clock import ManualClock
 from keepfit.data.records import Deployment, Traffic
 from keepfit.data.store import RecordStore
-from keepfit.rollout.rollout import WAITING, approve, served_before
+from keepfit.rollout.rollout import WAITING, Roller, served_before
+from keepfit.rollout.strategies import Limits, immediate
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -41,7 +44,7 @@ def test_the_way_back_is_a_stack_of_what_really_served(rows: list[tuple[int, str
 def test_the_audit_tells_an_approval_from_a_deployment(store_url: str, clock: ManualClock) -> None:
     with RecordStore.open(store_url) as store:
         store.put("m", WAITING, {"version": 2, "decision": None})
-        approve(store, "m", 2, "ann", clock)
+        Roller("m", store, immediate(timedelta(0), Limits()), clock).approve(2, "ann")
         entry = store.audit_entries("m")[0]
         assert (entry.actor, entry.action, entry.subject) == ("ann", "approve", "deployment 1")
         rows = store.deployments("m")
