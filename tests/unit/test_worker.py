@@ -257,3 +257,21 @@ def test_a_project_has_one_worker_at_a_time(tmp_path: Path) -> None:
     first.release()
     second.acquire()
     second.release()
+
+
+# pruning
+
+
+def test_the_worker_prunes_when_it_is_due_and_a_failure_stops_nothing(bench: Bench) -> None:
+    calls = []
+
+    def prune() -> None:
+        calls.append(bench.clock.now())
+        raise BackendError("the disk is away")
+
+    worker = bench.worker()
+    worker.prune = prune
+    worker.beat()
+    worker.beat()
+    assert len(calls) == 2
+    assert bench.announcer.calls == 2

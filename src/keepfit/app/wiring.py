@@ -50,6 +50,9 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "prune": "keepfit.app.retaining:prune",
+    "daily": "keepfit.app.retaining:daily",
+    "forget": "keepfit.app.retaining:forget",
 }
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
@@ -147,6 +150,11 @@ class Home:
     def tuning_url(self) -> str:
         """Where the trials of searches are."""
         return f"sqlite:///{(self.state / 'tuning.db').absolute()}"
+
+    @property
+    def videos(self) -> Path:
+        """Where stored videos lie."""
+        return self.state / "videos"
 
     @property
     def batches(self) -> Path:

@@ -65,6 +65,8 @@ class Worker:
     clock: Clock
     look: Callable[[], None] = lambda: None
     """Called at each beat, for people who watch."""
+    prune: Callable[[], None] = nothing_due
+    """Deletes what may go, once a day."""
     due: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
 
@@ -96,6 +98,7 @@ class Worker:
                 self.guarded(f"mirroring {name}", model.mirror)
             self.guarded(f"announcing {name}", model.announcer.announce)
         self.guarded("taking jobs", self.take_jobs)
+        self.guarded("pruning", self.prune)
         self.guarded("telling how far it is", self.look)
 
     def guarded(self, what: str, act: Callable[[], Any]) -> None:

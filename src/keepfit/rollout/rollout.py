@@ -7,6 +7,7 @@ from typing import Any
 
 from keepfit.clock import Clock
 from keepfit.data.records import Cause, Deployment, Traffic
+from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound, Refused
 
@@ -59,7 +60,10 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     history = store.deployments(model, limit=10_000)
     if not history:
         raise Refused(f"nothing was ever deployed for {model!r}; train a model first")
-    served = served_before(history)
+    removed = store.get(model, REMOVED) or {}
+    if to is not None and str(to) in removed:
+        raise Refused(f"the files of version {to} were removed to make room; choose another one, or train it again")
+    served = [version for version in served_before(history) if str(version) not in removed]
     if to is None and not served:
         raise Refused(f"version {single(history[0].traffic)} is the only one that ever served; there is no way back")
     if to is not None and to not in versions_served(history):

@@ -1,0 +1,109 @@
+"""Keeping and forgetting, put together from the settings: pruning, once a day in the worker too; forgetting; pins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from keepfit.app.settings import RetentionSettings
+from keepfit.app.wiring import Home
+from keepfit.data.records import Source
+from keepfit.data.retention import PINNED, Keep
+from keepfit.data.store import RecordStore
+from keepfit.errors import NotFound
+from keepfit.pipelines.forget import Forget
+from keepfit.pipelines.overdue import OPEN, Overdue, Places, Policy
+from keepfit.pipelines.prune import Prune
+from keepfit.registry.registry import Registry
+
+DAILY = "pruned"
+"""The name of the value in the store that says when the worker has pruned last."""
+DAY = timedelta(days=1)
+
+
+def prune(home: Home, store: RecordStore, registry: Registry) -> Prune:
+    """The pruning of a project."""
+
+    def looks_back(model: str) -> timedelta:
+        known = home.settings.models.get(model)
+        if known is None:
+            return timedelta(0)
+        settling = known.settle_after if known.labels == Source.COMPLETE.value else timedelta(0)
+        return max(known.watch.window, known.watch.label_window, settling)
+
+    models = tuple(home.settings.models)
+    policy = policy_of(home.settings.retention)
+    return Prune(Overdue(models, store, registry, policy, places_of(home), home.clock, looks_back))
+
+
+def policy_of(settings: RetentionSettings) -> Policy:
+    """The limits of the settings."""
+    values = settings.model_dump()
+    kinds = ("predictions", "versions", "snapshots", "checkpoints", "runs", "videos", "batches", "alerts")
+    limits = {kind: Keep(values[f"{kind}_for"], values[f"{kind}_most"]) for kind in kinds}
+    return Policy(**limits, quiet_checks=settings.quiet_checks_for)
+
+
+def places_of(home: Home) -> Places:
+    """The folders of the project."""
+    return Places(home.snapshots, home.work, home.videos, home.batches, home.mailbox)
+
+
+def daily(home: Home, store: RecordStore, registry: Registry) -> Callable[[], None]:
+    """What the worker calls at each beat: prunes once a day, at a moment when no job waits or runs."""
+
+    def beat() -> None:
+        now, last = home.clock.now(), store.get("", DAILY)
+        if last is not None and now - datetime.fromisoformat(last["at"]) < DAY:
+            return
+        if store.jobs(states=OPEN, limit=1):
+            return
+        store.put("", DAILY, {"at": now.isoformat()})  # first: what fails is tried again tomorrow, not at each beat
+        prune(home, store, registry).run("keepfit")
+
+    return beat
+
+
+def forget(home: Home, store: RecordStore, registry: Registry) -> Forget:
+    """The forgetting of a project."""
+    models = tuple(home.settings.models)
+    known = tuple(model for model in prune(home, store, registry).overdue.all_models() if model not in models)
+    return Forget(
+        (*models, *known), store, registry, home.state, places_of(home), home.clock, elsewhere(home)
+    )  # fmt: skip
+
+
+def elsewhere(home: Home) -> list[str]:
+    """What other systems keep, as this project is set."""
+    settings, said = home.settings, []
+    if settings.tracking not in (None, "local"):
+        said.append("the MLflow server keeps deleted versions of files and rows as it is set up; run `mlflow gc` there")
+    if settings.store is not None and not settings.store.startswith("sqlite"):
+        said.append("PostgreSQL keeps deleted rows in its write-ahead log, its replicas and archives for a while")
+    if settings.worker.jobs_database is not None:
+        said.append("the database of jobs is elsewhere; the reasons of verdicts that it holds may quote a text")
+    if settings.alerts.urls or settings.alerts.email is not None:
+        said.append("alerts that were sent as mail or messages are with those who received them")
+    return said
+
+
+def pin(store: RecordStore, registry: Registry, model: str, number: int, actor: str, at: datetime) -> None:
+    """Keep a version's files, whatever the policies say. Raises NotFound for one that is unknown or has no files."""
+    registry.fetch(model, number)
+    pinned = store.get(model, PINNED) or {}
+    store.put(model, PINNED, {str(number): {"actor": actor, "at": at.isoformat()}, **pinned})
+
+
+def unpin(store: RecordStore, model: str, number: int) -> None:
+    """Let the policies rule again. Raises NotFound when it is not pinned."""
+    pinned = dict(store.get(model, PINNED) or {})
+    if pinned.pop(str(number), None) is None:
+        known = ", ".join(sorted(pinned, key=int)) or "none"
+        raise NotFound(f"version {number} of {model!r} is not pinned; pinned are: {known}")
+    store.put(model, PINNED, pinned)
+
+
+def pinned(store: RecordStore, model: str) -> dict[str, Any]:
+    """By version, who pinned it and when."""
+    return dict(store.get(model, PINNED) or {})
