@@ -287,3 +287,18 @@ def test_videos_go_when_nothing_has_a_window_of_them(world) -> None:
     reasons = {one.thing.name: one.because for one in done.kept}
     assert "its windows are labelled" in reasons["bbbb.mp4"]
     assert "has windows of it" in reasons["cccc.mp4"]
+
+
+def test_a_snapshot_that_is_needed_since_the_plan_was_made_stays(world) -> None:
+    world.train(*GOOD_AND_BAD)
+    row = SnapshotRow("a", "a text", "pos", "g", Split.TRAIN)
+    spare = write_snapshot(world.folder / "snapshots", [row], ("text",), {"kind": "test"})
+    aged(world, spare.path, 90)
+    prune = pruning(world, snapshots=Keep(30 * DAYS))
+    (one,) = prune.plan().gone
+    world.store.put(MODEL, "snapshot", spare.id)
+    assert not prune.delete(one)
+    world.store.put(MODEL, "snapshot", None)
+    moment = world.clock.now().timestamp()
+    write_snapshot(world.folder / "snapshots", [row], ("text",), {"kind": "test"})
+    assert spare.path.stat().st_mtime > moment, "the same data came again, so a training may be about to begin"

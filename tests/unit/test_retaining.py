@@ -6,16 +6,19 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import optuna
 import pytest
 
-from keepfit.app.retaining import daily, policy_of, prune
+from keepfit.app.retaining import Daily, daily, policy_of, prune
 from keepfit.app.settings import RetentionSettings, load
 from keepfit.app.wiring import Home, open_registry, open_store
 from keepfit.clock import ManualClock
 from keepfit.data.records import Job, JobState
 from keepfit.data.retention import Keep
-from keepfit.errors import SettingsError
+from keepfit.data.store import RecordStore
+from keepfit.errors import BackendError, SettingsError
 from keepfit.pipelines.overdue import Policy
+from keepfit.training.studies import studies
 
 DAY = timedelta(days=1)
 
@@ -32,6 +35,12 @@ def letter(home: Home, name: str, age: timedelta) -> Path:
     moment = (home.clock.now() - age).timestamp()
     os.utime(file, (moment, moment))
     return file
+
+
+def done(beat: Daily) -> None:
+    assert beat.thread is not None
+    beat.thread.join(30)
+    assert not beat.thread.is_alive()
 
 
 def test_by_default_only_what_trainings_have_left_goes() -> None:
@@ -65,12 +74,15 @@ def test_the_worker_prunes_once_a_day_when_nothing_is_under_way(tmp_path: Path) 
         assert first.exists()
         store.update_job("j", state=JobState.DONE)
         beat()
+        done(beat)
         assert not first.exists()
         second = letter(home, "2.eml", 3 * DAY)
         beat()
         assert second.exists(), "once a day"
         clock.advance(DAY)
-        daily(home, store, open_registry(home))()
+        another = daily(home, store, open_registry(home))
+        another()
+        done(another)
         assert not second.exists()
         assert [d.decision.evidence["actor"] for d in store.decisions("default", "prune")] == ["keepfit", "keepfit"]
 
@@ -91,3 +103,43 @@ def test_a_model_that_the_settings_no_longer_name_is_still_held_to_the_rules(tmp
         store.put("old", "snapshot", "x")
         overdue = prune(home, store, open_registry(home)).overdue
         assert overdue.all_models() == ["new", "old"]
+
+
+def test_the_trials_of_old_searches_go(tmp_path: Path) -> None:
+    clock = ManualClock(datetime.now(UTC))
+    home = project(tmp_path, '[models.default]\ntask = "toy"\n', clock)
+    with open_store(home) as store:
+        storage = optuna.storages.RDBStorage(home.tuning_url)
+        for name in ("old", "young"):
+            study = optuna.create_study(storage=storage, study_name=name)
+            study.tell(study.ask(), 0.5)
+        storage.remove_session()
+        storage.engine.dispose()
+        pruning = prune(home, store, open_registry(home))
+        assert pruning.run("ann").gone == ()
+        clock.advance(8 * DAY)
+        assert {one.thing.name for one in pruning.run("ann").gone} == {"old", "young"}
+        assert list(studies(home.state / "tuning.db")) == []
+        assert pruning.run("ann").gone == ()
+
+
+def test_a_pruning_that_fails_is_logged_and_tried_again_tomorrow(
+    tmp_path: Path, store_url: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+
+    def broken() -> None:
+        calls.append(clock.now())
+        raise BackendError("the disk is away")
+
+    with RecordStore.open(store_url) as store:
+        beat = Daily(store, clock, broken)
+        for _ in range(2):
+            beat()
+            done(beat)
+        assert len(calls) == 1
+        assert "the disk is away" in caplog.text
+        clock.advance(DAY)
+        beat()
+        done(beat)
+    assert len(calls) == 2

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.app.settings import RetentionSettings
-from keepfit.app.wiring import Home
+from keepfit.app.wiring import LATE, Home, named
+from keepfit.clock import Clock
 from keepfit.data.records import Source
 from keepfit.data.retention import PINNED, Keep
 from keepfit.data.store import RecordStore
@@ -17,6 +21,7 @@ from keepfit.pipelines.overdue import OPEN, Overdue, Places, Policy
 from keepfit.pipelines.prune import Prune
 from keepfit.registry.registry import Registry
 
+log = logging.getLogger(__name__)
 DAILY = "pruned"
 """The name of the value in the store that says when the worker has pruned last."""
 DAY = timedelta(days=1)
@@ -34,7 +39,14 @@ def prune(home: Home, store: RecordStore, registry: Registry) -> Prune:
 
     models = tuple(home.settings.models)
     policy = policy_of(home.settings.retention)
-    return Prune(Overdue(models, store, registry, policy, places_of(home), home.clock, looks_back))
+    trials = home.state / "tuning.db"
+
+    def studies() -> Sequence[tuple[str, datetime]]:
+        found: Sequence[tuple[str, datetime]] = named(LATE["studies"])(trials) if trials.is_file() else ()
+        return found
+
+    overdue = Overdue(models, store, registry, policy, places_of(home), home.clock, looks_back, studies)
+    return Prune(overdue, lambda name: named(LATE["delete_study"])(trials, name))
 
 
 def policy_of(settings: RetentionSettings) -> Policy:
@@ -50,19 +62,37 @@ def places_of(home: Home) -> Places:
     return Places(home.snapshots, home.work, home.videos, home.batches, home.mailbox)
 
 
-def daily(home: Home, store: RecordStore, registry: Registry) -> Callable[[], None]:
-    """What the worker calls at each beat: prunes once a day, at a moment when no job waits or runs."""
+def daily(home: Home, store: RecordStore, registry: Registry) -> Daily:
+    """The pruning of the worker."""
+    return Daily(store, home.clock, lambda: prune(home, store, registry).run("keepfit"))
 
-    def beat() -> None:
-        now, last = home.clock.now(), store.get("", DAILY)
+
+@dataclass
+class Daily:
+    """Called at each beat of the worker: begins a pruning once a day, aside, at a moment when no job waits or runs."""
+
+    store: RecordStore
+    clock: Clock
+    prune: Callable[[], object]
+    thread: threading.Thread | None = None
+
+    def __call__(self) -> None:
+        """Begin one when it is due."""
+        now, last = self.clock.now(), self.store.get("", DAILY)
         if last is not None and now - datetime.fromisoformat(last["at"]) < DAY:
             return
-        if store.jobs(states=OPEN, limit=1):
+        if self.store.jobs(states=OPEN, limit=1):
             return
-        store.put("", DAILY, {"at": now.isoformat()})  # first: what fails is tried again tomorrow, not at each beat
-        prune(home, store, registry).run("keepfit")
+        self.store.put("", DAILY, {"at": now.isoformat()})  # first: what fails is tried again tomorrow, not at once
+        self.thread = threading.Thread(target=self.guarded, name="prune", daemon=True)
+        self.thread.start()
 
-    return beat
+    def guarded(self) -> None:
+        """A pruning that fails is logged; the worker lives on."""
+        try:
+            self.prune()
+        except Exception:
+            log.exception("pruning failed")
 
 
 def forget(home: Home, store: RecordStore, registry: Registry) -> Forget:
@@ -93,6 +123,7 @@ def pin(store: RecordStore, registry: Registry, model: str, number: int, actor: 
     registry.fetch(model, number)
     pinned = store.get(model, PINNED) or {}
     store.put(model, PINNED, {str(number): {"actor": actor, "at": at.isoformat()}, **pinned})
+    # AUDIT: store.note(model, actor, "pin", f"version {number}", {}, at) belongs here, and "unpin" below
 
 
 def unpin(store: RecordStore, model: str, number: int) -> None:

@@ -67,7 +67,7 @@ def make(project: Path) -> Service:
         },
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*refined.values(), *predictors.values(), *forgetting]),
+        refresher=Refresher([*forgetting, *refined.values(), *predictors.values()]),
         clock=home.clock,
         version=__version__,
         batches=home.batches,

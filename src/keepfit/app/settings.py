@@ -289,9 +289,10 @@ class RetentionSettings(Section):
     runs_for: Age = Field(timedelta(0), description="Runs of trainings and searches of which no version came.")
     runs_most: int = Field(0, ge=0, description="Such runs of a model.")
     checkpoints_for: Age = Field(
-        timedelta(days=7), description="What finished or abandoned trainings and searches have left in .keepfit/work."
+        timedelta(days=7),
+        description="What finished or abandoned trainings and searches have left: .keepfit/work, and the trials.",
     )
-    checkpoints_most: int = Field(0, ge=0, description="Folders in .keepfit/work.")
+    checkpoints_most: int = Field(0, ge=0, description="Folders in .keepfit/work, and searches.")
     videos_for: Age = Field(timedelta(0), description="Stored videos of which no snapshot or label has a window.")
     videos_most: int = Field(0, ge=0, description="Stored videos.")
     batches_for: Age = Field(timedelta(0), description="Files given to POST /batches, with their outputs.")

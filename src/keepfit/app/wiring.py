@@ -50,6 +50,8 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "studies": "keepfit.training.studies:studies",
+    "delete_study": "keepfit.training.studies:delete_study",
     "prune": "keepfit.app.retaining:prune",
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",

@@ -67,6 +67,8 @@ class Overdue:
     clock: Clock
     looks_back: Callable[[str], timedelta] = lambda model: timedelta(days=30)
     """How far back the monitors of a model look at its predictions."""
+    studies: Callable[[], Sequence[tuple[str, datetime]]] = lambda: ()
+    """The searches whose trials are kept, and when each was last at work."""
 
     def plan(self) -> list[Judged]:
         """Everything over a limit, and whether it goes."""
@@ -160,6 +162,13 @@ class Overdue:
                 held.setdefault(thing.name, "it was made within a day and may be about to be used")
         return judge(things, self.policy.snapshots, held, now)
 
+    def still_unneeded(self, snapshot: str) -> bool:
+        """Whether nothing has come to need a snapshot since the plan was made."""
+        path = self.places.snapshots / f"{snapshot}.parquet"
+        busy = any(self.open_jobs(model) for model in self.all_models()) or self.searching()
+        young = path.exists() and self.clock.now() - modified(path) < DAY
+        return not (busy or young or snapshot in self.needed_snapshots(set()))
+
     def needed_snapshots(self, going: set[tuple[str, int]]) -> dict[str, str]:
         """Snapshots that something names, with the reason."""
         held: dict[str, str] = {}
@@ -201,6 +210,14 @@ class Overdue:
         things = self.folders("checkpoint", self.places.work)
         held |= {t.name: "it was used within a day" for t in things if now - t.at < DAY}
         held |= {t.name: "a search runs in it" for t in things if is_locked(self.places.work / t.name)}
+        return [*judge(things, self.policy.checkpoints, held, now), *self.of_studies(now)]
+
+    def of_studies(self, now: datetime) -> list[Judged]:
+        """The trials of searches, from which the same search would go on."""
+        things = [Thing("search", name, at) for name, at in self.studies()] if self.policy.checkpoints else []
+        held = {t.name: "it was used within a day" for t in things if now - t.at < DAY}
+        if self.searching():
+            held = dict.fromkeys((t.name for t in things), "a search runs")
         return judge(things, self.policy.checkpoints, held, now)
 
     def of_batches(self, now: datetime) -> list[Judged]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -45,6 +45,7 @@ class Prune:
     """The pruning of one project."""
 
     overdue: Overdue
+    delete_study: Callable[[str], None] = lambda name: None
 
     def plan(self) -> Pruned:
         """What `run` would do."""
@@ -87,6 +88,8 @@ class Prune:
             return self.remove_version(thing.model, int(thing.name))
         if thing.kind == "run":
             known.registry.remove_run(thing.model, thing.name)
+        elif thing.kind == "search":
+            self.delete_study(thing.name)
         elif thing.kind == "predictions":
             before = known.looked_at_since(thing.model, now)
             while rows.delete_predictions(thing.model, known.policy.predictions, now, before):
@@ -94,6 +97,8 @@ class Prune:
         elif thing.kind == "quiet checks":
             while rows.delete_waits(thing.model, known.policy.quiet_checks, now):
                 pass
+        elif thing.kind == "snapshot" and not known.still_unneeded(thing.name):
+            return False
         else:
             for path in self.files(thing):
                 delete_path(path)
