@@ -6,9 +6,11 @@ import gzip
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from keepfit.data.forgetting import Person
 from keepfit.data.records import Job, JobState, Label, QueueItem, Source, new_id
@@ -21,6 +23,7 @@ from keepfit.pipelines.forget import Forget, Forgotten
 from keepfit.pipelines.overdue import Places
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.predictor import Request
+from keepfit.training.recipe import Recipe
 
 MODEL = "toy"
 GOOD_AND_BAD = (("good", "pos"), ("bad", "neg"))
@@ -289,3 +292,44 @@ def test_of_a_camera_the_stored_videos_go_with_every_window_of_them(world) -> No
     assert set(done.files) == {"videos/aaaa1111.mp4", "videos/.aaaa1111.mp4.starts.npy"}
     assert set(world.store.get(MODEL, "thresholds")["cameras"]) == {"gate-camera"}
     assert b"lobby-camera" not in bytes_of(world.folder)
+
+
+def test_versions_that_were_warm_started_from_one_that_learnt_it_are_named_and_those_without_files_are_not(
+    world,
+) -> None:
+    learnt(world)
+    world.run_job({"reason": "routine", "recipe": Recipe(start="warm").to_json()})
+    world.registry.remove(MODEL, 2, world.clock.now())
+    assert forget(world, "order-4711").trained == ("version 3 of 'toy'",)
+
+
+def test_nobody_is_forgotten_while_a_search_runs(world) -> None:
+    learnt(world)
+    (world.folder / "work" / "tune-toy").mkdir(parents=True)
+    with FileLock(world.folder / "work" / "tune-toy" / "lock"), pytest.raises(Refused, match="a search for a recipe"):
+        forget(world, "order-4711")
+    assert forget(world, "order-4711").rows.examples == 1
+
+
+@pytest.mark.parametrize("step", ["references", "files_that_hold", "blank", "rewrite", "wipe", "search", "remember"])
+def test_what_was_stopped_half_way_is_finished_by_the_same_call(world, step: str) -> None:
+    learnt(world)
+    letter = world.folder / "mailbox" / "1.eml"
+    letter.parent.mkdir(exist_ok=True)
+    letter.write_text(f"Subject: x\n\n{SECRET}\n", "utf-8")
+    (world.folder / "data.csv").unlink()
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped = type("Stopped", (Forget,), {step: stop})
+    whole = forgetting(world)
+    with pytest.raises(KeyboardInterrupt):
+        stopped(*(getattr(whole, field.name) for field in fields(whole))).run(Person(key=KEY), "ann")
+    whole.run(Person(key=KEY), "ann")
+    assert b"4 Elm Road" not in bytes_of(world.folder)
+    assert not letter.exists()
+    snapshot = open_snapshot(world.folder / "snapshots", world.registry.version(MODEL, 2).lineage.snapshot_id)
+    assert KEY not in {row.key for row in snapshot.stored()}
+    assert len(read_reference(world.registry.fetch(MODEL, 2)).truth) == len(snapshot.rows(Split.TEST))
+    assert world.run_job({"reason": "routine"})["version"] == 3

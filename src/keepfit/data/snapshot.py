@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -145,8 +143,6 @@ def write_snapshot(
     finally:
         temporary.unlink(missing_ok=True)
     if present is not None:
-        with suppress(OSError):
-            os.utime(path)  # it is about to be used again, and what was unused for long may be pruned
         return present
     return Snapshot(id, path, tuple(labels), columns, full)
 

@@ -33,7 +33,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import without_rows
-from keepfit.pipelines.overdue import OPEN, Places, beside
+from keepfit.pipelines.overdue import OPEN, Places, beside, searching
 from keepfit.pipelines.prune import delete_path
 from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
 from keepfit.serving.forgetting import FORGOTTEN
@@ -91,7 +91,7 @@ class Forget:
         stored = StoredTraces(self.store.database, video_of)
         traces = self.traces(stored, person)
         needles = traces.needles()
-        needles = needles.with_texts(stored.changed_forms(needles))
+        needles = needles.with_texts(stored.changed_forms(needles) | self.changed_forms(needles))
         if dry_run:
             return self.look(stored, traces, needles)
         affected = self.affected(traces)
@@ -129,6 +129,8 @@ class Forget:
             raise Refused(
                 f"a {what} of {job.model!r} {doing} ({job.id}) and may use the data; wait for it, then try again"
             )
+        if searching(self.places.work):
+            raise Refused("a search for a recipe runs and uses the data; wait for it, then try again")
 
     # finding
 
@@ -180,6 +182,11 @@ class Forget:
                     self.registry.record_verdict(model, version.number, verdict_from_json(after))
                     changed.append(f"version {version.number} of {model!r}: verdict")
         return changed
+
+    def changed_forms(self, needles: Needles) -> set[str]:
+        """What behaviour checks made of the texts, as verdicts quote it."""
+        verdicts = [v.verdict for model in self.models for v in self.registry.versions(model) if v.verdict is not None]
+        return {form for verdict in verdicts for form in needles.changed_forms(verdict_to_json(verdict))}
 
     def rewrite(self, stored: StoredTraces, affected: Sequence[Affected], needles: Needles) -> dict[str, str]:
         """Each snapshot without the rows, under its new id; the old one is deleted when everything follows."""
@@ -240,14 +247,19 @@ class Forget:
         return Searched(found.files, found.bytes, rows.rows, (*found.hits, *rows.hits), found.unread)
 
     def trained(self, affected: Sequence[Affected]) -> tuple[str, ...]:
-        """The versions whose snapshots held it."""
+        """The versions whose snapshots held it, and those warm-started from them, as far as they have files."""
         ids = {one.snapshot.id for one in affected}
         versions = [v for model in self.models for v in self.registry.versions(model)]
         folder = self.places.snapshots
         known = [
             v for v in versions if v.lineage.snapshot_id in ids or current_id(folder, v.lineage.snapshot_id) in ids
         ]
-        return tuple(f"version {v.number} of {v.name!r}" for v in known)
+        taught = {(v.name, v.number) for v in known}
+        for v in sorted(versions, key=lambda version: version.number):
+            if v.lineage.recipe.start != "new" and (v.name, v.lineage.parent) in taught:
+                taught.add((v.name, v.number))
+        there = {(v.name, v.number) for v in versions if v.removed is None}
+        return tuple(f"version {number} of {name!r}" for name, number in sorted(taught & there))
 
     def remains(self, needles: Needles) -> tuple[str, ...]:
         """What keepfit does not change."""

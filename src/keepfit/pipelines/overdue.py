@@ -154,7 +154,7 @@ class Overdue:
         parents = {s.id: [current_id(folder, p) for p in s.lineage.get("parents", ())] for s in known}
         held = held_snapshots(self.needed_snapshots(going), parents)
         things = [of_file("snapshot", s.path, s.id, s.path.with_suffix(".json")) for s in known]
-        busy = any(self.open_jobs(model) for model in self.all_models()) or self.searching()
+        busy = any(self.open_jobs(model) for model in self.all_models()) or searching(self.places.work)
         for thing in things:
             if busy:
                 held.setdefault(thing.name, "a training is under way")
@@ -165,7 +165,7 @@ class Overdue:
     def still_unneeded(self, snapshot: str) -> bool:
         """Whether nothing has come to need a snapshot since the plan was made."""
         path = self.places.snapshots / f"{snapshot}.parquet"
-        busy = any(self.open_jobs(model) for model in self.all_models()) or self.searching()
+        busy = any(self.open_jobs(model) for model in self.all_models()) or searching(self.places.work)
         young = path.exists() and self.clock.now() - modified(path) < DAY
         return not (busy or young or snapshot in self.needed_snapshots(set()))
 
@@ -216,7 +216,7 @@ class Overdue:
         """The trials of searches, from which the same search would go on."""
         things = [Thing("search", name, at) for name, at in self.studies()] if self.policy.checkpoints else []
         held = {t.name: "it was used within a day" for t in things if now - t.at < DAY}
-        if self.searching():
+        if searching(self.places.work):
             held = dict.fromkeys((t.name for t in things), "a search runs")
         return judge(things, self.policy.checkpoints, held, now)
 
@@ -239,10 +239,6 @@ class Overdue:
     def open_jobs(self, model: str) -> list[Job]:
         """Retrainings that wait or run."""
         return self.store.jobs(model, kind="retrain", states=OPEN, limit=1000)
-
-    def searching(self) -> bool:
-        """Does a search for a recipe run?"""
-        return self.places.work.is_dir() and any(is_locked(path) for path in self.places.work.glob("tune-*"))
 
 
 def videos_of(contents: Iterable[Any]) -> set[str]:
@@ -272,6 +268,11 @@ def of_folder(kind: str, path: Path) -> Thing:
 def modified(path: Path) -> datetime:
     """When a file or folder was last changed."""
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def searching(work: Path) -> bool:
+    """Does a search for a recipe run?"""
+    return work.is_dir() and any(is_locked(path) for path in work.glob("tune-*"))
 
 
 def is_locked(folder: Path) -> bool:
