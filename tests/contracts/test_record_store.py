@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from keepfit.data.forgetting import Counts, Person, StoredTraces
 from keepfit.data.records import (
     Cause,
     Event,
@@ -28,6 +29,8 @@ from keepfit.data.records import (
     Window,
     text_group,
 )
+from keepfit.data.retention import Keep, StoredRows
+from keepfit.data.search import search_rows
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
@@ -651,3 +654,103 @@ def test_many_threads_write_and_read_at_once(store: RecordStore) -> None:
         list(threads.map(work, range(8)))
     assert store.count_predictions(M) == 41
     assert store.count_labels(M, at(0)) == 41
+
+
+# keeping and forgetting
+
+
+def stored_pair(store: RecordStore, name: str, minutes: float, text: str, key: str | None = None) -> None:
+    example = replace(pair(name, minutes, text=text)[0], key=key)
+    store.add_predictions(M, [(example, replace(predicted(example, f"p-{name}", minutes), key=key))])
+
+
+def test_old_predictions_go_with_their_examples_unless_labelled_or_asked_for(store: RecordStore) -> None:
+    for number, name in enumerate("abcd"):
+        stored_pair(store, name, number, f"text {name}")
+    example = pair("d", text="text d")[0]
+    store.add_predictions(M, [(example, predicted(example, "p-again", 50))])  # another answer about the same example
+    store.add_labels(M, [label("b", "good", 5)])
+    store.ask([item("c", 6)])
+    rows, keep = StoredRows(store.database), Keep(timedelta(minutes=30))
+    assert rows.old_predictions(M, keep, at(100), at(100)).count == 2 + 1
+    assert rows.old_predictions(M, keep, at(60), at(100)).count == 2
+    assert rows.old_predictions(M, keep, at(60), at(2)).count == 1, "a monitor looks at those since then"
+    assert rows.spared_predictions(M, keep, at(60), at(2)) == {
+        "they are labelled": 1, "their labels are asked for": 1, "a monitor still looks at them": 1,
+    }  # fmt: skip
+    while rows.delete_predictions(M, keep, at(60), at(100)):
+        pass
+    assert [p.id for p in store.predictions(M, window())] == ["p-b", "p-c", "p-again"]
+    assert [e.id for e in store.examples(M, window())] == ["e-b", "e-c", "e-d"]
+    assert rows.old_predictions("other", keep, at(60), at(100)).count == 0
+
+
+def test_beyond_a_number_the_oldest_predictions_go(store: RecordStore) -> None:
+    for number in range(6):
+        stored_pair(store, str(number), number, "text")
+    rows = StoredRows(store.database)
+    assert rows.old_predictions(M, Keep(most=4), at(60), at(60)).count == 2
+    assert rows.delete_predictions(M, Keep(most=4), at(60), at(60)) == 2
+    assert rows.delete_predictions(M, Keep(most=4), at(60), at(60)) == 0
+    assert rows.old_predictions(M, Keep(most=9), at(60), at(60)).count == 0
+    assert [p.id for p in store.predictions(M, window())] == ["p-2", "p-3", "p-4", "p-5"]
+
+
+def test_quiet_checks_are_thinned_to_one_an_hour_and_what_was_announced_last_stays(store: RecordStore) -> None:
+    for minute in range(0, 120, 10):
+        store.add_decision(M, "trigger", Decision(Outcome.WAIT, ("quiet",)), at(minute), id=f"d-{minute}")
+    store.add_decision(M, "gate v1", Decision(Outcome.WAIT), at(1), id="other")
+    store.put(M, "announced", {"decision": "d-110"})
+    rows, age = StoredRows(store.database), timedelta(hours=1)
+    assert rows.old_waits(M, age, at(180)).count == rows.delete_waits(M, age, at(180)) == 9
+    assert rows.delete_waits(M, age, at(180)) == 0
+    assert store.verify_audit().flaws == ()
+    assert {d.id for d in store.decisions(M)} == {"d-0", "d-60", "d-110", "other"}
+
+
+def test_a_person_is_found_by_the_ids_of_an_example_and_of_an_answer_and_by_a_key(store: RecordStore) -> None:
+    stored_pair(store, "a", 0, "a text of ann's", "ann")
+    stored_pair(store, "b", 1, "another text of ann's", "ann")
+    stored_pair(store, "c", 2, "a text of ann's", "bob")
+    people = StoredTraces(store.database)
+    by_id, by_answer = people.find(Person("e-a")), people.find(Person("p-a"))
+    assert by_id.texts == by_answer.texts == {"a text of ann's"}
+    assert by_id.ids == {"e-a", "p-a"}
+    assert people.examples(by_id) == [(M, "e-a"), (M, "e-c")], "the same text, whoever sent it"
+    assert people.examples(people.find(Person(key="ann"))) == [(M, "e-a"), (M, "e-b"), (M, "e-c")]
+    assert people.examples(people.find(Person("nobody"))) == []
+
+
+def test_what_is_forgotten_is_in_no_row_any_more(store: RecordStore) -> None:
+    secret = f"a {NASTY} secret of ann's"
+    stored_pair(store, "a", 0, secret, "ann-4711")
+    stored_pair(store, "b", 1, "a text of somebody else", "ann-47110")
+    store.add_labels(M, [label("a", "good", 5), label("b", "good", 5)])
+    store.ask([item("a", 6)])
+    slip = {"before": secret, "after": secret.upper(), "said": "bad"}
+    store.add_decision(M, "gate v1", Decision(Outcome.FAIL, (f"such as {secret}",), {"slips": [slip]}), at(7), id="d")
+    store.put(M, "cameras", {"ann-4711": 1, "ann-47110": 2})
+    people = StoredTraces(store.database)
+    traces = people.find(Person(key="ann-4711"))
+    needles = traces.needles().with_texts(people.changed_forms(traces.needles()))
+    with store.database.read() as conn:
+        assert search_rows(conn, needles).found > 0
+    assert people.count(people.examples(traces)) == Counts(1, 1, 1, 1)
+    assert people.quoting(needles, at(9)) == 2
+    assert people.remove(people.examples(traces)) == Counts(1, 1, 1, 1)
+    assert people.remove([(M, "e-a")]) == Counts()
+    people.tidy()
+    with store.database.read() as conn:
+        assert search_rows(conn, needles).found == 0
+    assert store.decision("d").decision.because == ("such as [forgotten]",)
+    assert store.get(M, "cameras") == {"ann-47110": 2}
+    assert [e.id for e in store.examples(M, window())] == ["e-b"]
+    assert len(store.training_data(M)) == 1
+
+
+def test_values_that_name_a_snapshot_follow_when_it_is_rewritten(store: RecordStore) -> None:
+    store.put(M, "snapshot", "old")
+    store.put(M, "awaiting_approval", {"version": 3, "adopt": {"snapshot": "old", "columns": ["old text"]}})
+    StoredTraces(store.database).rename("old", "new")
+    assert store.get(M, "snapshot") == "new"
+    assert store.get(M, "awaiting_approval")["adopt"] == {"snapshot": "new", "columns": ["old text"]}

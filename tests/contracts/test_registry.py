@@ -341,3 +341,70 @@ def test_plain_mlflow_gives_the_same_answers_from_a_server(
     assert listed["label"][0] == one["label"][0] == "pos"
     assert listed["p_pos"] == pytest.approx([float(score) for score in ours[:, 1]])
     assert listed["score"] == pytest.approx([float(score) for score in ours.max(axis=1)])
+
+
+# removing
+
+
+def test_a_removed_version_has_no_files_but_all_that_was_known_of_it(
+    make: Make, name: str, folder: Path, tmp_path: Path
+) -> None:
+    registry = make()
+    verdict = Decision(Outcome.PASS, ("better",))
+    for job in ("a", "b"):
+        registry.register(name, folder, lineage(job, parent=7), evaluation(), AT)
+    registry.record_verdict(name, 1, verdict)
+    kept = registry.fetch(name, 2)
+    assert registry.size(name, 1) >= 10_000
+    registry.fetch(name, 1)
+    registry.remove(name, 1, AT)
+    for seen in (registry, make()):
+        known = seen.version(name, 1)
+        assert (known.removed, known.verdict, known.lineage) == (AT, verdict, lineage("a", parent=7))
+        assert known.evaluation == evaluation()
+        assert [version.removed for version in seen.versions(name)] == [None, AT]
+        with pytest.raises(NotFound, match="were removed on 2025-03-01"):
+            seen.fetch(name, 1)
+    assert (kept / "model.json").is_file()
+    assert (make().fetch(name, 2) / "model.json").is_file()
+    assert registry.size(name, 1) < 5_000
+    assert not list(tmp_path.rglob(f"{name}/1/weights.bin"))
+
+
+def test_removing_again_finishes_what_was_begun_and_changes_nothing(make: Make, name: str, folder: Path) -> None:
+    registry = make()
+    registry.register(name, folder, lineage(), evaluation(), AT)
+    registry.remove(name, 1, AT)
+    make().remove(name, 1, AT.replace(year=2026))
+    assert make().version(name, 1).removed == AT
+    with pytest.raises(NotFound, match="there is no version"):
+        registry.remove(name, 2, AT)
+
+
+def test_a_revised_version_is_whole_everywhere(make: Make, name: str, folder: Path) -> None:
+    make().register(name, folder, lineage(), evaluation(), AT)
+    registry = make()
+
+    def change(copy: Path) -> bool:
+        (copy / "card.md").write_text("# Another\n", "utf-8")
+        return True
+
+    assert registry.revise(name, 1, change)
+    assert not registry.revise(name, 1, lambda copy: False)
+    for seen in (registry, make()):
+        assert (seen.fetch(name, 1) / "card.md").read_text("utf-8") == "# Another\n"
+        assert (seen.fetch(name, 1) / "ir" / "weights.bin").is_file()
+
+
+def test_runs_without_a_version_are_listed_and_removed(make: Make, name: str, folder: Path) -> None:
+    registry = make()
+    for job in ("failed", "job-1"):
+        registry.progress(job, name, lineage(job))({"loss": 0.5}, 1)
+    registry.register(name, folder, lineage(), evaluation(), AT)
+    registry.log_window(name, AT, {"accuracy": 0.9})
+    (run,) = make().runs(name)
+    assert (run.kind, run.job_id) == ("training", "failed")
+    registry.remove_run(name, run.id)
+    registry.remove_run(name, run.id)
+    assert make().runs(name) == []
+    assert make().version(name, 1).evaluation == evaluation()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keepfit.app.cli import cli, run
@@ -587,3 +588,98 @@ def test_an_output_that_cannot_be_meant_is_refused(shell: Shell, target: str, pa
 def test_an_option_that_a_process_cannot_honour_is_refused(command: str, option: list[str]) -> None:
     with pytest.raises(SettingsError, match="leave --"):
         cli([command, *option], standalone_mode=False)
+
+
+# keeping and forgetting
+
+
+def set_retention(shell: Shell, *lines: str) -> None:
+    (shell.folder / "keepfit.toml").write_text("\n".join([SETTINGS, "[retention]", *lines, ""]), "utf-8")
+
+
+def test_without_limits_pruning_deletes_nothing(shell: Shell) -> None:
+    live(shell, "good")
+    done = shell.json("prune")
+    assert (done["gone"], done["kept"], done["freed_bytes"]) == ([], [], 0)
+    assert "Nothing is over its limit" in shell("prune").out
+    decisions = shell.json("decisions")["decisions"]
+    assert [d["outcome"] for d in decisions if d["subject"] == "prune"] == ["pass", "pass"]
+
+
+def test_prune_says_what_goes_and_why_and_pins_are_kept(shell: Shell) -> None:
+    for _ in range(3):
+        shell("retrain", "--wait")
+        with shell.project() as project:
+            serve(project)
+    set_retention(shell, "versions_most = 1")
+    assert shell.json("models", "--pin", 1) == {"pinned": 1}
+    planned = shell.json("prune", "--dry-run")
+    assert [(one["kind"], one["name"]) for one in planned["gone"]] == [("version", "2")]
+    assert planned["gone"][0]["bytes"] > 0
+    assert "it is pinned" in " ".join(one["because"] for one in planned["kept"])
+    assert shell.json("models", "--unpin", 1) == {"unpinned": 1}
+    said = shell("prune")
+    assert "gone: version 1 of 'default': there are 3 newer ones and 1 are kept" in said.out
+    assert "kept: version 3 of 'default'" in said.out
+    known = {v["version"]: v for v in shell.json("models")["versions"]}
+    assert known[1]["removed"]
+    assert known[1]["metrics"]
+    assert not known[3]["removed"]
+    assert_one_sentence(shell("promote", 1), "were removed")
+    assert_one_sentence(shell("rollback", "--to", 2), "were removed")
+    assert_one_sentence(shell("models", "--unpin", 1), "not pinned")
+    assert_one_sentence(shell("models", "--pin", 99), "99")
+    assert_one_sentence(shell("models", "--pin", 1), "were removed")
+    assert_one_sentence(shell("models", "--pin", 3, "--unpin", 3), "either")
+
+
+def test_prune_gives_the_room_of_rows_back(shell: Shell) -> None:
+    with shell.project() as project:
+        long_ago = project.home.clock.now() - timedelta(days=90)
+        pairs = [
+            (example := Example("good " + "word " * 200, long_ago, f"old-{i}"),
+             replace(live_answer(example), time=long_ago)) for i in range(300)
+        ]  # fmt: skip
+        project.store.add_predictions(MODEL, pairs)
+    set_retention(shell, 'predictions_for = "60d"')
+    done = shell.json("prune", "--vacuum")
+    assert done["gone"][0]["count"] == 300
+    assert done["database_bytes"] > 300_000
+    assert done["vacuumed_bytes"] > 200_000
+    assert_one_sentence(shell("prune", "--vacuum", "--dry-run"), "leave one of them out")
+    assert_one_sentence(shell("prune", "--model", "default"), "every model")
+
+
+def live_answer(example: Example) -> Prediction:
+    return Prediction(
+        example.id, 1, ("neg", "pos"), np.array([0.1, 0.9], np.float32), np.zeros(8, np.float32), example.time
+    )
+
+
+def test_forget_removes_a_key_and_proves_it(shell: Shell) -> None:
+    secret = "a secret that nobody else would write down"
+    with shell.project() as project:
+        example = Example(secret, project.home.clock.now(), "order-4711", "customer-17")
+        project.store.add_predictions(MODEL, [(example, replace(live_answer(example), key="customer-17"))])
+    tell(shell, [replace(live_answer(example), id="x")], "pos")
+    shell("retrain", "--wait")
+    planned = shell.json("forget", "--key", "customer-17", "--dry-run")
+    assert (planned["rows"]["examples"], planned["snapshot_rows"], planned["searched"]) == (1, 1, None)
+    done = shell.json("forget", "--key", "customer-17")
+    assert done["searched"]["found"] == 0, done
+    assert done["searched"]["files"] > 3
+    assert done["rows"]["labels"] == 1
+    assert done["trained_on_it"] == ["version 2 of 'default'"]
+    assert "backups" in " ".join(done["remains"])
+    assert not any(secret.encode() in p.read_bytes() for p in (shell.folder / ".keepfit").rglob("*") if p.is_file())
+    version = next(v for v in shell.json("models")["versions"] if v["version"] == 2)
+    assert done["snapshots"] == {version["snapshot"]: version["snapshot_rewritten_as"]}
+    assert "now " in shell("models").out
+    assert "Nothing about it is kept here" in shell("forget", "--key", "customer-17").out
+    assert shell("retrain", "--wait").code == 0
+    assert shell.json("models", "--reproduce", 1)["same"]
+
+
+def test_forget_must_be_told_whom(shell: Shell) -> None:
+    assert_one_sentence(shell("forget"), "--id", "--key")
+    assert_one_sentence(shell("forget", "--id", "a", "--model", "default"), "every model")

@@ -280,3 +280,21 @@ def test_new_labels_that_measure_bring_a_check_on(bench: Bench) -> None:
     assert bench.watch.calls == 2
     worker.beat()
     assert bench.watch.calls == 2, "once"
+
+
+# pruning
+
+
+def test_the_worker_prunes_when_it_is_due_and_a_failure_stops_nothing(bench: Bench) -> None:
+    calls = []
+
+    def prune() -> None:
+        calls.append(bench.clock.now())
+        raise BackendError("the disk is away")
+
+    worker = bench.worker()
+    worker.prune = prune
+    worker.beat()
+    worker.beat()
+    assert len(calls) == 2
+    assert bench.announcer.calls == 2

@@ -18,7 +18,7 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, diff, lineage
+from keepfit.app.commands import audit, diff, lineage, retention
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
 from keepfit.app.narration import Narrator
@@ -338,10 +338,17 @@ def decisions(
 @cli.command()
 def models(
     reproduce: Annotated[int | None, typer.Option(help="Train this version again and compare.")] = None,
+    pin: Annotated[int | None, typer.Option(help="Keep the files of this version, whatever [retention] says.")] = None,
+    unpin: Annotated[int | None, typer.Option(help="Let [retention] rule over this version again.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version with its numbers and its verdict."""
     home = Project(project, model)
+    if pin is not None or unpin is not None:
+        if reproduce is not None:
+            raise SettingsError("give either --reproduce or a pin")
+        retention.pins(home, pin, unpin, json)
+        return
     if reproduce is None:
         show.versions(home, json)
         return
@@ -426,7 +433,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, diff, lineage):
+for module in (audit, diff, lineage, retention):
     module.register(cli)
 
 

@@ -472,7 +472,8 @@ class Project:
         try:
             with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
                 watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
-                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look)
+                daily = named(LATE["daily"])(self.home, self.store, self.registry)
+                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look, daily)
         finally:
             lock.release()
 

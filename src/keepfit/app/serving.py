@@ -14,6 +14,7 @@ from keepfit.app.http.access import check_host
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import load
 from keepfit.app.wiring import Home, answering_half, open_store, roller, unasked
+from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refined import Refined
@@ -57,6 +58,7 @@ def make(project: Path) -> Service:
         for name, model in home.settings.models.items()
     }  # fmt: skip
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
+    forgetting = [Forgetting(store, predictor.cache) for predictor in predictors.values()]
     return Service(
         store=store,
         models={
@@ -67,7 +69,7 @@ def make(project: Path) -> Service:
         },
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*refined.values(), *predictors.values()]),
+        refresher=Refresher([*forgetting, *refined.values(), *predictors.values()]),
         clock=home.clock,
         version=__version__,
         batches=home.batches,

@@ -72,6 +72,7 @@ def zone(value: str) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
+Age = Annotated[timedelta, BeforeValidator(duration), Field(ge=timedelta(0))]
 Secret = Annotated[SecretStr, BeforeValidator(secret)]
 Place = Annotated[str | None, BeforeValidator(secret)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -325,6 +326,38 @@ class WorkerSettings(Section):
     jobs_database: Place = Field(None, description="DBOS system database; unset: .keepfit/jobs.db.")
 
 
+class RetentionSettings(Section):
+    """`[retention]`: how long things are kept (`..._for`) and how many of the newest (`..._most`, per model where they
+    are a model's); 0 is no limit. What is needed stays in any case: see docs/operations.md.
+
+    It is of the whole project, since snapshots, videos, files that were handed in and alerts are shared by its models.
+    """
+
+    predictions_for: Age = Field(timedelta(0), description="Answers with their examples, unless labelled or asked for.")
+    predictions_most: int = Field(0, ge=0, description="Answers of a model.")
+    versions_for: Age = Field(timedelta(0), description="Files of versions; what is known of a version stays.")
+    versions_most: int = Field(0, ge=0, description="Versions of a model that keep their files.")
+    snapshots_for: Age = Field(timedelta(0), description="Snapshots that no version, parent or retraining needs.")
+    snapshots_most: int = Field(0, ge=0, description="Snapshots.")
+    runs_for: Age = Field(timedelta(0), description="Runs of trainings and searches of which no version came.")
+    runs_most: int = Field(0, ge=0, description="Such runs of a model.")
+    checkpoints_for: Age = Field(
+        timedelta(days=7),
+        description="What finished or abandoned trainings and searches have left: .keepfit/work, and the trials.",
+    )
+    checkpoints_most: int = Field(0, ge=0, description="Folders in .keepfit/work, and searches.")
+    videos_for: Age = Field(timedelta(0), description="Stored videos of which no snapshot or label has a window.")
+    videos_most: int = Field(0, ge=0, description="Stored videos.")
+    batches_for: Age = Field(timedelta(0), description="Files given to POST /batches, with their outputs.")
+    batches_most: int = Field(0, ge=0, description="Such jobs that keep their files.")
+    alerts_for: Age = Field(timedelta(0), description="Alerts in .keepfit/mailbox.")
+    alerts_most: int = Field(0, ge=0, description="Such alerts.")
+    quiet_checks_for: Age = Field(
+        timedelta(0),
+        description="Checks that came to nothing; older ones are thinned to one an hour.",
+    )
+
+
 class EmailSettings(Section):
     """`[alerts.email]`: SMTP with STARTTLS and login."""
 
@@ -361,6 +394,7 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     worker: WorkerSettings = WorkerSettings()
     alerts: AlertSettings = AlertSettings()
+    retention: RetentionSettings = RetentionSettings()
     models: Mapping[str, ModelSettings] = Field(
         default_factory=lambda: {"default": ModelSettings()},
         description="The models, by name; the first is the default.",
@@ -454,7 +488,7 @@ def known_names(path: tuple[Any, ...]) -> list[str]:
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
-    "server": ServerSettings, "worker": WorkerSettings, "alerts": AlertSettings, "email": EmailSettings,
-    "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings, "gate": GateSettings,
-    "watch": WatchSettings, "rollout": RolloutSettings,
+    "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
+    "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
+    "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
 }  # fmt: skip

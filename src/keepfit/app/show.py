@@ -7,6 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,6 +18,8 @@ from rich.table import Table
 from keepfit.app.findings import Finding
 from keepfit.app.project import Project
 from keepfit.data.records import Deployment, Job, JobState, QueueItem, StoredDecision
+from keepfit.data.retention import PINNED
+from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
@@ -212,12 +215,14 @@ def decisions(rows: Sequence[StoredDecision], json: bool) -> None:
     Console().print(shown if rows else "Nothing was judged yet.")
 
 
-def version_json(version: ModelVersion) -> dict[str, Any]:
+def version_json(version: ModelVersion, snapshots: Path) -> dict[str, Any]:
     """A version for programs."""
+    now = current_id(snapshots, version.lineage.snapshot_id)
     return {
         "version": version.number, "at": version.at.isoformat(), "snapshot": version.lineage.snapshot_id,
         "reason": version.lineage.reason, "verdict": version.verdict.outcome.value if version.verdict else None,
-        "metrics": version.evaluation.to_json()["metrics"],
+        "metrics": version.evaluation.to_json()["metrics"], "removed": version.removed,
+        "snapshot_rewritten_as": None if now == version.lineage.snapshot_id else now,
     }  # fmt: skip
 
 
@@ -225,18 +230,22 @@ def versions(project: Project, json: bool) -> None:
     """Every version."""
     found = project.models()
     aliases = {alias.value: project.registry.alias(project.model, alias) for alias in Alias}
+    pinned = project.store.get(project.model, PINNED) or {}
+    snapshots = project.home.snapshots
     if json:
-        out({"aliases": aliases, "versions": [version_json(v) for v in found]})
+        out({"aliases": aliases, "pinned": pinned, "versions": [version_json(v, snapshots) for v in found]})
         return
     shown = table("version", "at (UTC)", "role", "accuracy", "verdict", "snapshot", "made because")
     for v in found:
-        role = ", ".join(name for name, number in aliases.items() if number == v.number)
+        roles = [name for name, number in aliases.items() if number == v.number]
+        roles += ["pinned"] if str(v.number) in pinned else []
+        role = ", ".join([*roles, "files removed"] if v.removed is not None else roles)
+        now = current_id(snapshots, v.lineage.snapshot_id)
+        made_from = v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
         seen = v.evaluation.metrics["accuracy"]
         accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})"
         verdict = v.verdict.outcome.value if v.verdict else ""
-        shown.add_row(
-            str(v.number), moment(v.at), role, accuracy, verdict, v.lineage.snapshot_id[:12], v.lineage.reason
-        )
+        shown.add_row(str(v.number), moment(v.at), role, accuracy, verdict, made_from, v.lineage.reason)
     Console().print(shown if found else "There is no version yet: keepfit train DATA.")
 
 

@@ -23,6 +23,10 @@ mailbox = true                          # keeps every alert as a file in .keepfi
 # password = "env:SMTP_PASSWORD"
 # to = ["team@example.com"]
 
+# [retention]                           # what is old may go; 0 or unset: kept for ever
+# predictions_for = "400d"
+# versions_most = 20
+
 [models.default]
 """
 

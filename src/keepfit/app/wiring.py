@@ -53,6 +53,11 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "studies": "keepfit.training.studies:studies",
+    "delete_study": "keepfit.training.studies:delete_study",
+    "prune": "keepfit.app.retaining:prune",
+    "daily": "keepfit.app.retaining:daily",
+    "forget": "keepfit.app.retaining:forget",
 }
 STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
     "immediate": lambda one: strategies.immediate(one.watched, limits(one)),
@@ -157,6 +162,11 @@ class Home:
     def tuning_url(self) -> str:
         """Where the trials of searches are."""
         return f"sqlite:///{(self.state / 'tuning.db').absolute()}"
+
+    @property
+    def videos(self) -> Path:
+        """Where stored videos lie."""
+        return self.state / "videos"
 
     @property
     def batches(self) -> Path:

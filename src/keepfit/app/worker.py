@@ -67,6 +67,8 @@ class Worker:
     clock: Clock
     look: Callable[[], None] = lambda: None
     """Called at each beat, for people who watch."""
+    prune: Callable[[], None] = nothing_due
+    """Deletes what may go, once a day."""
     due: dict[str, datetime] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
@@ -99,6 +101,7 @@ class Worker:
                 self.guarded(f"mirroring {name}", model.mirror)
             self.guarded(f"announcing {name}", model.announcer.announce)
         self.guarded("taking jobs", self.take_jobs)
+        self.guarded("pruning", self.prune)
         self.guarded("telling how far it is", self.look)
 
     def stirred(self, name: str, now: datetime) -> bool:

@@ -21,7 +21,10 @@ BEGAN = "audit_began"
 """Under this name the store remembers that a chain was begun, so that one that is emptied is not begun anew."""
 SYSTEM = "keepfit"
 """The actor of what keepfit does by itself."""
-ROW, ROW_SHA256, ROW_GONE = "row", "row_sha256", "row_gone"
+ROW, ROW_SHA256, ROW_GONE, ROWS_GONE = "row", "row_sha256", "row_gone", "rows_gone"
+THIN = "thin out"
+"""The action of an entry whose ROWS_GONE name many rows that were deleted on purpose."""
+
 """In an entry's details: the whole row of its subject, or the row's hash, or that the row was taken away on purpose.
 
 The last entry that says one of these about a subject is what the stored row is held to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -29,8 +30,17 @@ def add_decision(conn: Connection, stored: StoredDecision) -> None:
     decision = stored.decision
     content = {"outcome": decision.outcome, "because": decision.because, "evidence": decision.evidence}
     if insert_new(conn, DECISIONS, row | content):
-        told = {"subject": stored.subject, "outcome": decision.outcome}
+        told = {"subject": public(stored.subject), "outcome": decision.outcome}
         audit.tell(conn, "decision", stored.id, Deed(audit.SYSTEM, "decision", stored.at), told)
+
+
+def public(subject: str) -> str:
+    """A decision's subject without a camera's name: the chain is for ever, and a name may have to be forgotten.
+
+    >>> public("gate v3"), public("threshold lobby"), public("trigger")
+    ('gate v3', 'threshold', 'trigger')
+    """
+    return subject if re.fullmatch(r"[a-z]+( v\d+)?", subject) else subject.split(" ", 1)[0]
 
 
 def _read_decision(row: Sequence[Any]) -> StoredDecision:

@@ -65,7 +65,8 @@ class Inspector:
         self._count = self._done = self._entries = 0
         self._first: AuditEntry | None = None
         self._head: Head | None = None
-        self._gone: set[str] = set()
+        thinned = conn.execute(select(AUDIT.c.details).where(AUDIT.c.action == audit.THIN)).scalars()
+        self._gone = {subject for details in thinned for subject in details.get(audit.ROWS_GONE, ())}
         self._before: dict[str, int] = {}
         counts = [select(func.count()).select_from(table) for table in (AUDIT, *(k.table for k in KINDS.values()))]
         self._total = sum(int(conn.execute(count).scalar_one()) for count in counts)

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+REWRITTEN = "rewritten.json"
+"""Beside the snapshots: which were replaced by which, since somebody had to be forgotten (see `rewriting`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +150,32 @@ def write_snapshot(
 def open_snapshot(folder: Path, id: str) -> Snapshot:
     """The snapshot of this id, after its content was hashed again (about a second for 50,000 film reviews).
 
+    One that was re-written without somebody who is forgotten is opened as it is now, under its new id.
     Raises NotFound when there is none, BackendError when it is damaged.
     """
+    return _open(folder, current_id(Path(folder), id))
+
+
+def current_id(folder: Path, id: str) -> str:
+    """The id under which a snapshot's rows are now: its own, unless it was re-written."""
+    known, seen = read_rewritten(folder), {id}
+    while not (folder / f"{id}.parquet").exists() and id in known and known[id]["to"] not in seen:
+        id = known[id]["to"]
+        seen.add(id)
+    return id
+
+
+def read_rewritten(folder: Path) -> dict[str, Any]:
+    """By id: `to`, `at`, and the number of `rows` that went. Raises BackendError when the note is damaged."""
+    path = folder / REWRITTEN
+    if not path.is_file():
+        return {}
+    with parquet.readable(path):
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _open(folder: Path, id: str) -> Snapshot:
     path = Path(folder) / f"{id}.parquet"
     if not path.exists() or path.parent != Path(folder):
         raise NotFound(f"there is no snapshot {id} in {folder}; import the data again")
@@ -259,7 +285,7 @@ def fits(content: Any, columns: int) -> bool:
 def _present(folder: Path, id: str) -> Snapshot | None:
     """The snapshot if it lies there whole; a damaged one is as good as none, since we hold what replaces it."""
     try:
-        return open_snapshot(folder, id)
+        return _open(folder, id)
     except (NotFound, BackendError):
         return None
 

@@ -66,6 +66,11 @@ class RecordStore:
             raise
         return store
 
+    @property
+    def database(self) -> Database:
+        """What is below, for retention and forgetting, which tell of rows that nobody else deletes."""
+        return self._db
+
     def close(self) -> None:
         """Gives back every connection."""
         self._db.engine.dispose()

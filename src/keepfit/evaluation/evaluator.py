@@ -318,6 +318,10 @@ def write_reference(folder: Path, judged: Judged) -> Path:
         "truth": judged.truth,
         **judged.measures,
     }
+    return _write_arrays(folder, arrays)
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
     path, part = folder / REFERENCE, folder / f"{REFERENCE}.part"
     try:
         with zipfile.ZipFile(part, "w") as archive:
@@ -328,6 +332,21 @@ def write_reference(folder: Path, judged: Judged) -> Path:
     except OSError as error:
         raise BackendError(f"{path} cannot be written ({error}); make room on the disk and try again") from error
     return path
+
+
+def without_rows(places: Sequence[int], rows: int, folder: Path) -> bool:
+    """Take some rows out of the reference in a folder, for people who are to be forgotten; false when nothing changed.
+
+    Only where it has as many rows as the test part, `rows`: another number means that they were taken out before.
+    """
+    if not (folder / REFERENCE).is_file():
+        return False
+    with np.load(folder / REFERENCE, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if len(arrays["truth"]) != rows:
+        return False
+    _write_arrays(folder, {name: np.delete(array, list(places), axis=0) for name, array in arrays.items()})
+    return True
 
 
 def read_reference(folder: Path) -> Reference:

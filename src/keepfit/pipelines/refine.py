@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import STREAM, Label, Prediction, Source, Window
+from keepfit.data.records import STREAM, Label, Prediction, Source, Window, text_group
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.rollout.rollout import single
@@ -116,8 +116,8 @@ class Refine:
         decision = judge(name, base, camera.levels, window_s, camera.judged)
         if decision is None:
             return camera
-        # repeated after a kill it is the same
-        id_ = f"threshold-{deployment}-{name}-{camera.levels.n}-{len(camera.anomalies)}"
+        # repeated after a kill it is the same; without the camera's name, which may have to be forgotten
+        id_ = f"threshold-{deployment}-{text_group(name)[:12]}-{camera.levels.n}-{len(camera.anomalies)}"
         self.store.add_decision(self.model, f"threshold {name}", decision, self.clock.now(), id=id_)
         if decision.outcome is Outcome.PASS:
             kept = self.store.get(self.model, REFINED) or {}

@@ -134,10 +134,20 @@ def link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 when there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
 def remove(folder: Path) -> None:
-    """Delete a whole folder; nothing happens when it is not there. Raises BackendError."""
+    """Delete a whole folder; nothing happens when it is not there. Raises BackendError.
+
+    It gives up its name first, so that nobody ever sees half of it.
+    """
     try:
         if folder.exists():
-            shutil.rmtree(folder)
+            going = Path(mkdtemp(prefix=f".going-{folder.name}-", dir=folder.parent))
+            os.replace(folder, going / folder.name)
+            shutil.rmtree(going)
     except OSError as error:
         raise BackendError(f"{folder} cannot be removed ({error}); remove it by hand") from error

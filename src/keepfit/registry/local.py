@@ -11,18 +11,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, NotFound
 from keepfit.evaluation.evaluator import Evaluation
-from keepfit.registry.files import check_model, damage, locked, place, write_at_once, write_manifest
-from keepfit.registry.registry import Alias, Lineage, ModelVersion, checked_name, model_folder
+from keepfit.registry.files import (
+    check_model,
+    damage,
+    locked,
+    place,
+    remove,
+    size_of,
+    write_at_once,
+    write_manifest,
+)
+from keepfit.registry.registry import Alias, Lineage, ModelVersion, RunInfo, checked_name, gone, model_folder
 from keepfit.tasks.task import Report
 
 if TYPE_CHECKING:
@@ -73,10 +83,46 @@ class LocalRegistry:
 
     def fetch(self, name: str, number: int) -> Path:
         folder = model_folder(self._root, name, number)
-        self.version(name, number)
+        if (removed := self.version(name, number).removed) is not None:
+            raise gone(name, number, removed)
         if (wrong := damage(folder)) is not None:
             raise BackendError(f"version {number} of {name!r} is damaged: {wrong}; restore {folder} or train again")
         return folder
+
+    def size(self, name: str, number: int) -> int:
+        return size_of(self._home(name) / str(self.version(name, number).number))
+
+    def remove(self, name: str, number: int, at: datetime) -> None:
+        with locked(self._home(name)):
+            known = self.version(name, number)
+            if known.removed is None:
+                self._write(replace(known, removed=at))
+            remove(self._home(name) / str(known.number))
+            for left in self._home(name).glob(f".going-{known.number}-*"):
+                remove(left)
+
+    def revise(self, name: str, number: int, change: Callable[[Path], bool]) -> bool:
+        folder = self.fetch(name, number)
+        with locked(self._home(name)), TemporaryDirectory(dir=self._home(name), prefix=".revising-") as part:
+            copy = Path(part) / "model"
+            _copy(folder, copy)
+            if not change(copy):
+                return False
+            place(folder, lambda target: _copy(copy, target))
+        return True
+
+    def runs(self, name: str) -> list[RunInfo]:
+        home, made = self._home(name), {version.lineage.job_id for version in self.versions(name)}
+        found = [_run(path, "search", "") for path in home.glob("searches/*.json")]
+        for path in home.glob("runs/*.jsonl"):
+            if (job_id := unquote(path.stem)) not in made:
+                found.append(_run(path, "training", job_id))
+        return sorted(found, key=lambda run: (run.at, run.id), reverse=True)
+
+    def remove_run(self, name: str, id: str) -> None:
+        for run in self.runs(name):
+            if run.id == id:
+                (self._home(name) / id).unlink(missing_ok=True)
 
     def alias(self, name: str, alias: Alias) -> int | None:
         number = (_read(self._home(name) / ALIASES) or {}).get(str(alias))
@@ -121,6 +167,12 @@ class LocalRegistry:
 
 def _of_job(versions: list[ModelVersion], job_id: str) -> ModelVersion | None:
     return next((version for version in versions if version.lineage.job_id == job_id), None)
+
+
+def _run(path: Path, kind: str, job_id: str) -> RunInfo:
+    stat = path.stat()
+    at = datetime.fromtimestamp(stat.st_mtime, UTC)
+    return RunInfo(f"{path.parent.name}/{path.name}", at, kind, stat.st_size, job_id)
 
 
 def _copy(folder: Path, part: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, NotFound
 from keepfit.evaluation.evaluator import Evaluation
-from keepfit.registry.files import MANIFEST, check_model, damage, locked, place, remove, sha256
+from keepfit.registry.files import (
+    MANIFEST,
+    check_model,
+    damage,
+    locked,
+    place,
+    remove,
+    sha256,
+    size_of,
+    write_manifest,
+)
+from keepfit.registry.mlflow_files import ArtifactFiles
 from keepfit.registry.mlflow_model import EVALUATION, INSIDE, pack
 from keepfit.registry.mlflow_quiet import (
     Entry,
@@ -33,7 +45,9 @@ from keepfit.registry.registry import (
     Alias,
     Lineage,
     ModelVersion,
+    RunInfo,
     checked_name,
+    gone,
     model_folder,
     verdict_from_json,
     verdict_to_json,
@@ -46,6 +60,7 @@ if TYPE_CHECKING:
 LONGEST_TAG = 4500
 """Older servers cut tags of versions at 5000 characters; longer verdicts lie in a file of the run."""
 PACKING = ".packing-"
+REMOVED = "keepfit.removed"
 REGISTER_SECONDS = 900.0
 
 
@@ -92,6 +107,9 @@ class MlflowRegistry:
         with self._talking():
             self._client.set_model_version_tag(name, str(entry.version), "keepfit.verdict", text)
             self._client.set_model_version_tag(name, str(entry.version), "keepfit.gate", str(verdict.outcome))
+        before = entry.tags.get("keepfit.verdict", "{")
+        if not before.startswith("{") and before != text:  # nobody reads it any more, and it may quote texts
+            self._runs.delete_file(str(entry.run_id), before)
 
     def version(self, name: str, number: int) -> ModelVersion:
         return self._read(self._entry(name, number))
@@ -108,10 +126,51 @@ class MlflowRegistry:
         if damage(target) is None:
             return target
         entry = self._entry(name, number)
+        if (removed := _removed(entry)) is not None:
+            raise gone(name, number, removed)
         with locked(target.parent):
             if damage(target) is not None:
                 place(target, partial(self._download, entry))
         return target
+
+    def size(self, name: str, number: int) -> int:
+        entry = self._entry(name, number)
+        here = size_of(model_folder(self._root, name, number))
+        with self._talking():
+            return here + ArtifactFiles(str(entry.source), self._uri).size()
+
+    def remove(self, name: str, number: int, at: datetime) -> None:
+        entry = self._entry(name, number)
+        target = model_folder(self._root, name, number)
+        with self._talking():
+            if REMOVED not in entry.tags:
+                self._client.set_model_version_tag(name, str(entry.version), REMOVED, at.isoformat())
+            ArtifactFiles(str(entry.source), self._uri).delete_all_but(EVALUATION)  # it is part of the record
+        with locked(target.parent):
+            remove(target)
+
+    def revise(self, name: str, number: int, change: Callable[[Path], bool]) -> bool:
+        target, entry = self.fetch(name, number), self._entry(name, number)
+        with locked(target.parent), TemporaryDirectory(dir=target.parent, prefix=".revising-") as part:
+            copy = Path(part) / "model"
+            shutil.copytree(target, copy)
+            if not change(copy):
+                return False
+            write_manifest(copy)
+            with self._talking():
+                # a kill from here on leaves files that do not fit the manifest: done again, this mends it
+                ArtifactFiles(str(entry.source), self._uri).replace(copy, INSIDE)
+                tag = sha256(copy / MANIFEST)
+                self._client.set_model_version_tag(name, str(entry.version), "keepfit.manifest", tag)
+            place(target, lambda beside: copy)
+        return True
+
+    def runs(self, name: str) -> list[RunInfo]:
+        return self._runs.versionless(checked_name(name), {str(entry.run_id) for entry in self._entries(name)})
+
+    def remove_run(self, name: str, id: str) -> None:
+        if any(run.id == id for run in self.runs(name)):
+            self._runs.delete(id)
 
     def alias(self, name: str, alias: Alias) -> int | None:
         try:
@@ -253,8 +312,9 @@ class MlflowRegistry:
                 f"the tags of version {number} of {entry.name!r} in MLflow were changed ({error!r}); restore them"
             ) from error
         return ModelVersion(
-            entry.name, number, lineage, self._evaluation(entry), at, self._verdict(entry), str(entry.run_id)
-        )
+            entry.name, number, lineage, self._evaluation(entry), at, self._verdict(entry), str(entry.run_id),
+            _removed(entry),
+        )  # fmt: skip
 
     def _evaluation(self, entry: Entry) -> Evaluation:
         """It never changes, so it is read once."""
@@ -316,6 +376,11 @@ class MlflowRegistry:
 
     def _talking(self, missing: str | None = None) -> AbstractContextManager[None]:
         return talking(self._uri, missing)
+
+
+def _removed(entry: Entry) -> datetime | None:
+    moment = entry.tags.get(REMOVED)
+    return None if moment is None else datetime.fromisoformat(moment)
 
 
 def _is_registered(folder: Path, entry: Entry) -> bool:

@@ -38,6 +38,7 @@ with warnings.catch_warnings():  # MLflow's own code warns while it is imported:
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import save_model
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.types import ColSpec, Schema
 
 logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # also where MLflow was imported first
@@ -58,6 +59,7 @@ __all__ = [
     "Run",
     "Schema",
     "download_artifacts",
+    "get_artifact_repository",
     "is_server",
     "save_model",
     "shown",

@@ -8,8 +8,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Evaluation
+from keepfit.registry.mlflow_files import ArtifactFiles
 from keepfit.registry.mlflow_quiet import (
     Dataset,
     DatasetInput,
@@ -30,7 +31,7 @@ from keepfit.registry.mlflow_quiet import (
     talking,
 )
 from keepfit.registry.pictures import draw
-from keepfit.registry.registry import Lineage
+from keepfit.registry.registry import Lineage, RunInfo
 
 if TYPE_CHECKING:
     from keepfit.training.trials import Trial, Tuned
@@ -180,6 +181,31 @@ class Runs:
         with talking(self._uri):
             self._client.log_text(run_id, text, path)
 
+    def delete_file(self, run_id: str, path: str) -> None:
+        """Delete an artifact of the run."""
+        with talking(self._uri):
+            ArtifactFiles(str(self._client.get_run(run_id).info.artifact_uri), self._uri).delete(path)
+
+    def versionless(self, name: str, of_versions: Collection[str]) -> list[RunInfo]:
+        """Trainings, searches and trials of a model, newest first, without those of its versions."""
+        found: list[RunInfo] = []
+        token = None
+        with talking(self._uri):
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment], f"tags.`keepfit.model` = '{name}'", max_results=1000,
+                    order_by=["attributes.start_time DESC"], page_token=token,
+                )  # fmt: skip
+                found += [_info(run) for run in page if run.info.run_id not in of_versions]
+                if not (token := page.token):
+                    return [run for run in found if run.kind in ("training", "search", "trial")]
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run with its files; MLflow itself keeps the row, marked as deleted, until `mlflow gc`."""
+        with talking(self._uri):
+            ArtifactFiles(str(self._client.get_run(run_id).info.artifact_uri), self._uri).delete_all_but()
+            self._client.delete_run(run_id)
+
     def _find(self, query: str) -> Run | None:
         found = self._client.search_runs([self._experiment], query, max_results=1, order_by=["attributes.start_time"])
         return found[0] if found else None
@@ -208,6 +234,12 @@ class Runs:
         source = json.dumps({"uri": f"{snapshot_id}.parquet" if path is None else path.as_uri()})
         dataset = Dataset(snapshot_id, snapshot_id[:36], "local", source, schema, profile)
         return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _info(run: Run) -> RunInfo:
+    at = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    tags = run.data.tags
+    return RunInfo(run.info.run_id, at, tags.get("keepfit.kind", ""), 0, tags.get("keepfit.job_id", ""))
 
 
 class RunReport:

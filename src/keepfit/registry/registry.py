@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput
+from keepfit.errors import InvalidInput, NotFound
 from keepfit.evaluation.evaluator import Evaluation
 from keepfit.tasks.task import Report
 from keepfit.training.recipe import Recipe
@@ -72,7 +72,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered model. Everything but the verdict is fixed when it is registered."""
+    """One registered model. Everything but the verdict and `removed` is fixed when it is registered."""
 
     name: str
     number: int
@@ -83,6 +83,8 @@ class ModelVersion:
     """The gate's; None until it has judged."""
     run_id: str = ""
     """Where its metrics and pictures are: the MLflow run, or the job."""
+    removed: datetime | None = None
+    """When its files were deleted; None while they are there. What is known of it stays."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
@@ -94,6 +96,7 @@ class ModelVersion:
             "at": self.at.isoformat(),
             "verdict": None if self.verdict is None else verdict_to_json(self.verdict),
             "run_id": self.run_id,
+            "removed": None if self.removed is None else self.removed.isoformat(),
         }
 
     @classmethod
@@ -107,7 +110,22 @@ class ModelVersion:
             datetime.fromisoformat(values["at"]),
             None if values["verdict"] is None else verdict_from_json(values["verdict"]),
             values["run_id"],
+            None if values.get("removed") is None else datetime.fromisoformat(values["removed"]),
         )
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A training or a search that no version came from, as the registry keeps it."""
+
+    id: str
+    at: datetime
+    kind: str
+    """training, search or trial."""
+    size: int = 0
+    """Bytes of its files, as far as they can be seen."""
+    job_id: str = ""
+    """Of a training."""
 
 
 def verdict_to_json(verdict: Decision) -> dict[str, Any]:
@@ -155,8 +173,35 @@ class Registry(Protocol):
         """The version's folder on this machine, `model_folder(models_dir, name, number)`, every file verified.
 
         When it is there and whole the registry is not asked; else it is downloaded, all of it or nothing.
-        Raises NotFound, and BackendError when what the registry holds is damaged.
+        Raises NotFound, also when its files were removed, and BackendError when what the registry holds is damaged.
         """
+        ...
+
+    def size(self, name: str, number: int) -> int:
+        """Bytes of the version's files, here and where the registry keeps them. Raises NotFound."""
+        ...
+
+    def remove(self, name: str, number: int, at: datetime) -> None:
+        """Delete the version's files, here and where the registry keeps them; what is known of it stays.
+
+        `version` says `removed`, and `fetch` raises NotFound. Again it only finishes what a kill left half-done; the
+        first time holds. The caller has made sure that nothing needs the files. Raises NotFound for an unknown version.
+        """
+        ...
+
+    def revise(self, name: str, number: int, change: Callable[[Path], bool]) -> bool:
+        """Let `change` alter a copy of the version's files, which then take their place; false when it altered none.
+
+        For what must be taken out of them, such as a row about a person. Raises NotFound.
+        """
+        ...
+
+    def runs(self, name: str) -> list[RunInfo]:
+        """Trainings and searches of which no version came, newest first."""
+        ...
+
+    def remove_run(self, name: str, id: str) -> None:
+        """Delete one of `runs`; nothing happens when it is gone."""
         ...
 
     def alias(self, name: str, alias: Alias) -> int | None:
@@ -189,6 +234,14 @@ def checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise InvalidInput(f"{name!r} is no model name: use letters, digits, - and _", "model")
     return name
+
+
+def gone(name: str, number: int, removed: datetime) -> NotFound:
+    """What `fetch` raises for a version whose files were removed."""
+    return NotFound(
+        f"the files of version {number} of {name!r} were removed on {removed:%Y-%m-%d} to make room; what is known of "
+        "it is still in `keepfit models`; train it again, or choose a version that is there"
+    )
 
 
 def model_folder(root: Path, name: str, number: int) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from keepfit.clock import Clock
 from keepfit.data.records import Cause, Deployment, Traffic, Window
+from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import NotFound, Refused
@@ -307,8 +308,11 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     history = store.deployments(model, limit=10_000)
     if not history:
         raise Refused(f"nothing was ever deployed for {model!r}; train a model first")
+    removed = store.get(model, REMOVED) or {}
+    if to is not None and str(to) in removed:
+        raise Refused(f"the files of version {to} were removed to make room; choose another one, or train it again")
+    served = [version for version in served_before(history) if str(version) not in removed]
     rollout = under_way(store, model)
-    served = served_before(history)
     if to is None and rollout is None and not served:
         raise Refused(f"version {single(history[0].traffic)} is the only one that ever served; there is no way back")
     if to is not None and to not in versions_served(history):

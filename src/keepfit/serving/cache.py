@@ -69,6 +69,12 @@ class AnswerCache:
             for key in [key for key in self._entries if key[0] == version]:
                 self._remove(key)
 
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._entries.clear()
+            self.bytes = 0
+
     def __len__(self) -> int:
         return len(self._entries)
 
