@@ -18,6 +18,8 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
+from keepfit.app.commands import costs as costs_command
+from keepfit.app.logs import write_logs
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
@@ -181,6 +183,7 @@ def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     home = Project(project, model)
+    write_logs(home.home.settings.log.format)
     with home.working(Narrator(home.store)) as working:
         show.text("keepfit worker: watching; Ctrl-C stops it")
         working.run(stop)
@@ -421,6 +424,9 @@ def doctor(
     findings = named("keepfit.app.doctor:examine")(project, send_test)
     show.findings(findings, json)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+costs_command.register(cli)
 
 
 def main() -> None:

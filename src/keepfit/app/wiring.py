@@ -50,6 +50,7 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "tracer": "keepfit.app.otel:tracer",
 }
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",

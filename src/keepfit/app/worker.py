@@ -65,6 +65,8 @@ class Worker:
     clock: Clock
     look: Callable[[], None] = lambda: None
     """Called at each beat, for people who watch."""
+    aside: Callable[[], None] = nothing_due
+    """Called at each beat: the budget, the worker's own figures."""
     due: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
 
@@ -97,6 +99,7 @@ class Worker:
             self.guarded(f"announcing {name}", model.announcer.announce)
         self.guarded("taking jobs", self.take_jobs)
         self.guarded("telling how far it is", self.look)
+        self.guarded("housekeeping", self.aside)
 
     def guarded(self, what: str, act: Callable[[], Any]) -> None:
         """A failing part is logged with a sentence; the worker lives on and tries again at the next beat."""

@@ -21,6 +21,7 @@ from keepfit.serving.limits import ServingLimits
 from keepfit.serving.router import route
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.task import Model, predict
+from keepfit.traces import OFF, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Request:
     """What must not be split between train and test; None: derived from the content."""
     field: str | None = None
     """Where the content stood in the caller's request, for error messages."""
+    request: str | None = None
+    """The id of the HTTP request that it came with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +106,11 @@ class Predictor:
         clock: Clock,
         worker_id: str = "server",
         limits: ServingLimits | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self.name = name
         self._store, self._load_model, self._writer, self._clock = store, load, writer, clock
-        self._worker_id, self._limits = worker_id, limits or ServingLimits()
+        self._worker_id, self._limits, self._tracer = worker_id, limits or ServingLimits(), tracer
         self.cache = AnswerCache(self._limits.cache_bytes)
         self._live = Live()
         self._loaded: dict[int, Served] = {}
@@ -217,9 +221,13 @@ class Predictor:
         turns = [self._turn(live, example) for example in examples]
         fresh = self._ask(turns)
         now = self._clock.now()
-        answers = [self._answer_of(turn, turn.cached or fresh[place], now) for place, turn in enumerate(turns)]
+        answers = [
+            self._answer_of(turn, turn.cached or fresh[place], now, requests[place].request)
+            for place, turn in enumerate(turns)
+        ]
         pairs = [(turn.example, answer.prediction) for turn, answer in zip(turns, answers, strict=True)]
-        self.record(pairs)
+        with self._tracer.span("record", model=self.name):
+            self.record(pairs)
         return answers
 
     def _read(self, live: Live, requests: Sequence[Request]) -> list[Example]:
@@ -254,8 +262,9 @@ class Predictor:
                 places.setdefault(turn.served.version, []).append(place)
         for version, mine in places.items():
             served = turns[mine[0]].served
-            prepared = served.model.prepare([turns[place].example.content for place in mine])
-            output = served.batcher.ask(prepared, self._limits.timeout_s)
+            with self._tracer.span("tokenise", model=self.name, version=version):
+                prepared = served.model.prepare([turns[place].example.content for place in mine])
+            output = served.batcher.ask(prepared, self._limits.timeout_s, self._tracer)
             details = output.details
             for row, place in enumerate(mine):
                 answer = Cached(
@@ -268,7 +277,7 @@ class Predictor:
                 self.cache.put(version, turns[place].example.content, answer)
         return answers
 
-    def _answer_of(self, turn: Turn, known: Cached, now: datetime) -> Answer:
+    def _answer_of(self, turn: Turn, known: Cached, now: datetime, request: str | None) -> Answer:
         example, model = turn.example, turn.served.model
         prediction = Prediction(
             example_id=example.id,
@@ -281,6 +290,7 @@ class Predictor:
             context=example.context,
             measures=known.measures,
             stage="model" if turn.cached is None else "cache",
+            request=request,
         )
         floor = model.abstain_below
         return Answer(prediction, floor is not None and prediction.confidence < floor, known.details)
