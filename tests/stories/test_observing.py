@@ -16,7 +16,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from keepfit.app.http import identity
-from keepfit.app.logs import write_logs
+from keepfit.app.logs import Lines, write_logs
 from keepfit.app.observing import Observed
 from keepfit.app.server import create_app
 from keepfit.app.service import ServedModel, Service
@@ -44,6 +44,7 @@ class World:
     client: FlaskClient
     clock: ManualClock
     logged: io.StringIO
+    handler: logging.StreamHandler[Lines]
     tracer: MemoryTracer
 
     @property
@@ -66,8 +67,13 @@ class World:
         assert found, f"{sample} is no sample"
         return float(found[1])
 
+    def log(self) -> str:
+        """All that was logged so far."""
+        self.handler.stream.close(10)
+        return self.logged.getvalue()
+
     def lines(self, **facts: Any) -> list[dict[str, Any]]:
-        said = [json.loads(line) for line in self.logged.getvalue().splitlines()]
+        said = [json.loads(line) for line in self.log().splitlines()]
         return [one for one in said if all(one.get(name) == value for name, value in facts.items())]
 
 
@@ -97,7 +103,7 @@ def world(store_url: str, tmp_path: Path, clock: ManualClock, prices: Prices) ->
         stream = io.StringIO()
         handler = write_logs("json", identity.known, stream)
         service.start()
-        yield World(service, create_app(service).test_client(), clock, stream, tracer)
+        yield World(service, create_app(service).test_client(), clock, stream, handler, tracer)
         service.close()
         logging.getLogger().removeHandler(handler)
 
@@ -146,9 +152,9 @@ def test_no_text_and_no_label_is_in_the_log(world: World) -> None:
     world.client.post("/labels", json={"labels": [{"prediction_id": said["id"], "label": "good"}]})
     world.client.post("/labels", json={"labels": [{"text": SECRET, "label": SECRET}]})
     world.client.get(f"/status?{SECRET}=1", headers={"Authorization": f"Bearer {SECRET}"})
-    assert world.logged.getvalue()
-    assert SECRET not in world.logged.getvalue()
-    assert '"good"' not in world.logged.getvalue()
+    assert world.lines(message="answered")
+    assert SECRET not in world.log()
+    assert '"good"' not in world.log()
 
 
 def test_a_request_is_a_trace_from_the_door_to_the_record(world: World) -> None:
@@ -244,8 +250,9 @@ def test_no_label_of_a_metric_grows_without_bound(world: World) -> None:
         world.store.add_decision("m", f"subject{number} x", Decision(Outcome.PASS), now)
         world.store.add_decision("m", f"alert kind{number}", Decision(Outcome.PASS), now)
     metrics = world.metrics()
-    assert len(re.findall(r"(?m)^keepfit_decisions_total", metrics)) <= 31
-    assert world.value('keepfit_alerts_total{kind="other",model="m",outcome="pass"}') == 70
+    assert len(set(re.findall(r'(?m)^keepfit_decisions_total.*subject="(\w+)"', metrics))) == 31
+    assert world.value('keepfit_alerts_total{kind="other",model="m",outcome="pass"}') > 70
+    assert world.value('keepfit_alerts_total{kind="rollback",model="m",outcome="pass"}') == 0
 
 
 # costs

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keepfit.app.http.identity import accepted
+from keepfit.app.http.identity import Ids, accepted
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import LATE, named
 from keepfit.errors import SettingsError
@@ -61,10 +61,10 @@ def test_without_opentelemetry_the_setting_is_an_error(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "one\ntwo", "<script>", "-starts-badly"])
 def test_an_id_that_is_not_safe_is_replaced(given: str | None) -> None:
-    assert accepted(given) != given
-    assert len(accepted(given)) == 32
+    assert accepted(given, Ids()) != given
+    assert len(accepted(given, Ids())) == 32
 
 
 @pytest.mark.parametrize("given", ["7", "req-1:2", "0af76519/16cd43dd", "a" * 128])
 def test_a_safe_id_is_kept(given: str) -> None:
-    assert accepted(given) == given
+    assert accepted(given, Ids()) == given

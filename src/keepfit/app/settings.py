@@ -28,8 +28,9 @@ from keepfit.triggers.policies import trigger_from
 
 FILE = "keepfit.toml"
 PREFIX = "KEEPFIT_"
-NOT_SETTINGS = frozenset({"KEEPFIT_DATA", "KEEPFIT_PROJECT", "KEEPFIT_TOKEN"})
-"""Names that mean something else: the data of the benchmarks, a server process's project, `keepfit stream`'s token."""
+NOT_SETTINGS = frozenset({"KEEPFIT_DATA", "KEEPFIT_PROJECT", "KEEPFIT_PROMETHEUS", "KEEPFIT_TOKEN"})
+"""Names that mean something else: the data of the benchmarks, a server process's project, the Prometheus of the tests,
+`keepfit stream`'s token."""
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from keepfit.alerts.alerts import AlertKind
 from keepfit.app.observing import Observed, Seen
+from keepfit.data.records import JobState
 from keepfit.data.tallies import LAGS, Lags
+from keepfit.decision import Outcome
 
 MOST = 30
 """Values of a label that others have a say in; the rest is added up as `other`."""
 ENDED = frozenset({"done", "failed"})
+SUBJECTS = ("trigger", "gate", "rollout", "retrain")
+KNOWN = frozenset({*SUBJECTS, *AlertKind})
+ALERTED = (Outcome.PASS, Outcome.HOLD, Outcome.FAIL)
 
 
 class StoreCollector(Collector):
@@ -95,11 +101,14 @@ def decisions(seen: Seen | None) -> Iterator[Metric]:
         "model", "kind", "outcome",
     )  # fmt: skip
     failed = counter("failures", "What versions could not do, by kind.", "model", "version", "kind")
+    all_failed = counter("model_failures", "Failures of all versions together.", "model")
     if seen is not None:
-        fill(decided, seen.tallies.decided(), 1)
-        fill(alerted, seen.tallies.alerted(), 1)
+        fill(decided, {**from_zero(seen.models, SUBJECTS, Outcome), **seen.tallies.decided()}, 1)
+        fill(alerted, {**from_zero(seen.models, AlertKind, ALERTED), **seen.tallies.alerted()}, 1)
         fill(failed, newest_versions(seen.tallies.failures), 2)
-    yield from (decided, alerted, failed)
+        for name in seen.models:
+            all_failed.add_metric([name], sum(n for key, n in seen.tallies.failures.items() if key[0] == name))
+    yield from (decided, alerted, failed, all_failed)
 
 
 def jobs(seen: Seen | None) -> Iterator[Metric]:
@@ -108,7 +117,7 @@ def jobs(seen: Seen | None) -> Iterator[Metric]:
     ended = counter("jobs_finished", "Jobs that are done or failed.", "model", "kind", "state")
     last = gauge("retraining_timestamp_seconds", "When the last retraining ended, by how.", "model", "state")
     if seen is not None:
-        found = {(model, "retrain", state): 0 for model in seen.models for state in ("waiting", "running")}
+        found = from_zero(seen.models, ("retrain",), JobState)
         for key, n in {**found, **seen.tallies.jobs}.items():
             (ended if key[2] in ENDED else open_).add_metric(key, n)
         for pair, at in seen.tallies.finished.items():
@@ -176,9 +185,14 @@ def stamp(family: GaugeMetricFamily, labels: list[str], at: datetime | None) -> 
         family.add_metric(labels, at.timestamp())
 
 
+def from_zero(models: Iterable[str], first: Iterable[str], second: Iterable[str]) -> dict[tuple[str, str, str], int]:
+    """Zeros for what may happen: Prometheus sees no increase where a count begins at one."""
+    return {(model, str(a), str(b)): 0 for model in models for a in first for b in second}
+
+
 def fill(family: CounterMetricFamily, counts: Mapping[tuple[str, str, str], int], place: int) -> None:
     """The samples; beyond MOST values at this place, the rest is added up as `other`."""
-    values = sorted({key[place] for key in counts})
+    values = sorted({key[place] for key in counts}, key=lambda value: (value not in KNOWN, value))
     known = set(values[:MOST])
     bounded: dict[tuple[str, ...], int] = {}
     for key, n in counts.items():
