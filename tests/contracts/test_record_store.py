@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from keepfit.data.costs import Cost
 from keepfit.data.forgetting import Counts, Person, StoredTraces
 from keepfit.data.records import (
     Cause,
@@ -754,3 +755,84 @@ def test_values_that_name_a_snapshot_follow_when_it_is_rewritten(store: RecordSt
     StoredTraces(store.database).rename("old", "new")
     assert store.get(M, "snapshot") == "new"
     assert store.get(M, "awaiting_approval")["adopt"] == {"snapshot": "new", "columns": ["old text"]}
+
+
+# costs and tallies
+
+
+def cost(id_: str, minutes: float = 0, cpu: float = 1.0, kind: str = "serve", model: str = M) -> Cost:
+    return Cost(id_, model, at(minutes), kind, 2.0, cpu, 0.5, 3.5, 2, {"answers": 10, "text": NASTY})
+
+
+def test_a_cost_comes_back_as_it_was_and_one_of_the_same_id_replaces_it(store: RecordStore) -> None:
+    store.put_cost(cost("a", 1))
+    store.put_cost(cost("b", 2, kind="retrain"))
+    store.put_cost(cost("a", 1, cpu=7.0))
+    store.put_cost(cost("c", 1, model="other"))
+    assert store.costs(M, window()) == [cost("a", 1, cpu=7.0), cost("b", 2, kind="retrain")]
+    assert store.costs(M, window(), "retrain") == [cost("b", 2, kind="retrain")]
+    assert store.costs(M, window(1.5, 2)) == []
+
+
+def test_labels_that_people_gave_are_counted_by_source_and_silence_is_not(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1"), pair("2"), pair("3")])
+    store.add_labels(
+        M,
+        [
+            label("1", "good", 1),
+            label("2", "bad", 2, Source.VOLUNTEERED),
+            label("3", "bad", 3, Source.COMPLETE, "silence"),
+        ],
+    )
+    assert store.spent_labels(M, window()) == {"asked": 1, "volunteered": 1}
+    assert store.spent_labels(M, window(0, 2)) == {"asked": 1}
+
+
+def test_the_request_that_asked_stays_with_its_prediction(store: RecordStore) -> None:
+    example, said = pair("1")
+    store.add_predictions(M, [(example, replace(said, request="req-7"))])
+    assert store.prediction(M, said.id)[1].request == "req-7"
+    assert [p.request for p in store.predictions(M, window())] == ["req-7"]
+
+
+def test_tallies_go_on_from_the_reading_before_and_count_everything_once(store: RecordStore) -> None:
+    seen = store.tallies()
+    for number in range(3):
+        store.add_decision(M, f"gate v{number}", Decision(Outcome.PASS), at(number))
+        store.add_decision(M, "alert gate", Decision(Outcome.HOLD), at(number))
+        seen = store.tallies(seen)
+        assert seen.decided() == {(M, "gate", "pass"): number + 1}
+        assert seen.alerted() == {(M, "gate", "hold"): number + 1}
+    assert store.tallies(store.tallies(seen)).decisions.counts == store.tallies().decisions.counts
+
+
+def test_the_lag_of_a_label_is_counted_from_its_answer_and_only_since_the_first_reading(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1"), pair("2"), pair("3")])
+    store.add_labels(M, [replace(label("1", "good", 60), prediction_id="p-1")])
+    seen = store.tallies()
+    assert seen.lags == {}
+    store.add_labels(M, [replace(label(name, "good", 5), prediction_id=f"p-{name}") for name in ("2", "3")])
+    lags = store.tallies(seen).lags[M, "asked"]
+    assert (lags.count, lags.seconds, dict(lags.by_bound)) == (2, 600.0, {600.0: 2})
+    assert store.tallies(store.tallies(seen)).lags == store.tallies(seen).lags
+
+
+def test_labels_that_are_waited_for_are_counted_with_the_oldest(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1"), pair("2"), pair("3")])
+    store.ask([item("1", 3), item("2", 1), item("3", 2)])
+    assert store.tallies().asked == {M: (3, at(1))}
+    store.add_labels(M, [label("2", "good", 9)])
+    assert store.tallies().asked == {M: (2, at(2))}
+
+
+def test_tallies_hold_jobs_costs_and_nothing_of_an_empty_store(store: RecordStore) -> None:
+    empty = store.tallies()
+    assert (empty.jobs, empty.spent, empty.failures, empty.finished, empty.asked) == ({}, {}, {}, {}, {})
+    store.add_job(job("a"))
+    store.update_job("a", state=JobState.DONE, finished_at=at(5))
+    store.put_cost(cost("a"))
+    store.put_cost(cost("b"))
+    seen = store.tallies()
+    assert seen.jobs == {(M, "retrain", "done"): 1}
+    assert seen.finished == {(M, "done"): at(5)}
+    assert seen.spent == {(M, "serve"): (4.0, 2.0, 1.0)}

@@ -683,3 +683,30 @@ def test_forget_removes_a_key_and_proves_it(shell: Shell) -> None:
 def test_forget_must_be_told_whom(shell: Shell) -> None:
     assert_one_sentence(shell("forget"), "--id", "--key")
     assert_one_sentence(shell("forget", "--id", "a", "--model", "default"), "every model")
+
+
+# costs
+
+
+def test_costs_shows_what_a_training_and_a_file_used(shell: Shell) -> None:
+    write_rows(shell.folder / "in.csv", TWO_WORDS, 2)
+    shell("batch", shell.folder / "in.csv", shell.folder / "out.csv")
+    report = shell.json("costs")
+    one = report["models"][MODEL]
+    (made,) = one["retrainings"]
+    assert set(made["cpu_seconds_by_step"]) == {"snapshot", "fit", "evaluate", "register", "judge", "deploy"}
+    assert made["version"] == 1
+    assert one["batch"]["seconds"] > 0
+    assert report["total"]["money"] is None
+    words = shell("costs").out
+    assert "no price is set" in words
+    assert "saved by cache: not stated" in words
+
+
+def test_costs_in_money_shows_the_arithmetic_and_the_budget(shell: Shell) -> None:
+    with (shell.folder / "keepfit.toml").open("a", encoding="utf-8") as file:
+        file.write("[costs]\nper_cpu_hour = 0.05\nper_label = 0.1\nmonthly_budget = 5\nenforce = true\n")
+    words = shell("costs").out
+    assert "CPU h x 0.05 + 0 labels x 0.1 =" in words
+    assert "only harm or a person begins a retraining" in words
+    assert_one_sentence(shell("costs", "--month", "soon"), "2026-11")

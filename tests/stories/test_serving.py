@@ -17,6 +17,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from keepfit.app.http.access import hash_token
+from keepfit.app.observing import Observed
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.clock import ManualClock
@@ -26,6 +27,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Interval
+from keepfit.pipelines.costs import Ledger, Prices
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -91,6 +93,7 @@ def world(empty: Path, tmp_path: Path, clock: ManualClock) -> Iterator[World]:
         reviews = Predictor("reviews", store, load, writer, clock)
         tickets = Predictor("tickets", store, three_classes, writer, clock)
         store.deploy("tickets", Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
+        observed = Observed(store, Ledger(store, ("reviews", "tickets"), Prices(), "UTC", clock), clock)
         service = Service(
             store=store,
             models={
@@ -104,6 +107,8 @@ def world(empty: Path, tmp_path: Path, clock: ManualClock) -> Iterator[World]:
             version="0.1.0",
             batches=tmp_path / "batches",
             limits=HttpLimits(body_bytes=100_000, file_bytes=10_000, items=50),
+            observed=observed,
+            aside=Refresher([observed], interval_s=60),
         )
         client = create_app(service).test_client()
         service.start()
@@ -547,6 +552,7 @@ def test_probes_metrics_and_pages(served: World) -> None:
 def test_the_accuracy_of_the_last_check_is_a_metric(served: World) -> None:
     assert "keepfit_accuracy{" not in served.client.get("/metrics").text
     served.service.store.put("reviews", "accuracy", Interval(0.9, 0.85, 0.93, 200).to_json())
+    served.service.observed.refresh()  # type: ignore[union-attr]
     metrics = served.client.get("/metrics").text
     assert 'keepfit_accuracy{end="low",model="reviews"} 0.85' in metrics
     assert 'keepfit_accuracy_labels{model="reviews"} 200.0' in metrics
@@ -560,7 +566,7 @@ def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World)
         "/predict", "/labels", "/labels/queue", "/batches", "/batches/{id}", "/batches/{id}/output",
         "/retrain", "/rollback", "/approve", "/events", "/status", "/history", "/decisions",
         "/audit", "/lineage/{id}",
-        "/streams", "/streams/{id}", "/streams/{id}/frames",
+        "/streams", "/streams/{id}", "/streams/{id}/frames", "/costs",
     }  # fmt: skip
     assert {f"/models/{{name}}{path}" for path in bare} == set(document["paths"]) - bare
     problem = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]

@@ -165,3 +165,18 @@ def test_whoever_listens_hears_every_alert_also_those_that_are_held(desk: Desk) 
         listening.announce()
     assert heard == [f"{MODEL}: version 1 is in use", f"{MODEL}: version 2 is in use"]
     assert len(desk.mail.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "enforced", "words"), [(0.8, False, "Nothing changes"), (1.1, True, "that a person")]
+)
+def test_a_budget_that_is_spent_is_told_with_its_arithmetic(
+    desk: Desk, share: float, enforced: bool, words: str
+) -> None:
+    evidence = {"month": "2026-11", "share": share, "enforced": enforced, "arithmetic": "2 CPU h x 4 = 8 EUR"}
+    desk.decide("budget", Decision(Outcome.HOLD, ("80% of the budget is spent",), evidence))
+    desk.announcer.announce()
+    ((title, body),) = desk.mail.sent
+    assert "budget of 2026-11" in title
+    assert "2 CPU h x 4 = 8 EUR" in body
+    assert words in body

@@ -17,11 +17,9 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from keepfit.app import serving
 from keepfit.app.cli import cli
 from keepfit.app.http.schemas import EventBody, LabelsBody, PredictBody
-from keepfit.app.server import create_app
-from keepfit.app.settings import Settings, load, override
+from keepfit.app.settings import Settings, override
 from keepfit.triggers.policies import trigger_from
 
 ROOT = Path(__file__).parents[2]
@@ -156,20 +154,3 @@ def test_the_unit_starts_a_command_that_exists() -> None:
     unit.read(DEPLOY / "systemd" / "keepfit.service", "utf-8")
     command, rest = known(unit["Service"]["ExecStart"].split()[1:])
     assert rest[0] in {option for parameter in command.params for option in parameter.opts}
-
-
-def test_dashboard_and_rules_name_metrics_that_the_server_has(tmp_path: Path) -> None:
-    (tmp_path / "keepfit.toml").write_text('[models.default]\ntask = "toy"\n', "utf-8")
-    assert load(tmp_path, {}).models
-    service = serving.make(tmp_path)
-    try:
-        client = create_app(service).test_client()
-        client.get("/status")
-        there = set(re.findall(r"(?m)^# HELP (\w+)", client.get("/metrics").text))
-    finally:
-        service.close()
-        service.store.close()
-    for file in (DEPLOY / "grafana/dashboards/keepfit.json", DEPLOY / "prometheus/rules.yml"):
-        used = set(re.findall(r"\bkeepfit_\w+", file.read_text("utf-8")))
-        assert used, file
-        assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} <= there

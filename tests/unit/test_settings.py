@@ -105,3 +105,19 @@ def test_what_a_text_model_needs_is_refused_for_video_and_the_other_way_round(tm
         load(write(tmp_path, '[models.default]\ntask = "video"\nrecipe = { max_tokens = 128 }\n'), {})
     with pytest.raises(SettingsError, match=r"recipe\.video"):
         load(write(tmp_path, "[models.default]\nrecipe = { video = { steps = 3 } }\n"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("monthly_budget = 10", "without a price"),
+        ("currency = 'USD'", "without a price"),
+        ("per_cpu_hour = 0.1\nenforce = true", "need monthly_budget"),
+        ("per_cpu_hour = 0.1\nwarn_at = [0.5]", "need monthly_budget"),
+        ("per_cpu_hour = -1", "per_cpu_hour"),
+        ("per_cpu = 1", "did you mean 'per_cpu_hour'"),
+    ],
+)
+def test_a_setting_of_costs_that_nothing_would_come_of_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(write(tmp_path, f"[costs]\n{text}\n"), {})

@@ -250,3 +250,21 @@ def test_a_second_call_joins_the_first_and_its_events_are_taken_up(post: Post) -
     assert [d.decision.evidence["joined"] for d in reversed(fired)] == [False, True]
     assert len(post.store.jobs(MODEL)) == 1
     assert post.store.waiting_events(MODEL) == []
+
+
+def test_a_retraining_that_nobody_needs_waits_while_the_budget_is_spent_and_that_is_on_record(post: Post) -> None:
+    post.store.add_event(Event("e1", MODEL, post.clock.now(), "release"))
+    careful = replace(post.watch, objection=lambda: "the budget of 2025-01 is spent")
+    decision = careful.tick()
+    assert decision.outcome is Outcome.WAIT
+    assert decision.because[0] == "the budget of 2025-01 is spent"
+    stored = post.store.decisions(MODEL, "trigger")[0].decision
+    assert stored.evidence["put_off"] is True
+    assert post.store.running_or_waiting(MODEL, "retrain") is None
+    assert post.watch.tick().outcome is Outcome.FIRE  # the event waited, too
+
+
+def test_harm_calls_for_a_retraining_whatever_the_budget_says(post: Post) -> None:
+    post.tell(post.answer(60), "bad")
+    careful = replace(post.watch, objection=lambda: "the budget of 2025-01 is spent")
+    assert careful.tick().outcome is Outcome.FIRE

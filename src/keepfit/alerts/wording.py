@@ -98,6 +98,23 @@ def failed(model: str, what: str, error: str, at: datetime) -> Alert:
     return Alert(AlertKind.FAILURE, model, f"{model}: {what} failed", body, at)
 
 
+def budget_spent(model: str, decision: Decision, at: datetime) -> Alert:
+    """A part of the month's budget, or all of it, is spent."""
+    held = (
+        "Until next month only retrainings that a person asks for, or that harm calls for, are begun."
+        if decision.evidence.get("enforced")
+        else "Nothing is held back, since `enforce` is not set."
+    )
+    over = float(decision.evidence["share"]) >= 1
+    title = f"the budget of {decision.evidence['month']} is {'spent' if over else 'nearly spent'}"
+    body = (
+        f"This was reckoned at {clock(at)}, for all models together:\n{listed(decision.because)}\n"
+        f"- {decision.evidence['arithmetic']}\n\n{held if over else 'Nothing changes yet.'} "
+        "`keepfit costs` shows what it was spent on."
+    )
+    return Alert(AlertKind.BUDGET, model, title, body, at)
+
+
 def trial_message(model: str, at: datetime) -> Alert:
     """What `keepfit doctor --send-test` sends."""
     body = f"This is a test, sent at {clock(at)}. If you can read it, alerts of {model} will reach you."

@@ -18,9 +18,10 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, diff, lineage, retention
+from keepfit.app.commands import audit, costs, diff, lineage, retention
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
+from keepfit.app.logs import write_logs
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project, actor
@@ -180,6 +181,7 @@ def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     home = Project(project, model)
+    write_logs(home.home.settings.log.format)
     with home.working(Narrator(home.store)) as working:
         show.text("keepfit worker: watching; Ctrl-C stops it")
         working.run(stop)
@@ -433,7 +435,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, diff, lineage, retention):
+for module in (audit, costs, diff, lineage, retention):
     module.register(cli)
 
 

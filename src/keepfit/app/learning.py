@@ -15,6 +15,8 @@ from keepfit.alerts.alerts import Alert, Alerts, Channel
 from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
+from keepfit.app.spending import ledger
+from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
     Home,
     answering_half,
@@ -42,6 +44,7 @@ from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, Negat
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.rolling import Rolling
@@ -79,6 +82,7 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
         name, learning_half(model.task), store, registry, gate(model, metrics_of(model)), plan,
         Folders(home.snapshots, home.work), home.clock, roller(home, name, store), fresh_rows, check,
         screen if detects else None, report,
+        Spending(name, store, home.clock, tracer=tracer_of(home.settings.traces)).step,
     )  # fmt: skip
 
 
@@ -99,6 +103,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
+        ledger(home, store).objection,
     )  # fmt: skip
 
 

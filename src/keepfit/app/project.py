@@ -18,6 +18,7 @@ from keepfit.app.http.access import hash_token
 from keepfit.app.label_file import LabelFile
 from keepfit.app.narration import Narrator
 from keepfit.app.settings import FILE, ModelSettings, load
+from keepfit.app.spending import Housekeeping, ledger
 from keepfit.app.template import project_file
 from keepfit.app.wiring import (
     LATE,
@@ -35,6 +36,7 @@ from keepfit.app.wiring import (
 )
 from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down, nothing_due
 from keepfit.data.columns import Columns
+from keepfit.data.costs import BATCH, TUNE
 from keepfit.data.files import guess_columns
 from keepfit.data.records import (
     Cause,
@@ -53,6 +55,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.pipelines.watch import Watch, accuracy_on
@@ -110,6 +113,11 @@ class Project:
     def store(self) -> RecordStore:
         """The record store."""
         return open_store(self.home)
+
+    @property
+    def spending(self) -> Spending:
+        """Stores what searches and files cost."""
+        return Spending(self.model, self.store, self.home.clock)
 
     @cached_property
     def registry(self) -> Registry:
@@ -171,7 +179,8 @@ class Project:
         trials = named(LATE["trials"])(workdir, self.home.tuning_url, kind.tunable, passes)
         tuning = named(LATE["tuning"])(self.model, task, self.store, self.registry, trials, self.home.clock)
         # trials are compared from one beginning; the training after them begins there, too
-        found: Tuned = tuning.run(snapshot, recipe(self.settings).with_(start="new"), search, report)
+        with self.spending.on(TUNE, {"trials": search.trials}):
+            found: Tuned = tuning.run(snapshot, recipe(self.settings).with_(start="new"), search, report)
         return found
 
     def import_data(self, data: Path, labels: Path | None = None) -> tuple[Snapshot, Any]:
@@ -356,10 +365,16 @@ class Project:
         number = self.champion()
         model = answering_half(self.home, self.model)(number)
         if self.traits.scorer is not None:
-            return named(self.traits.scorer)(model, source, target, number, progress)
-        check_readable(source)
-        columns = guess_columns(source, self.columns(), need_label=False)
-        return named(LATE["score_file"])(model, source, target, columns, number, progress)
+            score = partial(named(self.traits.scorer), model, source, target, number, progress)
+        else:
+            check_readable(source)
+            columns = guess_columns(source, self.columns(), need_label=False)
+            score = partial(named(LATE["score_file"]), model, source, target, columns, number, progress)
+        with self.spending.on(BATCH, {"file": source.name}) as told:
+            told["version"] = number
+            report = score()
+            told["rows"] = report.rows
+        return report
 
     def score_job(self, job: Job) -> Mapping[str, Any]:
         """A batch job of the queue: its file scored beside it."""
@@ -472,8 +487,9 @@ class Project:
         try:
             with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
                 watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
+                aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock)
                 daily = named(LATE["daily"])(self.home, self.store, self.registry)
-                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look, daily)
+                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside)
         finally:
             lock.release()
 

@@ -46,7 +46,7 @@ def settings_page() -> str:
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Title and fields of each section."""
     yield "Top level", Settings
-    for name in ("server", "worker", "retention", "alerts"):
+    for name in ("server", "worker", "retention", "alerts", "log", "costs"):
         yield f"[{name}]", SECTIONS[name]
     yield "[alerts.email]", SECTIONS["email"]
     yield "[models.NAME]", ModelSettings

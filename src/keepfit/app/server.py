@@ -21,16 +21,34 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 
-from keepfit.app.http import audit, batches, health, history, jobs, labels, metrics, predict, problems, routing, video
+from keepfit.app.http import (
+    audit,
+    batches,
+    costs,
+    health,
+    history,
+    identity,
+    jobs,
+    labels,
+    metrics,
+    predict,
+    problems,
+    routing,
+    video,
+)
 from keepfit.app.http.access import Access, check_host
 from keepfit.app.http.reading import StrictRequest
 from keepfit.app.http.schemas import Problem
+from keepfit.app.logs import write_logs
 from keepfit.app.service import Service
 from keepfit.errors import BackendError, KeepfitError
 
 log = logging.getLogger(__name__)
 
-TABLE = (*predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES)
+TABLE = (
+    *predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES,
+    *costs.ROUTES,
+)  # fmt: skip
 
 
 class Application(OpenAPI):
@@ -62,6 +80,7 @@ def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = service.limits.body_bytes
     app.config["ROLES"] = {}
     problems.install(app)
+    identity.install(app, service.access_log, service.tracer)
     registry = metrics.install(app, service)
     access = Access(service.store, service.clock, service.tokens_required)
     routing.guard(app, service, access)
@@ -97,6 +116,7 @@ def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any
     """The application, in the serving process, wired to be closed when the process ends."""
     try:
         service = make()
+        write_logs(service.log_form, identity.known)
         app: Flask = create_app(service, host)
         service.start()
     except KeepfitError as error:

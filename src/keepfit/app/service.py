@@ -7,16 +7,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from keepfit.app.observing import Observed
 from keepfit.clock import Clock
 from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
+from keepfit.pipelines.costs import Ledger, Prices
 from keepfit.rollout.strategies import Limits, Strategy, immediate
+from keepfit.serving.costs import ServingCosts
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
+from keepfit.traces import OFF, Tracer
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,24 @@ class Service:
     tokens_required: bool = False
     """Ask for a token even while none was made; once there is one, every caller needs one anyway."""
 
+    observed: Observed | None = None
+    """What the metrics say of the store; None: nothing."""
+    aside: Refresher | None = None
+    """A thread of its own for figures and costs, so that they never hold up a deployment."""
+    spent: ServingCosts | None = None
+    """Adds up what answering costs."""
+    tracer: Tracer = OFF
+    log_form: Literal["text", "json"] = "text"
+    access_log: Literal["none", "requests", "all"] = "requests"
+    """A line for each request; all: also for /health and /metrics."""
+    ledger: Ledger | None = None
+    """What everything costs; None: in seconds only."""
+
+    @property
+    def books(self) -> Ledger:
+        """The ledger as set, else one without prices."""
+        return self.ledger or Ledger(self.store, tuple(self.models), Prices(), "UTC", self.clock)
+
     def model(self, name: str) -> ServedModel:
         """Raises NotFound with the known names."""
         try:
@@ -77,6 +100,8 @@ class Service:
     def start(self) -> None:
         """Bring up what is deployed, then keep looking for new deployments."""
         self.refresher.start()
+        if self.aside is not None:
+            self.aside.start()
 
     def trouble(self) -> list[str]:
         """Why this process cannot do all that it should; empty when it can."""
@@ -87,6 +112,11 @@ class Service:
     def close(self) -> None:
         """Stop refreshing, finish what is under way, write what waits; the store stays open."""
         self.refresher.close()
+        if self.aside is not None:
+            self.aside.close()
         for served in self.models.values():
             served.predictor.close()
         self.writer.close()
+        if self.spent is not None:
+            self.spent.close()
+        self.tracer.close()

@@ -11,9 +11,13 @@ from pathlib import Path
 from keepfit import __version__
 from keepfit.app import server
 from keepfit.app.http.access import check_host
+from keepfit.app.observing import EVERY_S, Observed
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import load
+from keepfit.app.spending import ledger
+from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import Home, answering_half, open_store, roller, unasked
+from keepfit.serving.costs import ServingCosts
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
@@ -47,18 +51,22 @@ def make(project: Path) -> Service:
     writer = RecordWriter(store)
     limits = ServingLimits(queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB))
     worker = f"{socket.gethostname()}-{os.getpid()}"
+    tracer = tracer_of(home.settings.traces)
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
         videos.mkdir(exist_ok=True)  # models look for it when they are loaded
     predictors = {
         name: Predictor(
             name, store, answering_half(home, name), writer, home.clock, worker,
-            for_videos(limits) if model.task == "video" else limits,
+            for_videos(limits) if model.task == "video" else limits, tracer,
         )
         for name, model in home.settings.models.items()
     }  # fmt: skip
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     forgetting = [Forgetting(store, predictor.cache) for predictor in predictors.values()]
+    books = ledger(home, store)
+    observed = Observed(store, books, home.clock)
+    spent = ServingCosts(store, predictors, writer.tally, home.clock)
     return Service(
         store=store,
         models={
@@ -79,6 +87,13 @@ def make(project: Path) -> Service:
             int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts, settings.max_clip_s
         ),
         tokens_required=home.settings.tokens_required,
+        observed=observed,
+        aside=Refresher([observed, spent], EVERY_S),
+        spent=spent,
+        tracer=tracer,
+        log_form=home.settings.log.format,
+        access_log=home.settings.log.access,
+        ledger=books,
     )
 
 

@@ -28,8 +28,9 @@ from keepfit.triggers.policies import trigger_from
 
 FILE = "keepfit.toml"
 PREFIX = "KEEPFIT_"
-NOT_SETTINGS = frozenset({"KEEPFIT_DATA", "KEEPFIT_PROJECT", "KEEPFIT_TOKEN"})
-"""Names that mean something else: the data of the benchmarks, a server process's project, `keepfit stream`'s token."""
+NOT_SETTINGS = frozenset({"KEEPFIT_DATA", "KEEPFIT_PROJECT", "KEEPFIT_PROMETHEUS", "KEEPFIT_TOKEN"})
+"""Names that mean something else: the data of the benchmarks, a server process's project, the Prometheus of the tests,
+`keepfit stream`'s token."""
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -378,6 +379,44 @@ class AlertSettings(Section):
     group_for: Duration = Field(timedelta(hours=1), description="Repeats within this time are grouped.")
 
 
+class LogSettings(Section):
+    """`[log]`: what the server and the worker write to standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
+    access: Literal["none", "requests", "all"] = Field(
+        "requests", description="A line for each HTTP request; all: also for /health and /metrics."
+    )
+
+
+Price = Annotated[float | None, Field(ge=0)]
+
+
+class CostSettings(Section):
+    """`[costs]`: what is paid for; without prices costs are told in seconds only."""
+
+    currency: str = Field("EUR", pattern=r"^[A-Za-z$€£¥]{1,8}$", description="How prices and sums are named.")
+    per_cpu_hour: Price = Field(None, description="Price of an hour of one core.")
+    per_gpu_hour: Price = Field(None, description="Price of an hour during which a GPU is held.")
+    per_label: Price = Field(None, description="Price of a label that was asked for.")
+    per_kwh: Price = Field(None, description="Price of energy, where the machine tells what it used.")
+    monthly_budget: float | None = Field(None, gt=0, description="For all models together; alerts say what is spent.")
+    enforce: bool = Field(False, description="Once it is spent, only harm or a person begins a retraining.")
+    warn_at: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
+        (0.8, 1.0), description="Parts of the budget at which an alert is sent, each once a month."
+    )
+
+    @model_validator(mode="after")
+    def each_setting_has_its_use(self) -> CostSettings:
+        """A setting that nothing would come of is refused."""
+        prices = (self.per_cpu_hour, self.per_gpu_hour, self.per_label, self.per_kwh)
+        given = self.model_fields_set
+        if all(price is None for price in prices) and given & {"currency", "monthly_budget"}:
+            raise ValueError("without a price nothing can be told in money; set one, such as per_cpu_hour")
+        if self.monthly_budget is None and given & {"enforce", "warn_at"}:
+            raise ValueError("enforce and warn_at need monthly_budget; set it, or leave them out")
+        return self
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -390,11 +429,16 @@ class Settings(Section):
     tracking: Place = Field(
         None, description="MLflow; unset: sqlite:///.keepfit/mlflow.db. Or a server's URL, or local."
     )
+    traces: bool = Field(
+        False, description="Send OpenTelemetry traces, as OTEL_* in the environment says; needs keepfit[otel]."
+    )
     tokens_required: bool = Field(False, description="Ask for tokens on loopback, too.")
     server: ServerSettings = ServerSettings()
     worker: WorkerSettings = WorkerSettings()
     alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+    costs: CostSettings = CostSettings()
     models: Mapping[str, ModelSettings] = Field(
         default_factory=lambda: {"default": ModelSettings()},
         description="The models, by name; the first is the default.",
@@ -491,4 +535,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
+    "log": LogSettings, "costs": CostSettings,
 }  # fmt: skip

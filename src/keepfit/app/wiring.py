@@ -53,6 +53,7 @@ LATE = {
     "search": "keepfit.training.tuning:Search",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "tracer": "keepfit.app.otel:tracer",
     "studies": "keepfit.training.studies:studies",
     "delete_study": "keepfit.training.studies:delete_study",
     "prune": "keepfit.app.retaining:prune",

@@ -69,6 +69,8 @@ class Worker:
     """Called at each beat, for people who watch."""
     prune: Callable[[], None] = nothing_due
     """Deletes what may go, once a day."""
+    aside: Callable[[], None] = nothing_due
+    """Called at each beat: the budget, the worker's own figures."""
     due: dict[str, datetime] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
@@ -103,6 +105,7 @@ class Worker:
         self.guarded("taking jobs", self.take_jobs)
         self.guarded("pruning", self.prune)
         self.guarded("telling how far it is", self.look)
+        self.guarded("housekeeping", self.aside)
 
     def stirred(self, name: str, now: datetime) -> bool:
         """Whether labels that measure came in since the last look: harm that is known should not wait for the clock."""

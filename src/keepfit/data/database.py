@@ -166,7 +166,10 @@ def _open_sqlite(url: URL) -> Database:
         connection.execute("PRAGMA cache_size=-32000")  # KiB: random ids touch pages all over the indexes
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=120)
+    # parameters are texts and labels, which no log and no error may show
+    engine = create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=120, hide_parameters=True
+    )
     event.listen(engine, "begin", _begin)
     return Database(engine, str(path), path, inode)
 
@@ -205,7 +208,11 @@ def _open_postgresql(url: URL) -> Database:
     name = url.render_as_string(hide_password=True)
     try:
         engine = create_engine(
-            url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=24
+            url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            pool_size=8,
+            max_overflow=24,
+            hide_parameters=True,
         )
     except ModuleNotFoundError as error:
         raise SettingsError('PostgreSQL needs psycopg: run pip install "keepfit[postgres]".') from error

@@ -20,7 +20,7 @@ P = PREDICTIONS.c
 E = EXAMPLES.c
 PREDICTION_COLUMNS = (
     P.id, P.example_id, P.version, P.time, P.label_set, P.scores, P.embedding, P.key, P.context, P.measures, P.stage,
-    P.shadow,
+    P.shadow, P.request,
 )  # fmt: skip
 EXAMPLE_COLUMNS = (E.id, E.time, E.key, E.group, E.content, E.context)
 _HALF = float(np.finfo(np.float16).max)
@@ -76,6 +76,7 @@ def _prediction_row(
         "measures": prediction.measures,
         "stage": prediction.stage,
         "shadow": prediction.shadow,
+        "request": prediction.request,
     }
 
 
@@ -97,7 +98,7 @@ def label_sets(conn: Connection, model: str) -> LabelSets:
 
 def read_prediction(row: Sequence[Any], sets: LabelSets) -> Prediction:
     """The prediction of a row of PREDICTION_COLUMNS."""
-    id_, example_id, version, time, label_set, scores, embedding, key, context, measures, stage, shadow = row
+    id_, example_id, version, time, label_set, scores, embedding, key, context, measures, stage, shadow, request = row
     return Prediction(
         example_id=example_id,
         model_version=version,
@@ -111,6 +112,7 @@ def read_prediction(row: Sequence[Any], sets: LabelSets) -> Prediction:
         measures=measures,
         stage=stage,
         shadow=shadow,
+        request=request,
     )
 
 

@@ -83,6 +83,8 @@ class Prediction:
     stage: str = "model"
     """Who answered: model, cache, stream (of a live camera, whose frames are not kept)."""
     shadow: bool = False
+    request: str | None = None
+    """The id of the HTTP request that asked, as its answer and the log name it."""
 
     @property
     def label(self) -> str:

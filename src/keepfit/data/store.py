@@ -14,10 +14,11 @@ from typing import Any, Literal
 from sqlalchemy import text
 
 from keepfit.clock import Clock, SystemClock
-from keepfit.data import audit, comparing, history, inspection, jobs, labelling, lineage, predictions, tokens
+from keepfit.data import audit, comparing, costs, history, inspection, jobs, labelling, lineage, predictions, tokens
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.comparing import Brief
+from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
 from keepfit.data.inspection import Inspection, Progress
 from keepfit.data.lineage import Made
@@ -40,6 +41,7 @@ from keepfit.data.records import (
     Window,
     new_id,
 )
+from keepfit.data.tallies import Tallies, read_tallies
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 
@@ -358,6 +360,28 @@ class RecordStore:
         """Replaces the value of this name."""
         with self._db.write() as conn:
             history.put_value(conn, model, name, value)
+
+    # costs and tallies
+
+    def put_cost(self, cost: Cost) -> None:
+        """Writes it; a row of its id is replaced."""
+        with self._db.write() as conn:
+            costs.put_cost(conn, cost)
+
+    def costs(self, model: str, window: Window, kind: str | None = None) -> list[Cost]:
+        """Oldest first."""
+        with self._db.read() as conn:
+            return costs.costs(conn, model, window, kind)
+
+    def spent_labels(self, model: str, window: Window) -> dict[str, int]:
+        """Labels that people gave in the window, by source."""
+        with self._db.read() as conn:
+            return costs.spent_labels(conn, model, window)
+
+    def tallies(self, before: Tallies | None = None) -> Tallies:
+        """How much of everything is here; goes on from an earlier reading."""
+        with self._db.read() as conn:
+            return read_tallies(conn, before or Tallies())
 
     # tokens
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +53,12 @@ Screen = Callable[[Snapshot, Model, int, Start, Report], tuple[Snapshot, Decisio
 """(data, champion, its number, how the training begins, whom to tell) -> what of it is learnt from, and why."""
 
 
+@contextmanager
+def unmetered(name: str, state: Mapping[str, Any]) -> Iterator[State]:
+    """A step that nobody measures."""
+    yield {}
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the settings say about retraining one model."""
@@ -92,6 +99,8 @@ class Retraining:
     behaviour: Behaviour = lambda model, judged: None
     screen: Screen | None = None
     report: Report = lambda metrics, step: None
+    around: Callable[[str, State], AbstractContextManager[State]] = unmetered
+    """Measures a step, which puts what it adds into the mapping."""
 
     def run(self, job_id: str) -> State:
         """All steps in this process, from the first; what is done already costs little."""
@@ -104,7 +113,9 @@ class Retraining:
         """One step: the state it was given, and what it adds."""
         self.store.update_job(state["job"], state=JobState.RUNNING, step=name)
         self.report({"stage": float(STEPS.index(name))}, 0)
-        return {**state, **getattr(self, name)(state)}
+        with self.around(name, state) as added:
+            added.update(getattr(self, name)(state))
+        return {**state, **added}
 
     def snapshot(self, state: State) -> State:
         """The imported data, and every label that has come from life until the job was asked for."""
@@ -115,9 +126,10 @@ class Retraining:
         began = self.began(job)
         base = self.screened(open_snapshot(self.folders.snapshots, base_id), job, began["start"])
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
-        fresh += self.store.training_data(self.model, until=job.at)
+        labelled = self.store.training_data(self.model, until=job.at)
+        fresh += labelled
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
-        began["base"] = base.id
+        began |= {"base": base.id, "labels": len(labelled)}
         if not fresh:
             return {"snapshot": base.id, **began}
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)

@@ -63,6 +63,8 @@ class Watch:
     log_window: Callable[[datetime, Mapping[str, float]], None] = lambda at, values: None
     rolling: Rolling | None = None
     """Moves rollouts; None where nothing is rolled out in steps."""
+    objection: Callable[[], str | None] = lambda: None
+    """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -74,6 +76,7 @@ class Watch:
         situation = self.situation()
         decision = self.trigger.decide(situation)
         decision = Decision(decision.outcome, decision.because, {**decision.evidence, **seen(situation)})
+        decision = self.afforded(decision)
         if decision.outcome is Outcome.FIRE and not self.comes_first(decision):
             return self.call_for_retraining(decision, situation)
         return self.keep(self.after_rollout(decision) if decision.outcome is Outcome.FIRE else decision)
@@ -198,6 +201,15 @@ class Watch:
         stored = self.keep(Decision(decision.outcome, because, evidence))
         self.store.handle_events([event.id for event in situation.events], handled_by=job.id)
         return stored
+
+    def afforded(self, decision: Decision) -> Decision:
+        """The decision, or to wait where it is no matter of need and something speaks against spending."""
+        if decision.outcome is not Outcome.FIRE or decision.evidence.get("reason") != Reason.ROUTINE.value:
+            return decision
+        objection = self.objection()
+        if objection is None:
+            return decision
+        return Decision(Outcome.WAIT, (objection, *decision.because), {**decision.evidence, "put_off": True})
 
     def since(self, situation: Situation) -> datetime:
         """When the harm may have begun: the earliest answer among those with labels in the window."""

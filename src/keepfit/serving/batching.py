@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
 from keepfit.tasks.task import Model, Output, Prepared
+from keepfit.traces import OFF, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class Waiting:
     error: BaseException | None = None
     over: bool = False
     """Nobody waits for this any more."""
+    asked: float = field(default_factory=time.time)
+    taken: float | None = None
+    """When the engine began with the first of its contents."""
 
     def note(self, place: int, detail: Any) -> None:
         """Take what else the model says of the content at `place`; before `fill`, which may wake the caller."""
@@ -88,6 +92,8 @@ class BatchCounts:
     seconds: float
     by_size: Mapping[int, int]
     """Calls by the first of BUCKETS that holds their size; larger ones are in none."""
+    cpu_seconds: float = 0.0
+    """Processor time of the whole process during the calls; what other threads did meanwhile is in it."""
 
 
 class Batcher:
@@ -104,12 +110,12 @@ class Batcher:
         self._closed = False
         self._dead: BaseException | None = None
         self._failures = 0
-        self._contents, self._calls, self._seconds = 0, 0, 0.0
+        self._contents, self._calls, self._seconds, self._cpu_seconds = 0, 0, 0.0, 0.0
         self._by_size: dict[int, int] = {}
         self._thread = threading.Thread(target=self._run, name=f"engine {name}".strip(), daemon=True)
         self._thread.start()
 
-    def ask(self, prepared: Prepared, timeout_s: float) -> Output:
+    def ask(self, prepared: Prepared, timeout_s: float, tracer: Tracer = OFF) -> Output:
         """The answers, in the order of the items.
 
         Raises Overloaded when too many contents wait already, ClosedError after `close`, BackendError when the
@@ -126,6 +132,7 @@ class Batcher:
         if not waiting.done.wait(timeout_s):
             waiting.over = True
             raise TimedOut(f"no answer within {timeout_s:g} s; try again, or send less in one call")
+        trace(tracer, waiting)
         if waiting.error is not None:
             raise failure(waiting.error) from waiting.error
         return waiting.output()
@@ -145,7 +152,13 @@ class Batcher:
     def counts(self) -> BatchCounts:
         """What was done so far."""
         with self._wake:
-            return BatchCounts(self._contents, self._calls, self._seconds, dict(self._by_size))
+            return BatchCounts(self._contents, self._calls, self._seconds, dict(self._by_size), self._cpu_seconds)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, as far as it tells: cpu, cuda, ..."""
+        describe = getattr(self._model, "describe", None)
+        return "cpu" if describe is None else str(describe().get("device", "cpu"))
 
     def close(self) -> None:
         """Answer what waits already, then end the thread; later calls get ClosedError. Does not wait."""
@@ -209,6 +222,7 @@ class Batcher:
                 if batch and cost > self._batch_cost:
                     break
                 batch.append((waiting, place))
+                waiting.taken = waiting.taken or time.time()
             self._queue.popleft()
         return batch
 
@@ -231,25 +245,35 @@ class Batcher:
             raise
 
     def _infer(self, batch: list[Place]) -> None:
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         output = self._model.infer(joined(batch))
         if len(output.scores) != len(batch) or not np.isfinite(output.scores).all():
             raise BackendError("the engine gave no usable scores for this batch")
-        self._count(len(batch), time.perf_counter() - started)
+        self._count(len(batch), time.perf_counter() - started, time.process_time() - used)
         if output.details is not None:
             for (waiting, place), detail in zip(batch, output.details, strict=True):
                 waiting.note(place, detail)
         for row, (waiting, place) in enumerate(batch):
             waiting.fill(place, output.scores[row], output.embeddings[row])
 
-    def _count(self, size: int, seconds: float) -> None:
+    def _count(self, size: int, seconds: float, cpu_seconds: float) -> None:
         with self._wake:
             self._contents += size
             self._calls += 1
             self._seconds += seconds
+            self._cpu_seconds += cpu_seconds
             bucket = next((b for b in BUCKETS if size <= b), None)
             if bucket is not None:
                 self._by_size[bucket] = self._by_size.get(bucket, 0) + 1
+
+
+def trace(tracer: Tracer, waiting: Waiting) -> None:
+    """How long a call waited for the engine, and how long the engine took, as spans of the caller."""
+    done = time.time()
+    taken = done if waiting.taken is None else waiting.taken
+    contents = len(waiting.prepared.items)
+    tracer.past("queue", waiting.asked, taken, contents=contents)
+    tracer.past("infer", taken, done, contents=contents)
 
 
 def joined(batch: list[Place]) -> Prepared:

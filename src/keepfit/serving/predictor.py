@@ -23,6 +23,7 @@ from keepfit.serving.router import route
 from keepfit.serving.shadow import Shadow
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.task import Model, predict
+from keepfit.traces import OFF, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Request:
     """What must not be split between train and test; None: derived from the content."""
     field: str | None = None
     """Where the content stood in the caller's request, for error messages."""
+    request: str | None = None
+    """The id of the HTTP request that it came with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +113,11 @@ class Predictor:
         clock: Clock,
         worker_id: str = "server",
         limits: ServingLimits | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         self.name = name
         self._store, self._load_model, self._writer, self._clock = store, load, writer, clock
-        self._worker_id, self._limits = worker_id, limits or ServingLimits()
+        self._worker_id, self._limits, self._tracer = worker_id, limits or ServingLimits(), tracer
         self.cache = AnswerCache(self._limits.cache_bytes)
         self.failures = Failures(store, name, worker_id)
         self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
@@ -240,9 +244,13 @@ class Predictor:
         turns = [self._turn(live, example) for example in examples]
         turns, fresh = self._ask(live, turns)
         now = self._clock.now()
-        answers = [self._answer_of(turn, turn.cached or fresh[place], now) for place, turn in enumerate(turns)]
+        answers = [
+            self._answer_of(turn, turn.cached or fresh[place], now, requests[place].request)
+            for place, turn in enumerate(turns)
+        ]
         pairs = [(turn.example, answer.prediction) for turn, answer in zip(turns, answers, strict=True)]
-        self.record(pairs)
+        with self._tracer.span("record", model=self.name):
+            self.record(pairs)
         self._offer_shadows(live, turns)
         return answers
 
@@ -308,8 +316,9 @@ class Predictor:
         """The answers of the version that these turns are for, by place."""
         served, started = turns[places[0]].served, time.perf_counter()
         patience = self._limits.timeout_s * (1.0 if served.version == live.main else self._limits.challenger_share)
-        prepared = served.model.prepare([turns[place].example.content for place in places])
-        output = served.batcher.ask(prepared, patience)
+        with self._tracer.span("tokenise", model=self.name, version=served.version):
+            prepared = served.model.prepare([turns[place].example.content for place in places])
+        output = served.batcher.ask(prepared, patience, self._tracer)
         took = 1000 * (time.perf_counter() - started) / len(places)
         self.failures.well(served.version)
         answers = {}
@@ -346,10 +355,10 @@ class Predictor:
             self.failures.note(served.version, kind_of(error), error, self._clock.now(), len(examples))
             return
         now = self._clock.now()
-        said = [self._answer_of(turn, answers[place], now).prediction for place, turn in enumerate(turns)]
+        said = [self._answer_of(turn, answers[place], now, None).prediction for place, turn in enumerate(turns)]
         self.record([(turn.example, replace(one, shadow=True)) for turn, one in zip(turns, said, strict=True)])
 
-    def _answer_of(self, turn: Turn, known: Cached, now: datetime) -> Answer:
+    def _answer_of(self, turn: Turn, known: Cached, now: datetime, request: str | None) -> Answer:
         example, model = turn.example, turn.served.model
         floor, confidence = model.abstain_below, float(known.scores.max())
         abstained = floor is not None and confidence < floor
@@ -364,6 +373,7 @@ class Predictor:
             context=example.context,
             measures={**known.measures, ABSTAINED: 1.0} if abstained else known.measures,
             stage="model" if turn.cached is None else "cache",
+            request=request,
         )
         return Answer(prediction, abstained, known.details)
 

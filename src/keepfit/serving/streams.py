@@ -137,7 +137,9 @@ class Streams:
             session = self._sessions[id_] = Session(id_, predictor.name, key or id_, now)
         return session, served.version
 
-    def push(self, predictor: Predictor, id_: str, read: Callable[[VideoModel], Pieces]) -> Pushed:
+    def push(
+        self, predictor: Predictor, id_: str, read: Callable[[VideoModel], Pieces], request: str | None = None
+    ) -> Pushed:
         """What the version of now says of the next frames, which `read` decodes in the size that it has learnt.
 
         A call that fails has changed nothing. Raises NotFound for an unknown session, InvalidInput for a camera that
@@ -155,7 +157,7 @@ class Streams:
                 served = predictor.main_version()
                 pushed = self._answered(session, served, read)
             windows = tuple(_windows(session, pushed.threshold, self._clock.now()))
-            predictor.record([(window.example, window.prediction) for window in windows])
+            predictor.record([(window.example, replace(window.prediction, request=request)) for window in windows])
             session.used = self._clock.now()
         return replace(pushed, windows=windows)
 

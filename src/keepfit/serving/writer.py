@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from keepfit.data.records import Example, Prediction
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
+from keepfit.serving.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,13 @@ class RecordWriter:
         self._closing = False
         self._trouble: str | None = None
         self.lost = 0
+        self.tally = Tally()
         self._thread = threading.Thread(target=self._run, name="record writer", daemon=True)
         self._thread.start()
 
     def add(self, model: str, pairs: Sequence[tuple[Example, Prediction]]) -> None:
         """Take records in. Waits for room while the store is merely slow; never raises for a store in trouble."""
+        self.tally.note(model, (prediction for _, prediction in pairs))
         with self._change:
             self._change.wait_for(lambda: self._has_room(len(pairs)), PATIENCE_S)
             room = max(self._capacity - len(self._waiting), 0)

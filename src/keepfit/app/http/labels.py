@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,8 @@ from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import LabelBody, LabelsBody, LabelsOut, QueueOut, QueueQuery
 from keepfit.data.records import Example, Label, Prediction, QueueItem, Source
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, TooLarge
+
+log = logging.getLogger(__name__)
 
 SKEW = timedelta(minutes=5)
 """By so much a client's clock may be ahead of ours."""
@@ -22,8 +25,12 @@ def add_labels(call: Call, body: LabelsBody) -> Any:
     limit = call.service.limits.items
     if len(body.labels) > limit:
         raise TooLarge(f"{len(body.labels)} labels in one call are too many, the limit is {limit}", "labels")
-    labels = [read_label(call, place, label) for place, label in enumerate(body.labels)]
-    return {"accepted": len(labels), "new": call.service.store.add_labels(call.name, labels)}
+    read = [read_label(call, place, label) for place, label in enumerate(body.labels)]
+    new = call.service.store.add_labels(call.name, [label for label, _ in read])
+    for label, prediction in read:
+        facts = {"prediction": prediction.id, "version": prediction.model_version, "asked_by": prediction.request}
+        log.info("label of the source %s accepted", label.source, extra={"model": call.name, **facts})
+    return {"accepted": len(read), "new": new}
 
 
 def queue(call: Call, query: QueueQuery) -> Any:
@@ -50,15 +57,15 @@ def queue_item(item: QueueItem) -> dict[str, Any]:
     }
 
 
-def read_label(call: Call, place: int, body: LabelBody) -> Label:
-    """The label to be stored. Raises NotFound or InvalidInput, with the label's place."""
+def read_label(call: Call, place: int, body: LabelBody) -> tuple[Label, Prediction]:
+    """The label to be stored, and what it is about. Raises NotFound or InvalidInput, with the label's place."""
     try:
         example, prediction = find(call, body)
         value, time = value_of(body, prediction), time_of(call, body)
     except (InvalidInput, NotFound) as error:
         raise at_place(error, f"labels.{place}") from error
     source, propensity = source_of(call, example)
-    return Label(
+    label = Label(
         example_id=example.id,
         value=value,
         time=time,
@@ -67,6 +74,7 @@ def read_label(call: Call, place: int, body: LabelBody) -> Label:
         propensity=propensity,
         prediction_id=prediction.id,
     )
+    return label, prediction
 
 
 def time_of(call: Call, body: LabelBody) -> datetime:

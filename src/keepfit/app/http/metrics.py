@@ -1,17 +1,19 @@
-"""Prometheus metrics: requests as they pass, everything else read from the serving room when it is asked for."""
+"""Prometheus metrics: requests as they pass; of the serving room when asked; of the store as it was read aside."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from keepfit.app.http.store_metrics import StoreCollector
 from keepfit.app.service import Service
-from keepfit.errors import BackendError
 from keepfit.serving.batching import BUCKETS, BatchCounts
 
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -34,7 +36,9 @@ class ServingCollector(Collector):
         yield from self._caches()
         yield from self._writer()
         yield from self._streams()
-        yield from self._quality()
+        yield from self._answers()
+        yield from self._versions()
+        yield from self._machine()
 
     def _engines(self) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -45,6 +49,9 @@ class ServingCollector(Collector):
             "keepfit_batch_contents", "Contents in an engine call.", labels=["model", "version"]
         )
         seconds = CounterMetricFamily("keepfit_engine_seconds", "Time in the engine.", labels=["model", "version"])
+        used = CounterMetricFamily(
+            "keepfit_engine_cpu_seconds", "Processor time that passed during its calls.", labels=["model", "version"]
+        )
         ready = GaugeMetricFamily("keepfit_ready", "1 when the model answers as it should.", labels=["model"])
         for name, served in self._service.models.items():
             ready.add_metric([name], float(served.predictor.ready() is None))
@@ -54,8 +61,9 @@ class ServingCollector(Collector):
                 counts = batcher.counts()
                 waiting.add_metric([name, str(version)], batcher.waiting())
                 seconds.add_metric([name, str(version)], counts.seconds)
+                used.add_metric([name, str(version)], counts.cpu_seconds)
                 sizes.add_metric([name, str(version)], buckets(counts), counts.contents)
-        yield from (info, waiting, sizes, seconds, ready)
+        yield from (info, waiting, sizes, seconds, used, ready)
 
     def _caches(self) -> Iterator[Metric]:
         hits = CounterMetricFamily("keepfit_cache_hits", "Answers given again.", labels=["model"])
@@ -76,24 +84,40 @@ class ServingCollector(Collector):
     def _streams(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("keepfit_streams", "Cameras with an open session.", value=len(self._service.streams))
 
-    def _quality(self) -> Iterator[Metric]:
-        """The realised accuracy of the last check; no sample while no label measures, or while the store is away."""
-        accuracy = GaugeMetricFamily(
-            "keepfit_accuracy",
-            "Realised accuracy on labels asked for, with its 95 % interval.",
-            labels=["model", "end"],
+    def _answers(self) -> Iterator[Metric]:
+        """Counted as they are recorded, the shadows' too."""
+        said = CounterMetricFamily(
+            "keepfit_predictions",
+            "Answers by version and who gave them (model, cache, stream); shadow: nobody heard them.",
+            labels=["model", "version", "stage", "shadow"],
         )
-        labels = GaugeMetricFamily("keepfit_accuracy_labels", "Labels that it rests on.", labels=["model"])
-        for name in self._service.models:
-            try:
-                found = self._service.store.get(name, "accuracy")
-            except BackendError:  # probes say so; the other metrics are still wanted
-                continue
-            if found is not None:
-                for end in ("value", "low", "high"):
-                    accuracy.add_metric([name, end], found[end])
-                labels.add_metric([name], found["n"])
-        yield from (accuracy, labels)
+        for kind, n in self._service.writer.tally.counts().items():
+            said.add_metric([kind.model, str(kind.version), kind.stage, str(kind.shadow).lower()], n)
+        yield said
+
+    def _versions(self) -> Iterator[Metric]:
+        loaded = GaugeMetricFamily("keepfit_version_loaded", "1 for versions in memory.", labels=["model", "version"])
+        shadow = GaugeMetricFamily("keepfit_version_shadow", "1 for versions asked aside.", labels=["model", "version"])
+        applied = GaugeMetricFamily("keepfit_deployment_applied", "The deployment served here.", labels=["model"])
+        for name, served in self._service.models.items():
+            live = served.predictor.live
+            applied.add_metric([name], live.deployment_id)
+            for version in served.predictor.warm():
+                loaded.add_metric([name, str(version)], 1.0)
+            for version in live.traffic.shadow:
+                shadow.add_metric([name, str(version)], 1.0)
+        yield from (loaded, shadow, applied)
+
+    def _machine(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily("keepfit_state_free_bytes", "Free on the disk of the state folder.")
+        size = GaugeMetricFamily("keepfit_state_size_bytes", "Size of the disk of the state folder.")
+        with contextlib.suppress(OSError):  # a folder that is gone is the probes' matter
+            disk = shutil.disk_usage(self._service.batches.parent)
+            free.add_metric([], disk.free)
+            size.add_metric([], disk.total)
+        build = GaugeMetricFamily("keepfit_build_info", "The release that answers.", labels=["version"])
+        build.add_metric([self._service.version], 1.0)
+        yield from (free, size, build)
 
 
 def buckets(counts: BatchCounts) -> list[tuple[str, float]]:
@@ -109,6 +133,9 @@ def install(app: Flask, service: Service) -> CollectorRegistry:
     """Count and time every request; returns the registry of this application."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServingCollector(service))
+    if service.observed is not None:
+        registry.register(StoreCollector(service.observed))
+    ProcessCollector(registry=registry)
     names = ("route", "method", "code")
     requests = Counter("keepfit_requests", "Requests by route and answer.", names, registry=registry)
     latency = Histogram(

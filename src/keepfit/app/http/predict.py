@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keepfit.app.http.identity import about, request_id
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
 from keepfit.app.http.video import answer_upload
@@ -29,13 +30,15 @@ def predict(call: Call, body: PredictBody) -> Any:
             f"{len(requests)} texts in one call are too many, the limit is {limit}; use POST /batches", field_of(body)
         )
     answers = call.served.predictor.predict(requests)
+    versions = {answer.prediction.model_version for answer in answers}
+    version = versions.pop() if len(versions) == 1 else None
+    about(call.name, version)
     if "inputs" in body.model_fields_set:
         top = body.parameters.top_k if body.parameters else None
         return [hugging_face(answer)[:top] for answer in answers]
-    versions = {answer.prediction.model_version for answer in answers}
     return {
         "predictions": [own_form(answer) for answer in answers],
-        "model_version": versions.pop() if len(versions) == 1 else None,
+        "model_version": version,
     }
 
 
@@ -53,19 +56,23 @@ def field_of(body: PredictBody) -> str:
 def read_requests(body: PredictBody) -> list[Request]:
     """The contents that are asked about. Raises InvalidInput when there are none, or they are no texts."""
     form = field_of(body)
+    asked_by = request_id()
     if body.examples is not None:
-        return [of_example(place, example) for place, example in enumerate(body.examples)]
+        return [of_example(place, example, asked_by) for place, example in enumerate(body.examples)]
     given = getattr(body, form)
     if not isinstance(given, list):
-        return [Request(given, field=form)]
+        return [Request(given, field=form, request=asked_by)]
     if not given:
         raise InvalidInput(f'"{form}" is an empty list; give at least one text', form)
-    return [Request(content, field=f"{form}.{place}") for place, content in enumerate(given)]
+    return [Request(content, field=f"{form}.{place}", request=asked_by) for place, content in enumerate(given)]
 
 
-def of_example(place: int, example: ExampleBody) -> Request:
+def of_example(place: int, example: ExampleBody, asked_by: str | None) -> Request:
     """One entry of `examples`."""
-    return Request(example.text, example.id, example.key, example.time, example.context, field=f"examples.{place}.text")
+    where = f"examples.{place}.text"
+    return Request(
+        example.text, example.id, example.key, example.time, example.context, field=where, request=asked_by
+    )  # fmt: skip
 
 
 def own_form(answer: Answer) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from keepfit.app.http.identity import request_id
 from keepfit.app.http.problems import wrong_type
 from keepfit.app.http.reading import read_form
 from keepfit.app.http.routing import Call, Route
@@ -34,7 +35,7 @@ def answer_upload(call: Call) -> Any:
     footage = intake(call).video(form.file, model.facts, form.key)
     windows = footage.windows()
     key = form.key or footage.name
-    answers = ask(call, [Request(str(window), key=key, group=window.name) for window in windows])
+    answers = ask(call, [Request(str(window), key=key, group=window.name, request=request_id()) for window in windows])
     return {
         "model_version": answers[0].prediction.model_version,
         "predictions": [
@@ -61,7 +62,7 @@ def push_frames(call: Call, form: FramesForm, id: str) -> Any:
             part.stream.seek(0)
         return intake(call).pieces(form.file, model.facts)
 
-    pushed = call.service.streams.push(call.served.predictor, id, read)
+    pushed = call.service.streams.push(call.served.predictor, id, read, request_id())
     frames = [
         {
             "frame": moment.frame,

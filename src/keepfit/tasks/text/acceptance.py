@@ -7,8 +7,8 @@ probabilities say how large that is; mostly it is small, since it is the undecid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Acceptance:
     chosen: Precision
     reference_accuracy: float
     comparisons: tuple[Comparison, ...]
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Processor time of the same texts, by arithmetic, of those that were tried."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for model.json."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +170,18 @@ def _choose(draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: R
     others = pieces([train.contents[i] for i in spread(len(train), more)], more)
     available = _quantised(draft, settings, train, recipe)
     found: dict[Precision, tuple[Scores, Scores]] = {}
+    used: dict[str, float] = {}
 
     def answers(precision: Precision) -> tuple[Scores, Scores]:
         if precision not in found:
             model = answering.load(draft, precision)
+            before = time.process_time()
             found[precision] = predict(model, texts).scores, predict(model, others).scores
+            used[precision] = time.process_time() - before
         return found[precision]
 
     acceptance = accept(answers, truth, recipe.inference, available)
+    acceptance = replace(acceptance, cpu_seconds={p: round(s, 3) for p, s in used.items()})
     return acceptance, fit_temperature(answers(acceptance.chosen)[0], truth)
 
 
