@@ -18,6 +18,7 @@ class AlertKind(StrEnum):
     DEPLOYMENT = "deployment"
     ROLLBACK = "rollback"
     FAILURE = "failure"
+    LABELLER = "labeller"
     TEST = "test"
 
 

@@ -18,15 +18,18 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
+from keepfit.app.commands import tokens as token_commands
+from keepfit.app.commands import trust
+from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
-from keepfit.app.settings import duration
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
 from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.redaction import guard_logs
 
 RETRAINING_WANTED = 10
 
@@ -37,9 +40,6 @@ cli = typer.Typer(
     help="keepfit keeps a deployed classifier fit for today's data.",
 )
 
-ProjectOption = Annotated[Path, typer.Option("--project", help="The project folder.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Which of several models.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on; overrides the settings.")]
 PortOption = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; overrides the settings.")
@@ -48,7 +48,6 @@ StartOption = Annotated[
     str | None,
     typer.Option(help="new; warm, from the champion's weights; of video recalibrate, with its networks; steps."),
 ]
-HERE = Path()
 EXAMPLES = {"text": "DATA.csv", "video": "VIDEO.mp4"}
 """The tasks that `init` writes settings for, with what each is trained on."""
 
@@ -233,6 +232,7 @@ def label(
 
 labels = typer.Typer(help="The label queue.", no_args_is_help=True)
 cli.add_typer(labels, name="labels")
+trust.register(labels)
 
 
 @labels.command("next")
@@ -350,41 +350,7 @@ def models(
     raise typer.Exit(0 if result["same"] else 1)
 
 
-tokens = typer.Typer(help="Tokens for the HTTP server.", no_args_is_help=True)
-cli.add_typer(tokens, name="token")
-
-
-@tokens.command("add")
-def token_add(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
-    role: Annotated[list[str], typer.Option(help="predict, label, approve or admin; may be repeated.")],
-    expires: Annotated[str | None, typer.Option(help="Valid for so long, such as 90d.")] = None,
-    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
-) -> None:  # fmt: skip
-    """Make a token and print its secret, once; only its hash is kept."""
-    try:
-        until = None if expires is None else duration(expires)
-    except ValueError as problem:
-        raise InvalidInput(f"--expires {expires!r}: {problem}") from problem
-    secret = Project(project, model).add_token(name, role, until)
-    words = f"{secret}\nIt is shown only now. Send it as: Authorization: Bearer {secret}"
-    show.result({"name": name, "roles": role, "token": secret}, json, words)
-
-
-@tokens.command("list")
-def token_list(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
-    """Every token, without its secret."""
-    show.tokens(Project(project, model).store.tokens(), json)
-
-
-@tokens.command("revoke")
-def token_revoke(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
-    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
-) -> None:  # fmt: skip
-    """From now on the token is refused."""
-    Project(project, model).store.revoke_token(name)
-    show.result({"revoked": name}, json, f"The token {name!r} is revoked.")
+token_commands.register(cli)
 
 
 @cli.command()
@@ -425,6 +391,7 @@ def doctor(
 
 def main() -> None:
     """The command: errors that keepfit raises on purpose become one sentence and exit code 2, never a stack trace."""
+    guard_logs()
     run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
 
 

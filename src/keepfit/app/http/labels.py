@@ -23,7 +23,8 @@ def add_labels(call: Call, body: LabelsBody) -> Any:
     if len(body.labels) > limit:
         raise TooLarge(f"{len(body.labels)} labels in one call are too many, the limit is {limit}", "labels")
     labels = [read_label(call, place, label) for place, label in enumerate(body.labels)]
-    return {"accepted": len(labels), "new": call.service.store.add_labels(call.name, labels)}
+    new = call.service.store.add_labels(call.name, labels, call.caller.quota(call.service.clock.now()))
+    return {"accepted": len(labels), "new": new}
 
 
 def queue(call: Call, query: QueueQuery) -> Any:
@@ -63,7 +64,7 @@ def read_label(call: Call, place: int, body: LabelBody) -> Label:
         value=value,
         time=time,
         source=source,
-        actor=body.actor or call.caller.name,
+        actor=call.caller.speaks_as(body.actor),
         propensity=propensity,
         prediction_id=prediction.id,
     )
