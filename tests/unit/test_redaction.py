@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from keepfit import redaction
+from keepfit.alerts.alerts import Alert, AlertKind, Alerts
 from keepfit.alerts.apprise import AppriseChannel
 from keepfit.app import show
 from keepfit.app.doctor import examine
@@ -113,6 +115,18 @@ def test_an_alert_channel_that_fails_says_so_without_its_keys() -> None:
     with pytest.raises(BackendError) as failed:
         AppriseChannel(url).send("title", "body")
     assert "gEh3imPart1" not in str(failed.value)
+
+
+def test_a_channel_of_any_make_that_fails_is_recorded_without_its_keys() -> None:
+    class Broken:
+        name = "broken"
+
+        def send(self, title: str, body: str) -> None:
+            raise ValueError("https://u:gEh3im@hooks.example/x did not answer")
+
+    alert = Alert(AlertKind.FAILURE, "m", "title", "body", datetime(2025, 1, 1, tzinfo=UTC))
+    (why,) = Alerts([Broken()]).send(alert).failed
+    assert "gEh3im" not in why
 
 
 def test_logs_hold_no_secret_whoever_writes_them_and_no_traceback_does() -> None:

@@ -32,7 +32,7 @@ def out(value: Any) -> None:
 
 def text(words: str) -> None:
     """A sentence for people, on standard error, so that standard output stays for results."""
-    Console(stderr=True).print(escape(words), soft_wrap=True)
+    Console(stderr=True).print(escape(redacted(words)), soft_wrap=True)
 
 
 def result(value: Mapping[str, Any], json: bool, words: str) -> None:

@@ -83,7 +83,7 @@ class Access:
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._store, self._clock, self._required, self._limits = store, clock, required, limits
-        self._seconds, self._rates = seconds, Rates(seconds)
+        self._seconds, self._rates, self._guesses = seconds, Rates(seconds), Rates(seconds)
         self.unknown = 0
         """Requests with a token that is not known, revoked or expired, since this process began."""
         self._lock = threading.Lock()
@@ -137,7 +137,7 @@ class Access:
             if hmac.compare_digest(token.hash, given) and valid:
                 return token
         self.unknown += 1
-        self._rates.take(f"guess {neighbourhood(request.remote_addr)}", GUESSES, "requests with an unknown token")
+        self._guesses.take(neighbourhood(request.remote_addr), GUESSES, "requests with an unknown token")
         raise Forbidden("this token is unknown, revoked or expired; make one with `keepfit token add NAME`")
 
 
