@@ -16,9 +16,14 @@ trigger and an aborted rollout are not errors: they are decisions (see `decision
 
 from __future__ import annotations
 
+from keepfit.redaction import redacted
+
 
 class KeepfitError(Exception):
-    """Base class of every error below."""
+    """Base class of every error below. Its sentence never shows a password or a token, wherever it came from."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class InvalidInput(KeepfitError):

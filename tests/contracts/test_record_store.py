@@ -15,6 +15,8 @@ import pytest
 
 from keepfit.data.costs import Cost
 from keepfit.data.forgetting import Counts, Person, StoredTraces
+from keepfit.data.labellers import Labeller
+from keepfit.data.quota import Quota
 from keepfit.data.records import (
     Cause,
     Event,
@@ -35,7 +37,7 @@ from keepfit.data.search import search_rows
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, NotFound, Refused
+from keepfit.errors import InvalidInput, NotFound, Overloaded, Refused
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 M = "reviews"
@@ -616,6 +618,63 @@ def test_tokens_are_listed_and_revoked_and_a_name_is_taken_once(store: RecordSto
     assert store.tokens() == [replace(token, revoked=True)]
     with pytest.raises(NotFound):
         store.revoke_token("nobody")
+
+
+def test_a_tokens_limits_are_kept_and_changed(store: RecordStore) -> None:
+    token = Token("ci", "hash", ("predict",), at(0), model="reviews", per_minute=60, labels_per_day=100)
+    store.add_token(token, "ann")
+    assert store.tokens() == [token]
+    store.change_token("ci", {"per_minute": None, "labels_per_day": 5}, "ann")
+    assert store.tokens() == [replace(token, per_minute=None, labels_per_day=5)]
+    with pytest.raises(NotFound):
+        store.change_token("nobody", {"per_minute": 1}, "ann")
+
+
+def test_a_days_labels_are_counted_together_by_everyone_who_writes(store: RecordStore) -> None:
+    store.add_predictions(M, [pair(str(n)) for n in range(40)])
+    quota, added = Quota("ci", 10, at(0)), []
+
+    def add(n: int) -> None:
+        try:
+            added.append(store.add_labels(M, [label(str(n), "good", 0)], quota))
+        except Overloaded:
+            added.append(0)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, range(40)))
+    assert sum(added) == len(store.training_data(M)) == 10
+    tomorrow = replace(quota, now=at(24 * 60))
+    assert store.add_labels(M, [label(str(n), "bad", 1) for n in range(10)], tomorrow) == 10
+    assert store.add_labels(M, [label("39", "good", 1)], replace(quota, who="other")) == 1
+
+
+def test_labels_of_those_set_apart_are_kept_but_count_nowhere(store: RecordStore) -> None:
+    store.add_predictions(M, [pair(str(n)) for n in range(4)])
+    actors = ("ann", "evil", "evil:1", "evilest")
+    store.add_labels(M, [label(str(n), "good", 1, actor=actor) for n, actor in enumerate(actors)])
+    store.set_labeller(Labeller(M, "evil", True, at(2), "keepfit", ("a flood", NASTY)))
+    assert [found.label.actor for found in store.training_data(M)] == ["ann", "evilest"]
+    assert [found.actor for _, found in store.labelled(M, window())] == ["ann", "evilest"]
+    assert len(store.labelled(M, window(), everyone=True)) == 4
+    assert store.count_labels(M, at(0)) == 2
+    assert [said.actor for said in store.said(M, 10)] == list(actors)
+    assert {(said.value, said.answered, said.measures) for said in store.said(M, 10)} == {("good", "good", True)}
+    store.set_labeller(Labeller(M, "evil", False, at(3), "ann", ("she knows them",)))
+    assert len(store.training_data(M)) == 4
+    assert store.labellers(M) == [Labeller(M, "evil", False, at(3), "ann", ("she knows them",))]
+    assert store.labellers("tickets") == []
+
+
+def test_arrivals_are_counted_by_people_in_the_order_in_which_they_came(store: RecordStore) -> None:
+    store.add_predictions(M, [pair(str(n)) for n in range(6)])
+    store.add_labels(M, [label("0", "good", 5), label("1", "good", -900), label("2", "good", 5, actor="bob")])
+    newest, counts = store.arrived(M, 0)
+    assert counts == {"ann": 2, "bob": 1}
+    store.add_labels(M, [label("3", "good", 1), label("4", "good", 1, Source.COMPLETE, "silence")])
+    store.add_labels(M, [label("5", "good", 1, Source.IMPORTED, "file")])
+    after, fresh = store.arrived(M, newest)
+    assert (fresh, after > newest) == ({"ann": 1}, True)
+    assert [said.example for said in store.said(M, 2)] == ["e-2", "e-3"]
 
 
 def test_what_was_written_is_there_after_closing_and_opening(url: str) -> None:

@@ -244,3 +244,27 @@ def test_a_damaged_model_folder_leaves_the_server_up_and_says_so(project: Path) 
     finally:
         assert server.stop(signal.SIGINT)[0] in {0, 130}
         assert os.path.exists(project / ".keepfit" / "keepfit.db")
+
+
+def test_slow_and_swollen_callers_hold_nobody_up(project: Path) -> None:
+    with (project / "keepfit.toml").open("a", encoding="utf-8") as settings:
+        settings.write('[server]\nthreads = 8\nheader_timeout = "1s"\n')
+    with running(project) as server:
+
+        def send(begin: bytes) -> socket.socket:
+            caller = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
+            caller.sendall(begin)
+            return caller
+
+        host = f"Host: localhost:{server.port}\r\n".encode()
+        with send(b"GET /health/live HTTP/1.1\r\n" + host + b"X-Slow: ") as caller:
+            assert caller.recv(100) == b"", "headers that do not come are not waited for"
+        with send(b"GET /health/live HTTP/1.1\r\n" + host + b"X-Large: " + b"x" * 500_000 + b"\r\n\r\n") as caller:
+            assert caller.recv(100).startswith(b"HTTP/1.1 431")
+        post = b"POST /predict HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        slow = [send(post) for _ in range(20)]
+        assert server.call("GET", "/health/live")[0] == 200
+        assert server.call("GET", "/status")[0] == 200
+        for caller in slow:
+            caller.close()
+        eventually(lambda: server.call("POST", "/predict", b'{"text": "love"}')[0] == 200)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from keepfit.app.cli import cli, run
-from keepfit.app.project import Project
+from keepfit.app.project import Project, actor
 from keepfit.clock import ManualClock
 from keepfit.data.records import Example, Label, Prediction, QueueItem, Source, new_id
 from keepfit.errors import SettingsError
@@ -442,6 +442,46 @@ def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(shell: Shel
     )  # fmt: skip
     for wrong in wrongs:
         assert shell("token", *wrong).code == 2
+
+
+def test_a_tokens_limits_are_set_shown_and_changed(shell: Shell) -> None:
+    limited = ("--per-minute", 60, "--labels-per-day", 9, "--only", "default")
+    shell.json("token", "add", "lim", "--role", "label", *limited)
+
+    def limits() -> tuple[object, ...]:
+        found = next(t for t in shell.json("token", "list")["tokens"] if t["name"] == "lim")
+        return found["model"], found["per_minute"], found["labels_per_day"]
+
+    assert limits() == ("default", 60, 9)
+    shell.json("token", "set", "lim", "--per-minute", "0", "--labels-per-day", "20")
+    assert limits() == ("default", None, 20)
+    wrongs: tuple[tuple[str, ...], ...] = (
+        ("set", "lim"), ("set", "nobody", "--per-minute", "3"), ("add", "x:y", "--role", "label"),
+        ("add", "silence", "--role", "label"), ("add", "anonymous", "--role", "label"),
+        ("add", "esc\x1b", "--role", "label"), ("add", "other", "--role", "label", "--only", "nothing"),
+    )  # fmt: skip
+    for wrong in wrongs:
+        assert shell("token", *wrong).code == 2, wrong
+
+
+def test_labellers_are_listed_set_apart_and_cleared(shell: Shell) -> None:
+    names = [a.id for a in live(shell, "good", 3)]
+    file = shell.write("labels.csv", "prediction_id,label,actor", *(f"{name},pos,ann" for name in names))
+    shell.json("label", file)
+
+    def ann() -> dict[str, Any]:
+        return next(one for one in shell.json("labels", "trust")["labellers"] if one["actor"] == "ann")
+
+    assert (ann()["apart"], ann()["labels"]) == (False, 3)
+    assert "ann" in shell("labels", "trust").out
+    assert shell.json("labels", "trust", "ann", "--apart")["apart"]
+    assert ann()["apart"]
+    assert ann()["decided_by"] == actor()
+    shell.json("labels", "trust", "ann", "--clear")
+    assert not ann()["apart"]
+    assert shell("label", shell.write("no.csv", "prediction_id,label,actor", f"{names[0]},pos,silence")).code == 2
+    for wrong in (("nobody", "--apart"), ("ann", "--apart", "--clear"), ("ann",), ("--clear",)):
+        assert shell("labels", "trust", *wrong).code == 2, wrong
 
 
 # bad input: one sentence, exit code 2, no traceback

@@ -274,3 +274,20 @@ class TestApproval:
         assert world.shares == {2: 1.0}
         with pytest.raises(Refused, match="waits for approval"):
             world.retraining.roller.approve(2, "ann")
+
+
+def test_a_retraining_learns_nothing_from_somebody_who_flooded_after_the_last_check(world) -> None:
+    world.train(("good", "pos"), ("bad", "neg"))
+    for _ in range(4):
+        world.live(20, "good", "pos")
+        world.watch.tick()
+        world.clock.advance(timedelta(hours=1))
+    answers = [world.predictor.predict([Request(f"lie {number}")])[0].prediction for number in range(400)]
+    world.writer.flush()
+    now = world.clock.now()
+    world.store.add_labels(MODEL, [Label(a.example_id, "neg", now, Source.ASKED, "evil", 1.0, a.id) for a in answers])
+    state = world.run_job({"reason": "asked"})
+    snapshot = open_snapshot(world.folder / "snapshots", str(state["snapshot"]))
+    contents = [str(content) for split in Split for content in snapshot.rows(split).contents]
+    assert not [content for content in contents if content.startswith("lie")]
+    assert [content for content in contents if content.startswith("good day")]

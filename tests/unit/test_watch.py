@@ -18,6 +18,7 @@ from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import AT_ONCE, UNWRITTEN, Watch, WatchPlan, day_of
 from keepfit.triggers.policies import trigger_from
 
@@ -62,9 +63,9 @@ class Post:
         self.store.add_predictions(MODEL, pairs)
         return [said for _, said in pairs]
 
-    def tell(self, answers: list[Prediction], value: str, source: Source = Source.ASKED) -> None:
+    def tell(self, answers: list[Prediction], value: str, source: Source = Source.ASKED, actor: str = "ann") -> None:
         now = self.clock.now()
-        labels = [Label(p.example_id, value, now, source, "ann", 1.0, p.id) for p in answers]
+        labels = [Label(p.example_id, value, now, source, actor, 1.0, p.id) for p in answers]
         self.store.add_labels(MODEL, labels)
 
     def asked(self) -> int:
@@ -268,3 +269,34 @@ def test_harm_calls_for_a_retraining_whatever_the_budget_says(post: Post) -> Non
     post.tell(post.answer(60), "bad")
     careful = replace(post.watch, objection=lambda: "the budget of 2025-01 is spent")
     assert careful.tick().outcome is Outcome.FIRE
+
+
+# whose labels count
+
+
+def test_a_flood_of_lies_within_one_beat_triggers_nothing_and_moves_no_number(post: Post) -> None:
+    for _ in range(4):
+        post.tell(post.answer(20), "good")
+        post.clock.advance(HOUR)
+        assert post.watch.tick().outcome is Outcome.WAIT
+    before = post.store.get(MODEL, "accuracy")
+    post.tell(post.answer(600), "bad", actor="evil")
+    assert post.watch.tick().outcome is Outcome.WAIT
+    assert post.store.get(MODEL, "accuracy") == before
+    assert [d.subject for d in post.store.decisions(MODEL, subject="labeller")] == ["labeller evil"]
+    LabelTrust(MODEL, post.store, post.clock).clear("evil", "boss")
+    assert post.watch.tick().outcome is Outcome.FIRE, "once a person says that they are right, they count"
+
+
+def test_silence_confirms_nothing_that_somebody_set_apart_has_spoken_of(post: Post) -> None:
+    watch = post.planned(labels=Source.COMPLETE, settle_after=HOUR)
+    answers = post.answer(20)
+    post.tell(answers[:5], "bad", Source.COMPLETE, "bob")
+    trust = LabelTrust(MODEL, post.store, post.clock)
+    trust.set_apart("bob", "boss")
+    post.clock.advance(2 * HOUR)
+    watch.settle_silence()
+    assert len(post.store.training_data(MODEL)) == 15
+    trust.clear("bob", "boss")
+    values = [k.label.value for k in post.store.training_data(MODEL)]
+    assert (values.count("bad"), values.count("good")) == (5, 15)

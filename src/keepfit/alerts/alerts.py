@@ -9,6 +9,8 @@ from enum import StrEnum
 from threading import Lock
 from typing import Protocol
 
+from keepfit.redaction import redacted
+
 
 class AlertKind(StrEnum):
     """What happened."""
@@ -19,6 +21,7 @@ class AlertKind(StrEnum):
     ROLLBACK = "rollback"
     FAILURE = "failure"
     BUDGET = "budget"
+    LABELLER = "labeller"
     TEST = "test"
 
 
@@ -131,5 +134,5 @@ class Alerts:
                 channel.send(title, body)
                 sent.append(channel.name)
             except Exception as error:  # a broken channel of any make must stop neither the others nor the caller
-                failed.append(f"{channel.name}: {error}")
+                failed.append(redacted(f"{channel.name}: {error}"))
         return Delivery(tuple(sent), tuple(failed))

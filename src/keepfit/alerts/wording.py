@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 
 from keepfit.alerts.alerts import Alert, AlertKind
@@ -87,6 +88,17 @@ def rolled_back(deployment: Deployment, previous: int | None) -> Alert:
     undo = None if previous is None else f"keepfit promote {previous} --model {deployment.model}"
     title = f"{deployment.model}: back to {shares(deployment)}"
     return Alert(AlertKind.ROLLBACK, deployment.model, title, body, deployment.at, undo)
+
+
+def set_apart(model: str, actor: str, decision: Decision, at: datetime) -> Alert:
+    """A labeller's labels count no more until a person says so."""
+    body = (
+        f"Since {clock(at)} the labels of {actor!r} neither measure nor train {model}. They are kept. Why:\n"
+        f"{listed(decision.because)}\n\n`keepfit labels trust --model {model}` shows the numbers of everyone. If the "
+        "labels are right, clear the labeller; if they came through a token, think of revoking it."
+    )
+    undo = f"keepfit labels trust {shlex.quote(actor)} --clear --model {model}"
+    return Alert(AlertKind.LABELLER, model, f"{model}: labels of {actor!r} are set apart", body, at, undo)
 
 
 def failed(model: str, what: str, error: str, at: datetime) -> Alert:

@@ -18,19 +18,20 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, costs, diff, lineage, retention
+from keepfit.app.commands import audit, costs, diff, lineage, retention, trust
+from keepfit.app.commands import tokens as token_commands
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
 from keepfit.app.logs import write_logs
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
-from keepfit.app.project import Project, actor
-from keepfit.app.settings import duration
+from keepfit.app.project import Project
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
 from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.redaction import guard_logs
 
 RETRAINING_WANTED = 10
 
@@ -234,6 +235,7 @@ def label(
 
 labels = typer.Typer(help="The label queue.", no_args_is_help=True)
 cli.add_typer(labels, name="labels")
+trust.register(labels)
 
 
 @labels.command("next")
@@ -361,42 +363,7 @@ def models(
     raise typer.Exit(0 if result["same"] else 1)
 
 
-tokens = typer.Typer(help="Tokens for the HTTP server.", no_args_is_help=True)
-cli.add_typer(tokens, name="token")
-
-
-@tokens.command("add")
-def token_add(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
-    role: Annotated[list[str], typer.Option(help="predict, label, approve or admin; may be repeated.")],
-    expires: Annotated[str | None, typer.Option(help="Valid for so long, such as 90d.")] = None,
-    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
-) -> None:  # fmt: skip
-    """Make a token and print its secret, once; only its hash is kept."""
-    try:
-        until = None if expires is None else duration(expires)
-    except ValueError as problem:
-        raise InvalidInput(f"--expires {expires!r}: {problem}") from problem
-    secret = Project(project, model).add_token(name, role, until)
-    words = f"{secret}\nIt is shown only now. Send it as: Authorization: Bearer {secret}"
-    show.result({"name": name, "roles": role, "token": secret}, json, words)
-
-
-@tokens.command("list")
-def token_list(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
-    """Every token, without its secret."""
-    show.tokens(Project(project, model).store.tokens(), json)
-
-
-@tokens.command("revoke")
-def token_revoke(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
-    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
-) -> None:  # fmt: skip
-    """From now on the token is refused."""
-    home = Project(project, model)
-    home.store.revoke_token(name, actor(), home.home.clock.now())
-    show.result({"revoked": name}, json, f"The token {name!r} is revoked.")
+token_commands.register(cli)
 
 
 @cli.command()
@@ -441,6 +408,7 @@ for module in (audit, costs, diff, lineage, retention):
 
 def main() -> None:
     """The command: errors that keepfit raises on purpose become one sentence and exit code 2, never a stack trace."""
+    guard_logs()
     run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
 
 

@@ -18,6 +18,7 @@ from keepfit.app.project import Project
 from keepfit.app.settings import FILE
 from keepfit.app.wiring import named
 from keepfit.errors import KeepfitError
+from keepfit.redaction import redacted
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 3 * 2**30
@@ -77,7 +78,7 @@ def settings_file(folder: Path) -> Finding:
 def store(project: Project) -> Finding:
     """Can labels be written?"""
     project.store.is_writable()
-    return Finding(True, "store", project.home.store_url.rsplit("@", maxsplit=1)[-1])
+    return Finding(True, "store", redacted(project.home.store_url))
 
 
 def registry(project: Project) -> Finding:

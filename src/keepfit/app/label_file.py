@@ -10,6 +10,7 @@ from typing import Any
 
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns, read_rows
+from keepfit.data.labellers import NOBODY
 from keepfit.data.records import Label, Prediction, Source, text_group
 from keepfit.data.store import RecordStore
 from keepfit.data.tables import column_names
@@ -47,7 +48,8 @@ class LabelFile:
                     f"row {row.number} of {file}: {row.label!r} is not one of the labels: {known}", "label"
                 )
             labels.append(self.label_of(found, row.label, row.values))
-        return {"new": self.records.add_labels(self.model, labels), "read": len(labels), "unknown": unknown}
+        new = self.records.add_labels(self.model, labels, by_hand=True)
+        return {"new": new, "read": len(labels), "unknown": unknown}
 
     def columns(self, file: Path) -> Columns:
         """The columns of a label file; one that names predictions or ids needs no text."""
@@ -73,4 +75,6 @@ class LabelFile:
         item = self.records.queue_item(self.model, example_id=found.example_id)
         source, propensity = (self.unasked, None) if item is None else (Source.ASKED, item.propensity)
         actor = values.get("actor") or self.actor
+        if actor in NOBODY:
+            raise InvalidInput(f"{actor!r} is a name of keepfit's own; give the labeller another one", "actor")
         return Label(found.example_id, value, self.now, source, actor, propensity, found.id)

@@ -31,6 +31,7 @@ from keepfit.app.wiring import (
 )
 from keepfit.data.columns import Columns
 from keepfit.data.files import read_rows
+from keepfit.data.labellers import FILE
 from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.store import RecordStore
@@ -169,7 +170,7 @@ def labelled_file(path: Path, columns: Columns) -> list[LabelledExample]:
         parts = row.content if isinstance(row.content, tuple) else (row.content,)
         id_ = row.id or text_group("\x1f".join(parts))
         example = Example(row.content, moment, id_, row.key, row.context)
-        found.append(LabelledExample(example, Label(id_, row.label, moment, Source.IMPORTED, "file")))
+        found.append(LabelledExample(example, Label(id_, row.label, moment, Source.IMPORTED, FILE)))
     return found
 
 

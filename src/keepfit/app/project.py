@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import pwd
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepfit.alerts.alerts import Alert
-from keepfit.app.http.access import hash_token
+from keepfit.app import tokens
 from keepfit.app.label_file import LabelFile
 from keepfit.app.narration import Narrator
 from keepfit.app.settings import FILE, ModelSettings, load
@@ -50,7 +50,6 @@ from keepfit.data.records import (
 )
 from keepfit.data.snapshot import Snapshot, Split, open_snapshot
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
@@ -69,7 +68,6 @@ if TYPE_CHECKING:  # a search is loaded only when one is asked for
 
 Progress = Callable[[int, int | None], None]
 POLL = 0.2
-ROLES = ("predict", "label", "approve", "admin")
 
 
 def nothing(*_: Any) -> None:
@@ -225,7 +223,7 @@ class Project:
         job = self.store.join_or_add_job(wanted)
         if job.id == wanted.id:
             because = (f"{actor()} asked for a retraining",)
-            decision = Decision(Outcome.FIRE, because, {"reason": "asked", "job": job.id})
+            decision = Decision(Outcome.FIRE, because, {"reason": "asked", "job": job.id, "actor": actor()})
             self.store.add_decision(self.model, "trigger", decision, self.home.clock.now())
         elif chosen and job.request.get("recipe") != chosen["recipe"]:
             raise Refused(f"another retraining of {self.model!r} is under way ({job.id}); wait for it, then ask again")
@@ -437,15 +435,7 @@ class Project:
 
     def add_token(self, name: str, roles: Sequence[str], expires: timedelta | None = None) -> str:
         """A new token; its secret is returned once and never stored. Raises InvalidInput without a name or role."""
-        if not name.strip():
-            raise InvalidInput("a token needs a name, so that it can be told apart and revoked", "name")
-        unknown = [role for role in roles if role not in ROLES]
-        if unknown or not roles:
-            raise InvalidInput(f"a token needs roles of {', '.join(ROLES)}", "role")
-        secret, now = secrets.token_urlsafe(32), self.home.clock.now()
-        until = None if expires is None else now + expires
-        self.store.add_token(Token(name, hash_token(secret), tuple(roles), now, until), actor())
-        return secret
+        return tokens.add(self.home, self.store, name, tokens.Terms(roles, expires), actor())
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -537,5 +527,8 @@ def check_readable(file: Path) -> None:
 
 
 def actor() -> str:
-    """Who runs this command."""
-    return os.environ.get("USER") or "command line"
+    """Who runs this command: the account of the process, which no variable of the environment can feign."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in containers, accounts often have no name
+        return f"user {os.geteuid()}"

@@ -18,13 +18,15 @@ from flask import Flask
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from keepfit.app.http import (
     audit,
     batches,
     costs,
+    headers,
     health,
     history,
     identity,
@@ -36,14 +38,17 @@ from keepfit.app.http import (
     routing,
     video,
 )
-from keepfit.app.http.access import Access, check_host
+from keepfit.app.http.access import Access, OpenLimits, UnknownTokens, check_host
 from keepfit.app.http.reading import StrictRequest
 from keepfit.app.http.schemas import Problem
 from keepfit.app.logs import write_logs
 from keepfit.app.service import Service
 from keepfit.errors import BackendError, KeepfitError
+from keepfit.redaction import guard_logs
 
 log = logging.getLogger(__name__)
+
+HEADER_BYTES = 64 * 2**10
 
 TABLE = (
     *predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES,
@@ -82,7 +87,10 @@ def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:
     problems.install(app)
     identity.install(app, service.access_log, service.tracer)
     registry = metrics.install(app, service)
-    access = Access(service.store, service.clock, service.tokens_required)
+    headers.install(app)
+    limits = OpenLimits(service.limits.requests_per_minute, service.limits.labels_per_day)
+    access = Access(service.store, service.clock, service.tokens_required, limits)
+    registry.register(UnknownTokens(access))
     routing.guard(app, service, access)
     for route in TABLE:
         routing.add(app, service, access, route)
@@ -90,11 +98,14 @@ def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:
     return app
 
 
-def serve(make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080, threads: int = 32) -> None:
+def serve(
+    make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080, threads: int = 32, header_s: float = 10.0
+) -> None:
     """Answer on this address until SIGTERM or SIGINT; then finish what is under way and write what waits.
 
     `make` runs in the serving process (one, so that all threads share models, queue and cache); it must be picklable
-    where processes are spawned, such as a `functools.partial` of a function of a module.
+    where processes are spawned, such as a `functools.partial` of a function of a module. A client that takes longer
+    than `header_s` seconds to send its headers, or sends far more of them than 64 KiB, is cut off.
     Raises BackendError when the port is taken, or the serving process ended by itself.
     """
     check_port(host, port)
@@ -103,6 +114,8 @@ def serve(make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080
         address=host,
         port=port,
         interface=Interfaces.WSGI,
+        http=HTTPModes.http1,  # HTTP/2 without TLS has no users, and attacks of its own
+        http1_settings=HTTP1Settings(header_read_timeout=int(1000 * header_s), max_buffer_size=HEADER_BYTES),
         workers=1,
         blocking_threads=threads,
         backpressure=max(2 * threads, 128),
@@ -114,6 +127,7 @@ def serve(make: Callable[[], Service], host: str = "127.0.0.1", port: int = 8080
 
 def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any]:
     """The application, in the serving process, wired to be closed when the process ends."""
+    guard_logs()
     try:
         service = make()
         write_logs(service.log_form, identity.known)

@@ -49,6 +49,12 @@ class HttpLimits:
     """Texts, or labels, in one call."""
     clip_s: float = 120.0
     """Seconds of video given to POST /predict."""
+    threads: int = 32
+    """Requests that are handled at once."""
+    requests_per_minute: int | None = None
+    """Of one address, while there are no tokens; None: no limit."""
+    labels_per_day: int | None = None
+    """Of all callers without a token together; None: no limit."""
 
 
 @dataclass(frozen=True)

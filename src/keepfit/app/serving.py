@@ -13,7 +13,7 @@ from keepfit.app import server
 from keepfit.app.http.access import check_host
 from keepfit.app.observing import EVERY_S, Observed
 from keepfit.app.service import HttpLimits, ServedModel, Service
-from keepfit.app.settings import load
+from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import Home, answering_half, open_store, roller, unasked
@@ -30,8 +30,8 @@ from keepfit.tasks.video.clips import FOLDER
 MB = 2**20
 FRAMES = 512
 """Of video in one engine call: they are in memory together."""
-VIDEO_TIMEOUT_S = 900.0
-"""Two cores answer some ten frames a second, and a call may bring two minutes of video."""
+VIDEO_PATIENCE = 30
+"""Two cores answer some ten frames a second, and a call may bring two minutes of video: 15 minutes instead of 30 s."""
 
 
 def serve(project: Path, host: str | None, port: int | None) -> None:
@@ -40,7 +40,8 @@ def serve(project: Path, host: str | None, port: int | None) -> None:
     listen = host or settings.host
     with open_store(Home(project, load(project, os.environ))) as store:
         check_host(listen, store.tokens())
-    server.serve(partial(make, project), listen, settings.port if port is None else port, settings.threads)
+    place = (listen, settings.port if port is None else port)
+    server.serve(partial(make, project), *place, settings.threads, settings.header_timeout.total_seconds())
 
 
 def make(project: Path) -> Service:
@@ -49,7 +50,9 @@ def make(project: Path) -> Service:
     settings = home.settings.server
     store = open_store(home)
     writer = RecordWriter(store)
-    limits = ServingLimits(queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB))
+    limits = ServingLimits(
+        queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB), timeout_s=settings.timeout.total_seconds()
+    )
     worker = f"{socket.gethostname()}-{os.getpid()}"
     tracer = tracer_of(home.settings.traces)
     videos = home.state / FOLDER
@@ -83,9 +86,7 @@ def make(project: Path) -> Service:
         batches=home.batches,
         videos=videos,
         streams=Streams(settings.max_streams, settings.stream_idle, home.clock, refined),
-        limits=HttpLimits(
-            int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts, settings.max_clip_s
-        ),
+        limits=http_limits(settings),
         tokens_required=home.settings.tokens_required,
         observed=observed,
         aside=Refresher([observed, spent], EVERY_S),
@@ -97,6 +98,14 @@ def make(project: Path) -> Service:
     )
 
 
+def http_limits(settings: ServerSettings) -> HttpLimits:
+    """What one request may bring, and how long it may take to bring it."""
+    return HttpLimits(
+        int(settings.max_body_mb * MB), int(settings.max_upload_mb * MB), settings.max_texts, settings.max_clip_s,
+        settings.threads, settings.requests_per_minute, settings.labels_per_day,
+    )  # fmt: skip
+
+
 def for_videos(limits: ServingLimits) -> ServingLimits:
     """The limits of a model whose contents cost seconds, not milliseconds; costs are frames."""
-    return replace(limits, batch_cost=FRAMES, timeout_s=VIDEO_TIMEOUT_S, warm_up=0)
+    return replace(limits, batch_cost=FRAMES, timeout_s=VIDEO_PATIENCE * limits.timeout_s, warm_up=0)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -20,10 +21,12 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from keepfit.errors import NotFound, SettingsError
+from keepfit.redaction import remember, remember_address
 from keepfit.triggers.policies import trigger_from
 
 FILE = "keepfit.toml"
@@ -317,6 +320,26 @@ class ServerSettings(Section):
     stream_idle: Duration = Field(timedelta(minutes=10), description="A session that is silent so long is dropped.")
     cache_mb: float = Field(64.0, ge=0, description="Size of the answer cache; 0 switches it off.")
     engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
+    timeout: Duration = Field(
+        timedelta(seconds=30), description="An answer that takes longer is 503; a video gets thirty times as long."
+    )
+    header_timeout: Duration = Field(
+        timedelta(seconds=10), description="A client that takes longer to send its headers is cut off."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Of one address, while no tokens are set; unset: no limit. Tokens have their own."
+    )
+    labels_per_day: int | None = Field(
+        None, ge=1, description="New labels a day (UTC) of all callers without a token together; unset: no limit."
+    )
+
+    @field_validator("timeout", "header_timeout")
+    @classmethod
+    def takes_time(cls, value: timedelta) -> timedelta:
+        """No time at all would refuse everyone."""
+        if value <= timedelta(0):
+            raise ValueError('write a time above zero, such as "30s"')
+        return value
 
 
 class WorkerSettings(Section):
@@ -324,7 +347,7 @@ class WorkerSettings(Section):
 
     threads: int = Field(0, ge=0, description="Threads of training; 0: all cores.")
     niceness: int = Field(10, ge=0, le=19, description="Lower priority than answering by this much.")
-    jobs_database: Place = Field(None, description="DBOS system database; unset: .keepfit/jobs.db.")
+    jobs_database: Place = Field(None, repr=False, description="DBOS system database; unset: .keepfit/jobs.db.")
 
 
 class RetentionSettings(Section):
@@ -424,10 +447,10 @@ class Settings(Section):
         "UTC", description="Rules schedules and days; stored times are UTC."
     )
     store: Place = Field(
-        None, description="Record store; unset: sqlite:///.keepfit/keepfit.db. Or a postgresql:// URL."
+        None, repr=False, description="Record store; unset: sqlite:///.keepfit/keepfit.db. Or a postgresql:// URL."
     )
     tracking: Place = Field(
-        None, description="MLflow; unset: sqlite:///.keepfit/mlflow.db. Or a server's URL, or local."
+        None, repr=False, description="MLflow; unset: sqlite:///.keepfit/mlflow.db. Or a server's URL, or local."
     )
     traces: bool = Field(
         False, description="Send OpenTelemetry traces, as OTEL_* in the environment says; needs keepfit[otel]."
@@ -474,6 +497,7 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(explain(e) for e in error.errors(include_url=False))) from error
+    keep_secret(settings)
     check_names(settings)
     for name, model in settings.models.items():
         try:
@@ -495,6 +519,18 @@ def override(values: dict[str, Any], path: list[str], value: str, name: str) -> 
         place[path[-1]] = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         place[path[-1]] = value
+
+
+def keep_secret(settings: Settings) -> None:
+    """Let no message, log or report of this process show what is secret in the settings."""
+    for address in (settings.store, settings.tracking, settings.worker.jobs_database):
+        if address is not None and (password := urlsplit(address).password):
+            remember(password)
+            remember(unquote(password))
+    for url in settings.alerts.urls:
+        remember_address(url.get_secret_value())
+    if settings.alerts.email is not None:
+        remember(settings.alerts.email.password.get_secret_value())
 
 
 def check_names(settings: Settings) -> None:

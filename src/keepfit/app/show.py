@@ -23,6 +23,7 @@ from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
+from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion
 from keepfit.rollout.rollout import WAITING, single, standing
 
@@ -34,7 +35,7 @@ def out(value: Any) -> None:
 
 def text(words: str) -> None:
     """A sentence for people, on standard error, so that standard output stays for results."""
-    Console(stderr=True).print(escape(words), soft_wrap=True)
+    Console(stderr=True).print(escape(redacted(words)), soft_wrap=True)
 
 
 def result(value: Mapping[str, Any], json: bool, words: str) -> None:
@@ -56,8 +57,8 @@ def error(problem: KeepfitError, json: bool) -> None:
 def unexpected(problem: Exception) -> None:
     """A fault of keepfit itself: one sentence, and the traceback in a file for a report."""
     with tempfile.NamedTemporaryFile("w", prefix="keepfit-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(problem, file=file)
-    words = f"unexpected {type(problem).__name__}: {problem}; please report it with {file.name}"
+        file.write(redacted("".join(traceback.format_exception(problem))))
+    words = f"unexpected {type(problem).__name__}: {redacted(str(problem))}; please report it with {file.name}"
     Console(stderr=True).print(f"[bold red]keepfit:[/] {escape(words)}", soft_wrap=True)
 
 
@@ -170,12 +171,15 @@ def tokens(found: Sequence[Token], json: bool) -> None:
     """Tokens, without their hashes."""
     if json:
         out({"tokens": [{"name": t.name, "roles": list(t.roles), "created": t.created, "expires": t.expires,
-                         "revoked": t.revoked} for t in found]})  # fmt: skip
+                         "revoked": t.revoked, "model": t.model, "per_minute": t.per_minute,
+                         "labels_per_day": t.labels_per_day} for t in found]})  # fmt: skip
         return
-    shown = table("name", "roles", "made (UTC)", "expires", "revoked")
+    shown = table("name", "roles", "model", "a minute", "labels a day", "made (UTC)", "expires", "revoked")
     for t in found:
         expires = moment(t.expires) if t.expires else "never"
-        shown.add_row(escape(t.name), ", ".join(t.roles), moment(t.created), expires, "yes" if t.revoked else "")
+        limits = [str(most) if most else "no limit" for most in (t.per_minute, t.labels_per_day)]
+        shown.add_row(escape(t.name), ", ".join(t.roles), t.model or "all", *limits, moment(t.created), expires,
+                      "yes" if t.revoked else "")  # fmt: skip
     Console().print(shown if found else "There is no token: only this machine may call.")
 
 

@@ -51,6 +51,7 @@ LATE = {
     "stream": "keepfit.app.following:run",
     "intake": "keepfit.tasks.video.intake:Intake",
     "search": "keepfit.training.tuning:Search",
+    "trust": "keepfit.pipelines.trust:LabelTrust",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
     "tracer": "keepfit.app.otel:tracer",

@@ -21,6 +21,7 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, KeepfitError, Refused
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.watch import Watch
+from keepfit.redaction import redacted
 
 log = logging.getLogger(__name__)
 POLL = 0.5
@@ -155,7 +156,7 @@ class Worker:
             result, state = {"error": str(error)}, JobState.FAILED
         except Exception as error:
             log.exception("batch %s failed", job.id)
-            result, state = {"error": f"{type(error).__name__}: {error}"}, JobState.FAILED
+            result, state = {"error": redacted(f"{type(error).__name__}: {error}")}, JobState.FAILED
         self.guarded(
             f"closing batch {job.id}",
             lambda: self.store.update_job(job.id, state=state, result=result, finished_at=self.clock.now()),

@@ -33,6 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, Statement
 from keepfit.data import upgrading
 from keepfit.data.schema import NAMED_VALUES
 from keepfit.errors import BackendError, InvalidInput, SettingsError
+from keepfit.redaction import redacted
 
 _PATIENCE = 10.0  # seconds to wait for another writer, unless the URL says ?timeout=
 _LEAST_SPACE = 1 << 20  # bytes that must be free for a store to count as writable
@@ -166,7 +167,6 @@ def _open_sqlite(url: URL) -> Database:
         connection.execute("PRAGMA cache_size=-32000")  # KiB: random ids touch pages all over the indexes
         return connection
 
-    # parameters are texts and labels, which no log and no error may show
     engine = create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=120, hide_parameters=True
     )
@@ -205,7 +205,7 @@ def _begin(conn: Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> Database:
-    name = url.render_as_string(hide_password=True)
+    name = redacted(url.render_as_string(hide_password=True))
     try:
         engine = create_engine(
             url.set(drivername="postgresql+psycopg"),

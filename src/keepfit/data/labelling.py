@@ -1,7 +1,7 @@
 """Labels and the label queue in the store, and the rule which label of an example counts.
 
 The current label: of each actor the latest; among actors asked before complete before imported before
-volunteered, then the latest. Label times are times of arrival.
+volunteered, then the latest. Label times are times of arrival. Labels of those who were set apart count nowhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, select
 
 from keepfit.data.database import insert_or_skip, one_at_a_time
+from keepfit.data.labellers import heard
 from keepfit.data.predictions import (
     EXAMPLE_COLUMNS,
     PREDICTION_COLUMNS,
@@ -109,8 +110,9 @@ def read_label(row: Sequence[Any]) -> Label:
     return Label(example_id, value, time, Source(source), *rest)
 
 
-def _current(model: str, *which: ColumnElement[bool]) -> Select[Any]:
+def _current(model: str, *which: ColumnElement[bool], everyone: bool = False) -> Select[Any]:
     """The one label that counts of each example, among the labels for which `which` holds, by arrival."""
+    which = which if everyone else (*which, heard(model))
     latest = func.row_number().over(partition_by=(L.example_id, L.actor), order_by=(L.time.desc(), L.seq.desc()))
     by_actor = select(LABELS, latest.label("turn")).where(L.model == model, *which).subquery()
     a = by_actor.c
@@ -128,18 +130,21 @@ def labelled(
     version: int | None,
     sources: Collection[Source],
     by: Literal["prediction", "label"],
+    everyone: bool = False,
 ) -> list[tuple[Prediction, Label]]:
     """Pairs of a prediction that users saw and the current label (among `sources`), one per example.
 
     By prediction: predictions made in the window, in that order. By label: labels that arrived in it, in that order.
+    `everyone`: those who were set apart, too.
     Of several predictions for one example the newest counts (by prediction: the newest in the window).
     """
     if by == "prediction":
         made = _made(model, version).where(*_within(P.time, window))
-        current = _current(model, _among(sources), L.example_id.in_(made.with_only_columns(P.example_id)))
+        answered = L.example_id.in_(made.with_only_columns(P.example_id))
+        current = _current(model, _among(sources), answered, everyone=everyone)
     else:
         arrived = select(L.example_id).where(L.model == model, *_within(L.time, window))
-        current = _current(model, _among(sources), L.example_id.in_(arrived))
+        current = _current(model, _among(sources), L.example_id.in_(arrived), everyone=everyone)
         current = current.where(*_within(current.selected_columns.time, window))
         made = _made(model, version)
     labels = {label.example_id: label for label in map(read_label, conn.execute(current))}
@@ -189,7 +194,7 @@ def training_data(conn: Connection, model: str, until: datetime | None) -> list[
 
 def count_labels(conn: Connection, model: str, since: datetime, sources: Collection[Source] | None) -> int:
     """How many arrived after `since` (exclusive, so that it goes on where training_data(until) ended)."""
-    query = select(func.count()).select_from(LABELS).where(L.model == model, L.time > since)
+    query = select(func.count()).select_from(LABELS).where(L.model == model, L.time > since, heard(model))
     if sources is not None:
         query = query.where(_among(sources))
     return int(conn.execute(query).scalar_one())
@@ -218,7 +223,7 @@ def _queue_row(item: QueueItem) -> dict[str, Any]:
 def queue(conn: Connection, model: str, limit: int) -> list[QueueItem]:
     """What is asked and has no asked or complete label yet, oldest first."""
     measured = L.source.in_([Source.ASKED.value, Source.COMPLETE.value])
-    answered = exists().where(L.model == Q.model, L.example_id == Q.example_id, measured)
+    answered = exists().where(L.model == Q.model, L.example_id == Q.example_id, measured, heard(model))
     query = _queue_query(model).where(~answered).order_by(Q.asked_at, Q.seq).limit(limit)
     return [_read_queue_item(model, row) for row in conn.execute(query)]
 

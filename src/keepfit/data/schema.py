@@ -204,7 +204,7 @@ TOKENS = Table(
     Column("per_minute", Integer),
     Column("labels_per_day", Integer),
 )
-"""A token opens the whole installation (model is null); the column is there for narrower ones."""
+"""A token opens the whole installation (model is null), or one model."""
 
 AUDIT = Table(
     "keepfit_audit",

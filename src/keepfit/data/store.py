@@ -14,14 +14,29 @@ from typing import Any, Literal
 from sqlalchemy import text
 
 from keepfit.clock import Clock, SystemClock
-from keepfit.data import audit, comparing, costs, history, inspection, jobs, labelling, lineage, predictions, tokens
+from keepfit.data import (
+    audit,
+    comparing,
+    costs,
+    history,
+    inspection,
+    jobs,
+    labellers,
+    labelling,
+    lineage,
+    predictions,
+    quota,
+    tokens,
+)
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
 from keepfit.data.inspection import Inspection, Progress
+from keepfit.data.labellers import Labeller, Said
 from keepfit.data.lineage import Made
+from keepfit.data.quota import Quota
 from keepfit.data.records import (
     MEASURING,
     Cause,
@@ -164,14 +179,22 @@ class RecordStore:
 
     # labels
 
-    def add_labels(self, model: str, labels: Sequence[Label]) -> int:
+    def add_labels(
+        self, model: str, labels: Sequence[Label], within: Quota | None = None, by_hand: bool = False
+    ) -> int:
         """Writes the labels that say something new and returns how many those were.
 
-        A label that repeats its actor's latest one of the same value and source says nothing new.
-        Raises NotFound, and writes nothing, when an example is unknown.
+        A label that repeats its actor's latest one of the same value and source says nothing new. `by_hand`: they
+        came by the command line, so they are no flood. Raises NotFound, and writes nothing, when an example is
+        unknown; Overloaded when the new ones are more than the quota leaves for today.
         """
         with self._db.write() as conn:
-            return labelling.add_labels(conn, model, labels)
+            new = labelling.add_labels(conn, model, labels)
+            if within is not None:
+                quota.spend(conn, within, new)
+            if by_hand:
+                labellers.count_by_hand(conn, model, [label.actor for label in labels])
+            return new
 
     def labelled(
         self,
@@ -180,17 +203,22 @@ class RecordStore:
         version: int | None = None,
         sources: Collection[Source] = MEASURING,
         by: Literal["prediction", "label"] = "prediction",
+        everyone: bool = False,
     ) -> list[tuple[Prediction, Label]]:
         """Pairs of a prediction that users saw and the current label (among `sources`), one per example.
 
         By prediction: predictions made in the window, in that order. By label: labels that arrived in it, in that
         order. Of several predictions for one example the newest counts (by prediction: the newest in the window).
+        Labels of those who were set apart are left out, unless `everyone` is wanted.
         """
         with self._db.read() as conn:
-            return labelling.labelled(conn, model, window, version, sources, by)
+            return labelling.labelled(conn, model, window, version, sources, by, everyone)
 
     def training_data(self, model: str, until: datetime | None = None) -> list[LabelledExample]:
-        """Each labelled example with the label that counted at `until` (inclusive; None: now), by label arrival."""
+        """Each labelled example with the label that counted at `until` (inclusive; None: now), by label arrival.
+
+        Labels of those who are set apart now are left out, whenever they came.
+        """
         with self._db.read() as conn:
             return labelling.training_data(conn, model, until)
 
@@ -198,6 +226,28 @@ class RecordStore:
         """How many arrived after `since` (exclusive, so that it goes on where training_data(until) ended)."""
         with self._db.read() as conn:
             return labelling.count_labels(conn, model, since, sources)
+
+    # labellers
+
+    def labellers(self, model: str) -> list[Labeller]:
+        """Everyone about whom something was decided, by name."""
+        with self._db.read() as conn:
+            return labellers.labellers(conn, model)
+
+    def set_labeller(self, labeller: Labeller) -> None:
+        """Sets apart, or clears; what was decided before is replaced."""
+        with self._db.write() as conn:
+            labellers.set_labeller(conn, labeller)
+
+    def arrived(self, model: str, after: int) -> tuple[int, dict[str, int]]:
+        """The number of the newest label, and how many each person has given since the one with number `after`."""
+        with self._db.read() as conn:
+            return labellers.arrived(conn, model, after)
+
+    def said(self, model: str, last: int) -> list[Said]:
+        """The `last` labels that people gave, set apart or not, in the order in which they came in."""
+        with self._db.read() as conn:
+            return labellers.said(conn, model, last)
 
     # the label queue
 
@@ -397,8 +447,14 @@ class RecordStore:
         with self._db.read() as conn:
             return tokens.tokens(conn)
 
+    def change_token(self, name: str, limits: Mapping[str, int | None], actor: str = audit.SYSTEM) -> None:
+        """Sets `per_minute` or `labels_per_day` (None: no limit); `actor` does it. Raises NotFound."""
+        with self._db.write() as conn:
+            tokens.change_token(conn, name, limits)
+            audit.tell(conn, "token", name, Deed(actor, "token set", self._clock.now()), {"limits": dict(limits)})
+
     def revoke_token(self, name: str, actor: str = audit.SYSTEM, at: datetime | None = None) -> None:
-        """Raises NotFound."""
+        """`actor` does it. Raises NotFound."""
         with self._db.write() as conn:
             if tokens.revoke_token(conn, name):
                 audit.tell(conn, "token", name, Deed(actor, "token revoke", at or self._clock.now()))

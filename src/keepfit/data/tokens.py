@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
@@ -21,21 +22,32 @@ class Token:
     created: datetime
     expires: datetime | None = None
     revoked: bool = False
+    model: str | None = None
+    """The only model that it opens; None: all."""
+    per_minute: int | None = None
+    """Requests a minute; None: as many as it likes."""
+    labels_per_day: int | None = None
+    """New labels a day (UTC); None: as many as it likes."""
 
 
 def add_token(conn: Connection, token: Token) -> None:
     """Raises Refused when the name is taken, by a revoked token too, so that a name stays one person's."""
     if conn.execute(select(TOKENS.c.name).where(TOKENS.c.name == token.name)).first() is not None:
         raise Refused(f"There is already a token named {token.name!r}; choose another name.")
-    row = {"name": token.name, "hash": token.hash, "roles": token.roles, "created": token.created}
-    conn.execute(insert(TOKENS).values(**row, expires=token.expires, revoked=token.revoked))
+    conn.execute(insert(TOKENS).values({field.name: getattr(token, field.name) for field in fields(token)}))
 
 
 def tokens(conn: Connection) -> list[Token]:
     """All tokens, oldest first, the revoked and expired ones too."""
     c = TOKENS.c
-    query = select(c.name, c.hash, c.roles, c.created, c.expires, c.revoked).order_by(c.created, c.name)
+    query = select(*(c[field.name] for field in fields(Token))).order_by(c.created, c.name)
     return [Token(name, hash_, tuple(roles), *rest) for name, hash_, roles, *rest in conn.execute(query)]
+
+
+def change_token(conn: Connection, name: str, limits: Mapping[str, int | None]) -> None:
+    """Sets `per_minute` or `labels_per_day`. Raises NotFound for an unknown name."""
+    if conn.execute(update(TOKENS).where(TOKENS.c.name == name).values(**limits)).rowcount == 0:
+        raise NotFound(f"There is no token named {name!r}; `keepfit token list` shows the names.")
 
 
 def revoke_token(conn: Connection, name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepfit.alerts.alerts import Alert, Alerts, Delivery
-from keepfit.alerts.wording import budget_spent, deployed, failed, gate_judged, rolled_back, trigger_fired
+from keepfit.alerts.wording import budget_spent, deployed, failed, gate_judged, rolled_back, set_apart, trigger_fired
 from keepfit.clock import Clock
 from keepfit.data.records import Deployment, StoredDecision
 from keepfit.data.store import RecordStore
@@ -61,6 +61,8 @@ class Announcer:
             return trigger_fired(stored.model, version, decision, stored.at)
         if subject.startswith("gate v"):
             return gate_judged(stored.model, int(subject.removeprefix("gate v")), decision, stored.at)
+        if subject.startswith("labeller ") and decision.outcome is Outcome.HOLD:
+            return set_apart(stored.model, subject.removeprefix("labeller "), decision, stored.at)
         if subject == "retrain" and decision.outcome is Outcome.FAIL:
             return failed(stored.model, "the retraining", "; ".join(decision.because), stored.at)
         if subject == "budget":

@@ -102,7 +102,7 @@ class DurableRetrainings:
         try:
             DBOS.launch()
         except Exception as error:
-            raise BackendError(f"the job database {self._url.split('@')[-1]} cannot be used: {error}") from error
+            raise BackendError(f"the job database {self._url} cannot be used: {error}") from error
         return self
 
     def __exit__(

@@ -40,6 +40,7 @@ from keepfit.metrics import Metric
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
 from keepfit.pipelines.starting import begin
+from keepfit.pipelines.trust import LabelTrust
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, Roller, deploy, single
 from keepfit.tasks.task import Model, Output, Report, Task
@@ -126,6 +127,7 @@ class Retraining:
         began = self.began(job)
         base = self.screened(open_snapshot(self.folders.snapshots, base_id), job, began["start"])
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
+        LabelTrust(self.model, self.store, self.clock).judge()
         labelled = self.store.training_data(self.model, until=job.at)
         fresh += labelled
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]

@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
+from keepfit.data.labellers import SILENCE
 from keepfit.data.records import Job, JobState, Label, QueueItem, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -23,6 +24,7 @@ from keepfit.monitoring.asking import Drawn, draw, rate_within
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.rolling import Rolling, quietly
+from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
 from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
@@ -70,6 +72,7 @@ class Watch:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
         if self.store.deployment(self.model) is None:
             return self.keep(Decision(Outcome.WAIT, ("nothing is deployed yet: run `keepfit train DATA`",)))
+        LabelTrust(self.model, self.store, self.clock).judge()  # before anything that they said is counted
         self.settle_silence()
         self.ask_for_labels()
         quietly(self.rolling, log.error)
@@ -174,12 +177,13 @@ class Watch:
         start = self.store.get(self.model, "settled_until")
         since = datetime.fromisoformat(start) if start else datetime.min.replace(tzinfo=now.tzinfo)
         window = Window(since, end)
-        spoken = {p.example_id for p, _ in self.store.labelled(self.model, window, sources=frozenset(Source))}
+        said = self.store.labelled(self.model, window, sources=frozenset(Source), everyone=True)
+        spoken = {p.example_id for p, _ in said}  # of those set apart, too: their labels may come back
         silent = [p for p in self.store.predictions(self.model, window) if not p.shadow and p.example_id not in spoken]
         confirmed = {p.example_id: p for p in silent}
         self.store.add_labels(
             self.model,
-            [Label(p.example_id, p.label, now, Source.COMPLETE, "silence", prediction_id=p.id)
+            [Label(p.example_id, p.label, now, Source.COMPLETE, SILENCE, prediction_id=p.id)
              for p in confirmed.values()],
         )  # fmt: skip
         self.store.put(self.model, "settled_until", end.isoformat())

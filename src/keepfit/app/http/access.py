@@ -7,20 +7,28 @@ import hmac
 import ipaddress
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
 from flask import Request
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from keepfit.app.http.rates import Rates, neighbourhood
 from keepfit.clock import Clock
+from keepfit.data.quota import Quota
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.errors import BackendError, Forbidden, SettingsError
 
 Role = Literal["open", "any", "predict", "label", "approve", "admin"]
 """open: needs no token; any: every valid token will do. The role admin may do everything."""
+
+GUESSES = 30
+"""Unknown tokens that one address may try in a minute; after them it is told to wait, and a known token still works."""
 
 KEEP_S = 1.0
 """Tokens are read again after this; so long a revoked one may still work."""
@@ -31,13 +39,53 @@ class Caller:
     """Who calls: the token's name, or `anonymous` where no tokens are set."""
 
     name: str = "anonymous"
+    only: str | None = None
+    """The one model that the token opens; None: all."""
+    labels_per_day: int | None = None
+    bound: bool = False
+    """A token without the role admin speaks for nobody else."""
+
+    def speaks_as(self, actor: str | None) -> str:
+        """Who is recorded when the caller names an actor: with a token that is not an admin's, `TOKEN:actor`.
+
+        >>> Caller("shop", bound=True).speaks_as("ann"), Caller("boss").speaks_as("ann"), Caller("shop").speaks_as(None)
+        ('shop:ann', 'ann', 'shop')
+        """
+        if actor is None or actor == self.name:
+            return self.name
+        return f"{self.name}:{actor}" if self.bound else actor
+
+    def quota(self, now: datetime) -> Quota | None:
+        """How many labels the caller may still add today; None: as many as it likes."""
+        if self.labels_per_day is None:
+            return None
+        return Quota(self.name if self.name != ANONYMOUS.name else "", self.labels_per_day, now)
+
+
+ANONYMOUS = Caller()
+
+
+@dataclass(frozen=True)
+class OpenLimits:
+    """What callers without a token may do; None: no limit."""
+
+    requests_per_minute: int | None = None
+    """Of one address."""
+    labels_per_day: int | None = None
+    """Of all of them together."""
 
 
 class Access:
     """The tokens of the store, read again every second; once there is one (or `required`), every caller needs one."""
 
-    def __init__(self, store: RecordStore, clock: Clock, required: bool = False) -> None:
-        self._store, self._clock, self._required = store, clock, required
+    def __init__(
+        self, store: RecordStore, clock: Clock, required: bool = False, limits: OpenLimits = OpenLimits(),
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._store, self._clock, self._required, self._limits = store, clock, required, limits
+        self._seconds, self._rates, self._guesses = seconds, Rates(seconds), Rates(seconds)
+        self.unknown = 0
+        """Requests with a token that is not known, revoked or expired, since this process began."""
         self._lock = threading.Lock()
         self._tokens: Sequence[Token] = ()
         self._read_at = float("-inf")
@@ -45,7 +93,7 @@ class Access:
     def tokens(self) -> Sequence[Token]:
         """All that were ever made; revoked and expired ones too, so that access never opens by itself."""
         with self._lock:
-            if time.monotonic() - self._read_at > KEEP_S:
+            if self._seconds() - self._read_at > KEEP_S:
                 self._read_again()
             return self._tokens
 
@@ -56,32 +104,54 @@ class Access:
         except BackendError:
             if self._read_at == float("-inf"):
                 raise
-        self._read_at = time.monotonic()
+        self._read_at = self._seconds()
 
-    def check(self, request: Request, role: Role) -> Caller:
-        """Who calls. Raises Forbidden when they may not."""
+    def check(self, request: Request, role: Role, model: str | None = None) -> Caller:
+        """Who calls. Raises Forbidden when they may not, or not for this model; Overloaded when they call too often."""
         if role == "open":
-            return Caller()
+            return ANONYMOUS
         tokens = self.tokens()
         if not tokens and not self._required:
             refuse_other_sites(request)
-            return Caller()
+            address = neighbourhood(request.remote_addr)
+            self._rates.take(f"address {address}", self._limits.requests_per_minute, "requests without a token")
+            return replace(ANONYMOUS, labels_per_day=self._limits.labels_per_day)
         token = self._token_of(request, tokens)
+        self._rates.take(f"token {token.name}", token.per_minute, f"requests with the token {token.name!r}")
         if role != "any" and role not in token.roles and "admin" not in token.roles:
             raise Forbidden(f"the token {token.name!r} lacks the role {role!r}; ask for one that has it", known=True)
-        return Caller(token.name)
+        if model is not None and token.model not in (None, model):
+            raise Forbidden(
+                f"the token {token.name!r} is for the model {token.model!r} alone; call /models/{token.model}/...", True
+            )
+        return Caller(token.name, token.model, token.labels_per_day, "admin" not in token.roles)
 
     def _token_of(self, request: Request, tokens: Sequence[Token]) -> Token:
+        """The token of a request; one that is not known is counted, and its address is told to wait."""
         kind, _, secret = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             raise Forbidden("this server needs a token; send it as `Authorization: Bearer TOKEN`")
         given = hash_token(secret.strip())
         for token in tokens:
-            if hmac.compare_digest(token.hash, given):
-                if token.revoked or (token.expires is not None and token.expires <= self._clock.now()):
-                    raise Forbidden(f"the token {token.name!r} is revoked or expired; make a new one")
+            valid = not token.revoked and (token.expires is None or token.expires > self._clock.now())
+            if hmac.compare_digest(token.hash, given) and valid:
                 return token
-        raise Forbidden("this token is unknown; make one with `keepfit token add NAME`")
+        self.unknown += 1
+        self._guesses.take(neighbourhood(request.remote_addr), GUESSES, "requests with an unknown token")
+        raise Forbidden("this token is unknown, revoked or expired; make one with `keepfit token add NAME`")
+
+
+class UnknownTokens(Collector):
+    """How often somebody came with a token that does not work, for Prometheus."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def collect(self) -> Iterator[Metric]:
+        """Read now."""
+        yield CounterMetricFamily(
+            "keepfit_unknown_tokens", "Requests with a token that does not work.", self._access.unknown
+        )
 
 
 def hash_token(secret: str) -> str:

@@ -9,6 +9,8 @@ from flask_openapi3.models.file import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 from werkzeug.datastructures import FileStorage as WerkzeugFile
 
+from keepfit.data.labellers import NOBODY
+
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -41,7 +43,19 @@ def a_file(value: Any) -> Any:
 
 SentFile = Annotated[FileStorage, AfterValidator(a_file)]
 Moment = Annotated[datetime, BeforeValidator(read_moment), AfterValidator(in_utc)]
+
+
+def a_person(value: str) -> str:
+    """No name of keepfit's own, and nothing that a terminal would act on."""
+    if value in NOBODY:
+        raise ValueError(f"{value!r} is a name of keepfit's own; choose another")
+    if not value.isprintable():
+        raise ValueError("a name is made of characters that can be printed")
+    return value
+
+
 Name = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+Actor = Annotated[Name, AfterValidator(a_person)]
 
 
 class Strict(BaseModel):

@@ -13,6 +13,7 @@ from keepfit.rollout.rollout import WAITING, single, standing
 def status(call: Call) -> Any:
     """Where every model stands, or the one that the path names."""
     names = [call.name] if call.named else sorted(call.service.models)
+    names = [name for name in names if call.caller.only in (None, name)]
     return {
         "models": [model_status(call, name) for name in names],
         "version": call.service.version,
@@ -32,7 +33,7 @@ def decisions(call: Call, query: DecisionsQuery) -> Any:
 
 
 ROUTES = (
-    Route("get", "/status", status, "any", StatusOut),
+    Route("get", "/status", status, "any", StatusOut, whole=True),
     Route("get", "/history", history, "any", HistoryOut, query=LimitQuery),
     Route("get", "/decisions", decisions, "any", DecisionsOut, query=DecisionsQuery),
 )

@@ -32,7 +32,7 @@ def retrain(call: Call, body: RetrainBody) -> Any:
     wanted = Job(new_id(), call.name, "retrain", now, request=request)
     job = store.join_or_add_job(wanted)
     if job.id == wanted.id:
-        fired = Decision(Outcome.FIRE, (because,), {"reason": "asked", "job": job.id})
+        fired = Decision(Outcome.FIRE, (because,), {"reason": "asked", "job": job.id, "actor": call.caller.name})
         store.add_decision(call.name, "trigger", fired, now)
     return job_out(job) | {"joined": job.id != wanted.id, "worker": worker_runs(call)}
 

@@ -26,7 +26,8 @@ def add_labels(call: Call, body: LabelsBody) -> Any:
     if len(body.labels) > limit:
         raise TooLarge(f"{len(body.labels)} labels in one call are too many, the limit is {limit}", "labels")
     read = [read_label(call, place, label) for place, label in enumerate(body.labels)]
-    new = call.service.store.add_labels(call.name, [label for label, _ in read])
+    quota = call.caller.quota(call.service.clock.now())
+    new = call.service.store.add_labels(call.name, [label for label, _ in read], quota)
     for label, prediction in read:
         facts = {"prediction": prediction.id, "version": prediction.model_version, "asked_by": prediction.request}
         log.info("label of the source %s accepted", label.source, extra={"model": call.name, **facts})
@@ -70,7 +71,7 @@ def read_label(call: Call, place: int, body: LabelBody) -> tuple[Label, Predicti
         value=value,
         time=time,
         source=source,
-        actor=body.actor or call.caller.name,
+        actor=call.caller.speaks_as(body.actor),
         propensity=propensity,
         prediction_id=prediction.id,
     )

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from flask import Flask, Response, request
@@ -43,7 +44,7 @@ TITLES = {
     413: "Too large",
     415: "This content type is not understood",
     422: "The request cannot be understood",
-    429: "Too many wait already",
+    429: "Too much at once",
     500: "An error of keepfit itself",
     503: "Not available now",
 }
@@ -80,7 +81,7 @@ def of_keepfit(error: KeepfitError) -> Response:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if status == 503:
         response.headers["Retry-After"] = "1"
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, quote(request.path), error)
     return response
 
 
@@ -132,7 +133,7 @@ SENTENCES: Mapping[str, str] = {
 def of_bug(error: Exception) -> Response:
     """What nobody foresaw: logged with an id, which is all that the caller is told."""
     id_ = new_id()
-    log.error("error %s in %s %s", id_, request.method, request.path, exc_info=error)
+    log.error("error %s in %s %s", id_, request.method, quote(request.path), exc_info=error)
     return problem(500, f"something went wrong inside keepfit; the server's log has it under {id_}", id=id_)
 
 

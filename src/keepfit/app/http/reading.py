@@ -13,6 +13,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from keepfit.app.http.problems import wrong_type
 from keepfit.errors import InvalidInput
 
+DEEPEST = 32
+"""Levels of a JSON body; what is deeper is no request but an attempt on the parsers."""
+
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -46,8 +49,8 @@ def read_form(form: type[Form]) -> Form:
 def read_json(body: bytes) -> Any:
     """The value in a JSON document.
 
-    Raises InvalidInput when it is no JSON (RFC 8259, UTF-8), an object has a name twice, or a string holds a null
-    character (databases and tokenizers do not agree on these).
+    Raises InvalidInput when it is no JSON (RFC 8259, UTF-8), nested too deep, an object has a name twice, or a string
+    holds a null character (databases and tokenizers do not agree on these).
 
     >>> read_json(b'{"text": "fine"}')
     {'text': 'fine'}
@@ -57,9 +60,22 @@ def read_json(body: bytes) -> Any:
         json.loads(body, object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body is not valid JSON: {error}") from None
+    if body.count(b"{") + body.count(b"[") > DEEPEST and too_deep(value):
+        raise InvalidInput(f"the body is nested more than {DEEPEST} deep; send it flatter")
     if b"\\u0000" in body and (place := null_place(value)) is not None:
         raise InvalidInput("a string holds a null character (\\u0000); remove it", place or None)
     return value
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other more than DEEPEST times."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [item for one in level if isinstance(one, dict | list)
+                 for item in (one.values() if isinstance(one, dict) else one)]  # fmt: skip
+        if not any(isinstance(item, dict | list) for item in level):
+            return False
+    return True
 
 
 def refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from werkzeug.exceptions import LengthRequired
 
 from keepfit.app.http.access import Access, Caller, Role
+from keepfit.app.http.patience import Bodies, Body
 from keepfit.app.http.problems import MEDIA_TYPE, wrong_type
 from keepfit.app.service import ServedModel, Service
 from keepfit.errors import InvalidInput
@@ -79,7 +80,9 @@ class Route:
     """Answers instead of the handler where the request is multipart; it reads `upload_form` itself."""
     upload_form: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()
-    """Besides 401, 403, 404, 422 and 503, which every route may answer."""
+    """Besides 401, 403, 404, 422, 429 and 503, which every route may answer."""
+    whole: bool = False
+    """Bare, it speaks of every model that the caller may know."""
     media: dict[str, Any] = field(default_factory=dict)
     """Other content types of the answer, as OpenAPI wants them."""
 
@@ -132,7 +135,7 @@ def responses(route: Route) -> dict[Any, Any]:
     """What the documents say that a route may answer."""
     known: dict[Any, Any] = {
         str(code): {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-        for code in sorted({401, 403, 404, 422, 500, 503, *route.errors})
+        for code in sorted({401, 403, 404, 422, 429, 500, 503, *route.errors})
     }
     if route.body is not None:
         known |= {str(code): known["422"].copy() for code in (413, 415)}
@@ -143,11 +146,15 @@ def responses(route: Route) -> dict[Any, Any]:
 def guard(app: OpenAPI, service: Service, access: Access) -> None:
     """Before anything is read: may this caller call this, and how much may the body bring?"""
 
+    bodies = Bodies(service.limits.threads)
+
     def check() -> Response | None:
         route: Route | None = app.config["ROLES"].get(request.endpoint or "")
         if request.endpoint is None:
             return None
-        g.caller = access.check(request, route.role if route else "open")
+        g.caller = access.check(request, route.role if route else "open", addressed(service, route) if route else None)
+        if request.content_length != 0:  # only now, and not from those who may not call
+            request.environ["wsgi.input"] = Body(request.environ["wsgi.input"], bodies, g.caller.name)
         if route is not None and route.query is None and request.args:
             name = next(iter(request.args))
             raise InvalidInput(f"{name}: this route has no query parameters", name)
@@ -162,6 +169,12 @@ def guard(app: OpenAPI, service: Service, access: Access) -> None:
         return None
 
     app.before_request(check)
+
+
+def addressed(service: Service, route: Route) -> str | None:
+    """The model that a request is about; None where it is about all."""
+    named: str | None = (request.view_args or {}).get("name")
+    return named or (None if route.whole else service.default)
 
 
 def allow_file(service: Service) -> None:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from keepfit.app.http.fields import Moment, Name, SentFile, Strict
+from keepfit.app.http.fields import Actor, Moment, Name, SentFile, Strict
 from keepfit.app.http.video_schemas import VideoOut
 
 ONE: list[Any] = [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]
@@ -108,7 +108,9 @@ class LabelBody(Strict):
     )
     label: Name | None = Field(None, description="The true class.")
     wrong: StrictBool | None = Field(None, description="True: the other class was right (two classes only).")
-    actor: Name | None = Field(None, description="Who says so; the token's name unless given.")
+    actor: Actor | None = Field(
+        None, description="Who says so; recorded as TOKEN:actor, as it is from an admin or without tokens."
+    )
     time: Moment | None = Field(None, description="When it became known; now, unless given.")
 
     @model_validator(mode="after")

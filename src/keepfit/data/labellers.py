@@ -1,0 +1,141 @@
+"""Labellers in the store: who was set apart, and what people said, as it came in.
+
+A labeller is an actor of labels. With tokens it is `TOKEN:actor` or the token's own name, and setting the token apart
+sets apart everyone who speaks through it. `silence` and imported files are no labellers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
+
+from keepfit.data.database import insert_or_replace
+from keepfit.data.predictions import label_sets
+from keepfit.data.records import MEASURING, Source
+from keepfit.data.schema import LABELLERS, LABELS, NAMED_VALUES, PREDICTIONS
+
+SILENCE, FILE = "silence", "file"
+NOBODY = frozenset({SILENCE, FILE})
+"""Actors that are no labellers; nobody may speak under these names."""
+BY_HAND = "labels_by_hand"
+"""Under this name the store counts the labels that were handed in by the command line, by actor."""
+_CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
+_CHUNK = 1000
+L, P, A = LABELS.c, PREDICTIONS.c, LABELLERS.c
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """About whom something was decided."""
+
+    model: str
+    actor: str
+    apart: bool
+    since: datetime
+    decided_by: str
+    """keepfit, or a person."""
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """One label by a person, as trust looks at it."""
+
+    seq: int
+    """Rises in the order in which labels came in, whatever their times say."""
+    actor: str
+    example: str
+    alike: str
+    """The same for examples of the very same content."""
+    value: str
+    answered: str | None
+    """What the model had answered; None when that is not stored any more."""
+    measures: bool
+    """Asked or complete, so that the example was not chosen by its sender."""
+
+
+def token_of(actor: str) -> str:
+    """Through whom somebody speaks: the part before the first colon; the actor itself where there is none.
+
+    >>> token_of("shop:ann"), token_of("ann")
+    ('shop', 'ann')
+    """
+    return actor.partition(":")[0]
+
+
+def labellers(conn: Connection, model: str) -> list[Labeller]:
+    """Everyone about whom something was decided, by name."""
+    query = select(*(A[field.name] for field in fields(Labeller))).where(A.model == model).order_by(A.actor)
+    return [replace(found, because=tuple(found.because)) for found in (Labeller(*row) for row in conn.execute(query))]
+
+
+def set_labeller(conn: Connection, labeller: Labeller) -> None:
+    """What is decided now replaces what was decided before."""
+    insert_or_replace(conn, LABELLERS, {field.name: getattr(labeller, field.name) for field in fields(labeller)})
+
+
+def heard(model: str) -> ColumnElement[bool]:
+    """Of a row of labels: nobody set its actor apart, nor the token through which the actor speaks."""
+    through = func.substr(L.actor, 1, func.length(A.actor) + 1) == A.actor + ":"
+    return ~exists().where(A.model == model, A.apart.is_(True), or_(L.actor == A.actor, through))
+
+
+def count_by_hand(conn: Connection, model: str, actors: Sequence[str]) -> None:
+    """Notes labels that came by the command line."""
+    n = NAMED_VALUES.c
+    before = conn.execute(select(n.value).where(n.model == model, n.name == BY_HAND)).scalar() or {}
+    value = dict(Counter(before) + Counter(actors))
+    insert_or_replace(conn, NAMED_VALUES, {"model": model, "name": BY_HAND, "value": value})
+
+
+def arrived(conn: Connection, model: str, after: int) -> tuple[int, dict[str, int]]:
+    """The number of the newest label, and how many labels each person has given since the one with number `after`."""
+    newest = conn.execute(select(func.max(L.seq)).where(L.model == model)).scalar() or 0
+    fresh = (L.model == model, L.seq > after, *_by_people())
+    query = select(L.actor, func.count()).where(*fresh).group_by(L.actor)
+    return int(newest), {actor: int(count) for actor, count in conn.execute(query)}
+
+
+def said(conn: Connection, model: str, last: int) -> list[Said]:
+    """The `last` labels of people, oldest first."""
+    columns = (L.seq, L.actor, L.example_id, L.value, L.source)
+    query = select(*columns).where(L.model == model, *_by_people()).order_by(L.seq.desc()).limit(last)
+    rows = conn.execute(query).all()[::-1]
+    answers = _answers(conn, model, {row.example_id for row in rows})
+    found = []
+    for seq, actor, example, value, source in rows:
+        alike, answered = answers.get(example, (example, None))
+        found.append(Said(seq, actor, example, alike, value, answered, Source(source) in MEASURING))
+    return found
+
+
+def _by_people() -> tuple[ColumnElement[bool], ...]:
+    return (L.source != Source.IMPORTED.value, L.actor.not_in(sorted(NOBODY)))
+
+
+def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping[str, tuple[str, str | None]]:
+    """Of each example what stands for its content, and what the newest answer that a user saw was."""
+    sets = label_sets(conn, model)
+    found: dict[str, tuple[str, str | None]] = {}
+    for chunk in _chunks(examples):
+        query = select(P.example_id, P.group, P.label_set, P.scores)
+        query = query.where(P.model == model, P.shadow.is_(False), P.example_id.in_(chunk)).order_by(P.time, P.id)
+        for example, group, label_set, scores in conn.execute(query):
+            # a text's group is the hash of it; any other group (a video) holds what is not alike
+            alike = group if _CONTENT_HASH.fullmatch(group) else example
+            found[example] = (alike, sets[label_set][int(np.argmax(np.frombuffer(scores, np.float32)))])
+    return found
+
+
+def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
+    rest = iter(sorted(values))
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
