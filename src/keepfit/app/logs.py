@@ -14,6 +14,8 @@ from typing import IO, Any, Literal
 
 import orjson
 
+from keepfit.redaction import redacted
+
 FACTS = ("model", "version", "request", "prediction", "route", "method", "code", "seconds", "caller", "asked_by")
 """What a line may say besides its message, given as `extra`; everything else is left out."""
 
@@ -57,7 +59,7 @@ class TextFormatter(logging.Formatter):
         facts = " ".join(f"{name}={one_line(value)}" for name, value in facts_of(record, self._context).items())
         line = f"{moment(record)} {record.levelname} {room_of(record.name)}: {one_line(record.getMessage())}"
         line = f"{line} ({facts})" if facts else line
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{redacted(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -73,7 +75,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(), **facts_of(record, self._context),
         }  # fmt: skip
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = redacted(self.formatException(record.exc_info))
         return orjson.dumps(said, default=str).decode()
 
 

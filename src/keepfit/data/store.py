@@ -236,8 +236,10 @@ class RecordStore:
 
     def set_labeller(self, labeller: Labeller) -> None:
         """Sets apart, or clears; what was decided before is replaced."""
+        deed = Deed(labeller.decided_by, "set apart" if labeller.apart else "clear", labeller.since)
         with self._db.write() as conn:
             labellers.set_labeller(conn, labeller)
+            audit.append(conn, labeller.model, deed, f"labeller {labeller.actor}", {"because": labeller.because})
 
     def arrived(self, model: str, after: int) -> tuple[int, dict[str, int]]:
         """The number of the newest label, and how many each person has given since the one with number `after`."""
