@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import ABSTAINED, MS, Deployment, Example, Prediction, Traffic, Window
+from keepfit.data.records import ABSTAINED, MS, Deployment, Example, Prediction, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
 from keepfit.serving.batching import Batcher, ClosedError, TimedOut
@@ -21,8 +21,9 @@ from keepfit.serving.failures import Failures
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.router import route
 from keepfit.serving.shadow import Shadow
+from keepfit.serving.versions import Served, Versions
 from keepfit.serving.writer import RecordWriter
-from keepfit.tasks.task import Model, predict
+from keepfit.tasks.task import Model
 from keepfit.traces import OFF, Tracer
 
 log = logging.getLogger(__name__)
@@ -67,15 +68,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A loaded version."""
-
-    version: int
-    model: Model
-    batcher: Batcher
-
-
-@dataclass(frozen=True)
 class Live:
     """What is served now; replaced as a whole, never changed. A request keeps the one that it began with."""
 
@@ -116,17 +108,13 @@ class Predictor:
         tracer: Tracer = OFF,
     ) -> None:
         self.name = name
-        self._store, self._load_model, self._writer, self._clock = store, load, writer, clock
+        self._store, self._writer, self._clock = store, writer, clock
         self._worker_id, self._limits, self._tracer = worker_id, limits or ServingLimits(), tracer
         self.cache = AnswerCache(self._limits.cache_bytes)
         self.failures = Failures(store, name, worker_id)
         self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
         self._live = Live()
-        self._loaded: dict[int, Served] = {}
-        self._retired: list[int] = []
-        """Loaded versions that do not serve now, the latest first."""
-        self._loading = threading.Lock()
-        """One load at a time; never held while a warm version is switched to, so that going back waits for nobody."""
+        self._versions = Versions(name, store, load, clock, self._limits)
         self._switching = threading.Lock()
         self._trouble: str | None = None
         self._failed: tuple[int, float] = (0, 0.0)
@@ -221,21 +209,18 @@ class Predictor:
 
     def warm(self) -> tuple[int, ...]:
         """The versions in memory, for an instant way back."""
-        return tuple(sorted([*self._loaded]))
+        return tuple(sorted(self._versions.loaded()))
 
     def batchers(self) -> Mapping[int, Batcher]:
         """The engine threads of the versions in memory, for the metrics."""
-        return {number: served.batcher for number, served in list(self._loaded.items())}
+        return {number: served.batcher for number, served in self._versions.loaded().items()}
 
     def close(self) -> None:
         """Answer what waits, then stop; later requests are refused."""
         self.shadow.close()
         self.failures.refresh()
-        with self._loading, self._switching:
-            for served in self._loaded.values():
-                served.batcher.close()
-            for served in self._loaded.values():
-                served.batcher.join(min(self._limits.timeout_s, CLOSE_S))
+        with self._switching:
+            self._versions.close(min(self._limits.timeout_s, CLOSE_S))
 
     # answering
 
@@ -386,7 +371,7 @@ class Predictor:
             models: dict[int, Served] = {}
             for version in sorted(deployment.traffic.versions):
                 try:
-                    models[version] = self._version(version)
+                    models[version] = self._versions.bring(version)
                 except Exception as error:  # whatever a damaged or foreign model raises must not end the refresher
                     self.failures.note(version, "load", error, self._clock.now())
                     self._note_failure(deployment, error)
@@ -401,12 +386,13 @@ class Predictor:
         with self._switching:
             if deployment.id <= self._live.deployment_id:
                 return False
-            if any(self._loaded.get(version) is not served for version, served in models.items()):
+            if not all(self._versions.holds(served) for served in models.values()):
                 return None
             before, self._live = self._live, Live(deployment.id, deployment.traffic, models)
             self.failures.forget(sorted(set(models) - set(before.models)))
             self._trouble, self._unreported = None, deployment
-            self._retire(before)
+            for version in self._versions.retire(before.models, deployment.traffic.versions):
+                self.cache.forget(version)
             return True
 
     def _note_failure(self, deployment: Deployment, error: Exception) -> None:
@@ -414,57 +400,6 @@ class Predictor:
             self._failed = (deployment.id, time.monotonic() + RETRY_S)
             self._trouble = f"{self.name}: deployment {deployment.id} could not be brought up: {error}"
         log.error("deployment %d of %s could not be brought up", deployment.id, self.name, exc_info=error)
-
-    def _version(self, number: int) -> Served:
-        """The version, loaded and warmed; one that is in memory and well is taken as it is."""
-        if (known := self._well(number)) is not None:
-            return known
-        with self._loading:
-            if (known := self._well(number)) is not None:
-                return known
-            model = self._load_model(number)
-            self._warm_up(model)
-            batcher = Batcher(model, self._limits.batch_cost, self._limits.queue_items, f"{self.name} v{number}")
-            self._loaded[number] = Served(number, model, batcher)
-            return self._loaded[number]
-
-    def _well(self, number: int) -> Served | None:
-        served = self._loaded.get(number)
-        return served if served is not None and served.batcher.trouble() is None else None
-
-    def _warm_up(self, model: Model) -> None:
-        """Answer recent contents, else a word, so that the first caller does not pay for the start.
-
-        Old contents may be none any more (a stored video is gone), which is no fault of the version.
-        """
-        try:
-            if recent := self._recent_contents():
-                predict(model, recent)
-                return
-        except KeepfitError as error:
-            log.warning("%s: a new version could not be warmed with recent contents: %s", self.name, error)
-        try:
-            contents = [model.read("warm up")]
-        except InvalidInput:
-            contents = []
-        predict(model, contents)
-
-    def _recent_contents(self) -> list[Any]:
-        if not self._limits.warm_up:
-            return []
-        window = Window(datetime(1970, 1, 1, tzinfo=UTC), self._clock.now() + timedelta(days=1))
-        return [example.content for example in self._store.examples(self.name, window, limit=self._limits.warm_up)]
-
-    def _retire(self, before: Live) -> None:
-        """Keep the latest retired versions in memory, unload the others (they finish what they have)."""
-        serving = self._live.traffic.versions
-        gone = [version for version in before.models if version not in serving]
-        self._retired = gone + [v for v in self._retired if v not in serving and v not in gone]
-        kept = self._retired[: self._limits.keep_warm]
-        for version in [v for v in [*self._loaded] if v not in serving and v not in kept]:
-            self._loaded.pop(version).batcher.close()
-            self.cache.forget(version)
-        self._retired = kept
 
     def _report(self) -> None:
         """Tell the history that this process serves it; tried again at the next refresh when the store is away."""

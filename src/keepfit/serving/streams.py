@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from keepfit.clock import Clock, SystemClock
 from keepfit.data.records import STREAM, Example, Prediction, new_id
 from keepfit.errors import InvalidInput, NotFound, Overloaded
-from keepfit.serving.predictor import Predictor, Served
+from keepfit.serving.predictor import Predictor
 from keepfit.serving.refined import LEVEL, Refined
+from keepfit.serving.versions import Served
 from keepfit.tasks.video.clips import window_frames
 from keepfit.tasks.video.stream import LEAD, Moments, Stream
 from keepfit.tasks.video.thresholding import Hysteresis, sustained
