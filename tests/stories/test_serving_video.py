@@ -356,7 +356,7 @@ def test_a_new_version_is_served_though_the_recent_videos_are_gone(world: World,
     name = ok(world.send(clip))["video"]["name"]
     world.service.writer.flush()
     (world.service.videos / name).unlink()
-    careless = Predictor("plaza", world.store, world.predictor._load_model, world.service.writer, world.clock)
+    careless = Predictor("plaza", world.store, world.predictor._versions._load, world.service.writer, world.clock)
     careless.refresh()
     assert careless.live.traffic.shares == {1: 1.0}, "it warms itself with recent contents, unlike ours"
     careless.close()

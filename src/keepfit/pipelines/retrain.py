@@ -233,11 +233,10 @@ class Retraining:
             decision_id=state["decision"], token=job.id,
         )  # fmt: skip
         settled = self.roller.start(number, cause, self.brought(state, job))
-        if settled:
+        if self.champion() == number:  # as other tools see it; a challenger keeps its alias
             self.registry.set_alias(self.model, Alias.CHAMPION, number)
             self.registry.set_alias(self.model, Alias.CHALLENGER, None)
-            return self.finish(state, deployed=True)
-        return self.finish({**state, "rollout": self.roller.strategy.name}, deployed=True)
+        return self.finish(state if settled else {**state, "rollout": self.roller.strategy.name}, deployed=True)
 
     def brought(self, state: State, job: Job) -> State:
         """Data that a person brought with the job: once its version serves, later retrainings start from it.
