@@ -33,7 +33,7 @@ from keepfit.clock import SystemClock
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.store import RecordStore
 from keepfit.metrics import wilson
-from keepfit.monitoring.comparison import Comparison, Counts, Paired, Sides
+from keepfit.monitoring.comparison import Comparison, Counts, Paired, Sides, Tallied
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
 from keepfit.rollout.rollout import Roller, rollback, under_way
@@ -83,10 +83,9 @@ def run(case: Case, rng: np.random.Generator) -> tuple[int, int, int] | None:
     sides = Sides(2, 1)
     for at in np.flatnonzero(differs | (np.arange(case.labels) % 20 == 19)):
         counts: Counts = {"answered": {"2": int(touched[at]), "1": int(answered[at] - touched[at])}}
-        counts["timed"] = counts["answered"]
         counts |= {name: {"2": int(mine[name][at]), "1": int(events[name][at] - mine[name][at])} for name in EVENTS}
         quality = Paired(int(at) + 1, int(won[at]), int(lost[at]))
-        seen = Comparison(quality, signs=sides.signs([counts], int(failures[at]), 0.01))
+        seen = Comparison(quality, signs=sides.signs(Tallied({"0": counts}), [SHARE], int(failures[at]), 0.01))
         if harm_of(seen, LIMITS) is not None:
             return int(won[at] + lost[at]), int(at) + 1, int(touched[at])
     return None

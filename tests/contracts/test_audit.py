@@ -396,3 +396,11 @@ def test_an_entry_costs_a_deployment_less_than_five_milliseconds(lived: RecordSt
         for _ in range(3)
     )
     assert cost < 0.005
+
+
+@pytest.mark.parametrize("details", ["[1, 2]", "no JSON", '{"rows_gone": 7}', '"text"'])
+def test_a_forged_entry_about_many_rows_is_named_and_stops_nothing(lived: RecordStore, details: str) -> None:
+    lived.note("m", "keepfit", "thin out", "3 checks", {"rows_gone": []}, at(9))
+    quoted = details.replace(":", "\\:")
+    found = by_hand(lived, f"UPDATE keepfit_audit SET details = '{quoted}' WHERE action = 'thin out'")
+    assert "edited" in {flaw.kind for flaw in found.flaws}

@@ -477,8 +477,10 @@ def test_what_versions_could_not_do_is_kept_and_counted(store: RecordStore) -> N
     store.add_failures(M, found)
     assert store.failures(M, at(0)) == found[::-1]
     assert store.failures(M, at(1), limit=1) == [found[2]]
-    assert (store.count_failures(M, 2, at(0)), store.count_failures(M, 2, at(1))) == (4, 1)
-    assert store.count_failures("other", 2, at(0)) == 0
+    kinds = ("answer", "slow")
+    assert (store.count_failures(M, 2, at(0), kinds), store.count_failures(M, 2, at(1), kinds)) == (4, 1)
+    assert store.count_failures(M, 2, at(0), ["slow"]) == 1
+    assert store.count_failures("other", 2, at(0), kinds) == 0
 
 
 def test_answers_in_brief_have_their_label_and_no_embedding(store: RecordStore) -> None:
@@ -493,6 +495,9 @@ def test_answers_in_brief_have_their_label_and_no_embedding(store: RecordStore) 
     assert store.briefs(M, Window(at(0), at(9)), version=2) == [other]
     assert store.briefs(M, Window(at(0), at(9)), limit=1) == [other]
     assert store.briefs(M, Window(at(3), at(9))) == []
+    assert (brief.key, other.key) == (example.group_or_default(), example.group_or_default())
+    assert store.briefs_of(M, Window(at(0), at(9)), [1, 2], 1) == [brief]
+    assert store.briefs_of(M, Window(at(0), at(9)), [2], 9) == [other]
 
 
 def test_the_answers_of_two_versions_to_the_same_examples(store: RecordStore) -> None:
@@ -514,9 +519,35 @@ def test_complaints_are_volunteered_labels_that_contradict_the_answer_they_name(
         replace(label("3", "bad", 2, Source.VOLUNTEERED), prediction_id="p-3"),
         replace(label("3", "bad", 2, Source.ASKED, "bob"), prediction_id="p-3"),
     ]
+    for minute, value in enumerate(2 * ["good", "bad"], start=3):
+        said.append(replace(label("3", value, minute, Source.VOLUNTEERED), prediction_id="p-3"))
     store.add_labels(M, said)
-    assert store.complaints(M, Window(at(0), at(9))) == {1: 1, 2: 1}
-    assert store.complaints(M, Window(at(2), at(9))) == {2: 1}
+
+    def versions(start: float) -> list[int]:
+        return sorted(brief.version for brief in store.complaints(M, Window(at(start), at(9))))
+
+    assert versions(0) == [1, 2], "one voice counts once, however often it changes"
+    assert versions(2) == [2]
+    store.set_labeller(Labeller(M, "ann", True, at(9), "boss"))
+    assert versions(0) == [], "who is set apart is not heard"
+
+
+def test_what_is_said_later_of_an_example_that_is_gone_does_not_bring_it_back(store: RecordStore) -> None:
+    example, one = pair("1")
+    store.add_predictions(M, [(example, one)])
+    gone = predicted(pair("2")[0], "p-9", 5, version=2, shadow=True)
+    store.add_later(M, [predicted(example, "p-8", 5, version=2, shadow=True), gone])
+    assert store.answers(M, ["e-1", "e-2"], [2]) == {("e-1", 2): "good"}
+    assert [e.id for e in store.examples(M, window())] == ["e-1"]
+
+
+def test_values_are_put_together_unless_somebody_deployed_meanwhile(store: RecordStore) -> None:
+    first = store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(0))
+    store.put_all(M, {"a": 1, "b": 2}, first.id)
+    store.deploy(M, Traffic({2: 1.0}), Cause("ann", "second"), at(1))
+    with pytest.raises(Refused, match="came between"):
+        store.put_all(M, {"a": 9, "c": 9}, first.id)
+    assert (store.get(M, "a"), store.get(M, "b"), store.get(M, "c")) == (1, 2, None)
 
 
 def test_each_server_notes_once_when_it_applied_a_deployment(store: RecordStore) -> None:
@@ -881,6 +912,11 @@ def test_labels_that_are_waited_for_are_counted_with_the_oldest(store: RecordSto
     store.ask([item("1", 3), item("2", 1), item("3", 2)])
     assert store.tallies().asked == {M: (3, at(1))}
     store.add_labels(M, [label("2", "good", 9)])
+    assert store.tallies().asked == {M: (2, at(2))}
+    store.set_labeller(Labeller(M, "ann", True, at(9), "boss"))
+    assert store.tallies().asked == {M: (3, at(1))}, "who is set apart has answered nothing"
+    store.set_labeller(Labeller("other", "ann", True, at(9), "boss"))
+    store.set_labeller(Labeller(M, "ann", False, at(9), "boss"))
     assert store.tallies().asked == {M: (2, at(2))}
 
 

@@ -11,7 +11,7 @@ from keepfit.app.settings import RolloutSettings
 from keepfit.app.wiring import STRATEGIES
 from keepfit.decision import Outcome
 from keepfit.monitoring.comparison import Comparison, Paired, Sign
-from keepfit.rollout.strategies import Ages, Strategy
+from keepfit.rollout.strategies import Ages, Step, Strategy
 from keepfit.sequential import Tally
 
 HOUR = timedelta(hours=1)
@@ -76,6 +76,21 @@ def test_every_judgement_has_a_reason_and_numbers_that_can_be_stored(strategy: S
         json.dumps(dict(decision.evidence), allow_nan=False)
 
 
-def test_an_unanswered_question_ends_after_the_longest_time(strategy: Strategy) -> None:
+def test_an_unanswered_question_ends_after_the_longest_time_where_a_proof_is_asked_for(strategy: Strategy) -> None:
     decision = strategy.judge(0, ages(timedelta(days=8)), Comparison(Paired(5, 1, 1)))
-    assert decision.outcome is not Outcome.HOLD
+    assert decision.outcome is (Outcome.ROLL_BACK if strategy.proof else Outcome.ADVANCE)
+
+
+@pytest.mark.parametrize("name", ["shadow", "canary", "ab"])
+def test_what_was_never_tried_in_life_is_never_taken_whoever_stays_when_nothing_is_proven(name: str) -> None:
+    strategy = STRATEGIES[name](RolloutSettings(strategy=name, undecided="challenger"))
+    unserved = strategy.judge(0, ages(timedelta(days=30)), Comparison(served=False))
+    young = strategy.judge(0, ages(strategy.steps[0].bake / 2, timedelta(days=30)), Comparison())
+    assert unserved.outcome is Outcome.ROLL_BACK
+    assert young.outcome is (Outcome.HOLD if name == "ab" else Outcome.ROLL_BACK)
+    assert strategy.judge(0, ages(timedelta(days=30)), Comparison()).outcome is Outcome.ADVANCE
+
+
+def test_it_can_go_on_with_the_steps_that_it_began_with(strategy: Strategy) -> None:
+    steps = (Step(0.3, False, HOUR), Step(1.0, False, HOUR))
+    assert strategy.begun_with(steps).steps[0].share == 0.3

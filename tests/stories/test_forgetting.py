@@ -240,7 +240,7 @@ def test_it_must_be_said_whom_to_forget(world, person: Person) -> None:
 
 def test_a_running_server_forgets_its_answers_and_then_remembers_new_ones(world) -> None:
     learnt(world)
-    follower = Forgetting(world.store, world.predictor.cache)
+    follower = Forgetting(world.store, world.predictor.cache, world.predictor.shadow)
     world.predictor.predict([Request(SECRET)])
     follower.refresh()
     assert len(world.predictor.cache) > 0, "nobody is to be forgotten yet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from keepfit.clock import ManualClock
 from keepfit.data.records import Cause, Deployment, Label, Source
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
-from keepfit.errors import BackendError, Refused
+from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
 from keepfit.rollout.rollout import Roller, deploy, rollback, under_way
@@ -313,6 +313,9 @@ def test_a_challenger_that_cannot_be_loaded_never_gets_traffic(world: World) -> 
     world.start()
     assert world.predictor.live.traffic.versions == {1}
     assert set(world.live(10, labelled=False)) == {1}
+    assert world.look() is Outcome.HOLD, "the first attempt may have come before its files"
+    with pytest.raises(BackendError, match="cannot be loaded"):
+        world.predictor.insist()
     assert world.look() is Outcome.ROLL_BACK
     assert "cannot be loaded" in world.last()[0]
     assert world.shares == {1: 1.0}
@@ -343,18 +346,92 @@ def test_two_watchers_take_a_step_once(world: World) -> None:
     world.clock.advance(10 * MINUTE)
     rollout = under_way(world.store, MODEL)
     assert rollout is not None
-    number, _, ages = world.rolling.roller.stand(rollout)
-    decision = world.rolling.roller.strategy.judge(number, ages, world.rolling.compare(rollout))
+    decision = world.rolling.roller.judge(rollout, world.rolling.compare(rollout))
     world.rolling.roller.act(rollout, decision)
     with pytest.raises(Refused, match="ended by another deployment"):
         world.rolling.roller.act(rollout, decision)
     assert [row.kind for row in world.store.deployments(MODEL)] == ["rollout", "rollout", "deploy"]
 
 
+@pytest.mark.parametrize("strategy", [CANARY, immediate(HOUR, LIMITS)], ids=["canary", "immediate"])
 def test_starting_the_same_rollout_again_after_a_kill_changes_nothing(world: World) -> None:
     world.start()
+    rollout = under_way(world.store, MODEL)
     world.start()
     assert len(world.store.deployments(MODEL)) == 2
+    assert under_way(world.store, MODEL) == rollout
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    world.start()
+    assert world.shares == {1: 1.0}, "what a person took back does not come again by a repeated step"
+
+
+@pytest.mark.parametrize("other", [shadow(MINUTE, HOUR, LIMITS), canary((0.5,), MINUTE, HOUR, LIMITS)])
+def test_a_strategy_that_is_set_anew_holds_for_the_next_rollout_only(world: World, other: Strategy) -> None:
+    world.start()
+    world.live(30, labelled=False)
+    with_strategy(world, other)
+    assert world.look(10 * MINUTE) is Outcome.HOLD
+    assert "labels" in world.last()[0]
+    world.live(60)
+    assert world.look() is Outcome.ADVANCE
+    assert world.shares == {1: 0.5, 2: 0.5}
+
+
+def test_promoting_the_challenger_takes_its_data_and_promoting_another_gives_it_back(world: World) -> None:
+    world.store.put(MODEL, "snapshot", "old")
+
+    def start(token: str) -> None:
+        cause = Cause("keepfit", "passed", token=token)
+        world.rolling.roller.start(2, cause, {"snapshot": "new"})
+
+    start("a")
+    deploy(world.store, MODEL, 2, Cause("ann", "promoted", "promote"), world.clock)
+    assert world.store.get(MODEL, "snapshot") == "new"
+    world.store.put(MODEL, "snapshot", "old")
+    deploy(world.store, MODEL, 1, Cause("ann", "promoted", "promote"), world.clock)
+    with_strategy(world, immediate(HOUR, LIMITS))
+    start("b")
+    assert world.store.get(MODEL, "snapshot") == "new"
+    deploy(world.store, MODEL, 1, Cause("ann", "promoted", "promote"), world.clock)
+    assert world.store.get(MODEL, "snapshot") == "old"
+
+
+def test_a_worker_that_cannot_load_a_version_goes_on_judging_without_it(world: World) -> None:
+    world.start()
+    world.live(30)
+    world.rolling = replace(world.rolling, load=lambda number: world.models[number + 100])
+    assert world.look(11 * MINUTE) is Outcome.HOLD
+    assert world.look(timedelta(days=2)) is Outcome.ROLL_BACK
+
+
+def test_a_label_of_a_content_that_is_none_any_more_spoils_no_other_and_blames_nobody(world: World) -> None:
+    world.start()
+    world.live(40)
+
+    class Picky(ToyModel):
+        def prepare(self, contents: Sequence[str]) -> Prepared:
+            if any(content == WORDS[7] for content in contents):
+                raise InvalidInput("the video is gone")
+            return super().prepare(contents)
+
+    picky = Picky(["neg", "pos"], dict.fromkeys(WORDS, "pos"), [0.5, 0.5])
+    world.rolling = replace(world.rolling, load=lambda number: picky)
+    assert world.look() is Outcome.HOLD
+    evidence = world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence
+    assert evidence["quality"]["labels"] == 39
+    assert evidence["signs"]["failures"]["challenger"] == 0
+
+
+def test_a_server_that_starts_beside_a_damaged_challenger_answers_with_the_champion(world: World) -> None:
+    del world.models[2]
+    world.start()
+    late = Predictor(MODEL, world.store, world.rolling.load, world.writer, world.clock, "late")
+    late.refresh()
+    (answer,) = late.predict([Request("w1")])
+    assert answer.prediction.model_version == 1
+    assert "could not be brought up" in (late.ready() or "")
+    assert [worker for worker, _ in world.newest.applied] == []
+    late.close()
 
 
 def test_a_newer_version_takes_the_place_of_one_that_is_rolled_out(world: World) -> None:

@@ -33,8 +33,9 @@ def test_the_same_failure_is_one_row_with_a_count(failures: Failures, store: Rec
     assert (row.count, row.message, row.worker) == (4, "then", "here")
     failures.refresh()
     assert len(store.failures("m", NOW)) == 1, "what is written is not written again"
-    assert store.count_failures("m", 2, NOW) == 4
-    assert store.count_failures("m", 2, NOW + timedelta(seconds=1)) == 0
+    assert store.count_failures("m", 2, NOW, ["answer"]) == 4
+    assert store.count_failures("m", 2, NOW, ["slow"]) == 0
+    assert store.count_failures("m", 2, NOW + timedelta(seconds=1), ["answer"]) == 0
 
 
 def test_who_fails_in_a_row_is_out_until_a_deployment_wants_it_again(failures: Failures, store: RecordStore) -> None:

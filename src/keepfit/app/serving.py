@@ -66,7 +66,7 @@ def make(project: Path) -> Service:
         for name, model in home.settings.models.items()
     }  # fmt: skip
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
-    forgetting = [Forgetting(store, predictor.cache) for predictor in predictors.values()]
+    forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
@@ -80,7 +80,7 @@ def make(project: Path) -> Service:
         },
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *predictors.values()]),
+        refresher=Refresher([*forgetting, *refined.values(), *predictors.values()], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,

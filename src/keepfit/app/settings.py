@@ -214,6 +214,9 @@ class RolloutSettings(Section):
             raise ValueError(f"{foreign[0]} does not concern the strategy {self.strategy!r}; leave it out")
         if any(a >= b for a, b in zip(self.steps, self.steps[1:], strict=False)):
             raise ValueError("the shares of steps must grow, such as [0.01, 0.05, 0.25]")
+        baking = self.bake * (len(self.steps) if self.strategy == "canary" else 1)
+        if self.strategy in ("canary", "shadow") and baking >= self.longest:
+            raise ValueError(f"longest ({self.longest}) must be longer than all steps bake together ({baking})")
         return self
 
 

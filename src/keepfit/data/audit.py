@@ -21,10 +21,10 @@ BEGAN = "audit_began"
 """Under this name the store remembers that a chain was begun, so that one that is emptied is not begun anew."""
 SYSTEM = "keepfit"
 """The actor of what keepfit does by itself."""
-ROW, ROW_SHA256, ROW_GONE, ROWS_GONE = "row", "row_sha256", "row_gone", "rows_gone"
-THIN = "thin out"
-"""The action of an entry whose ROWS_GONE name many rows that were deleted on purpose."""
+THIN, ROWS_GONE = "thin out", "rows_gone"
+"""The action of an entry that names, in its details, many rows that were deleted on purpose."""
 
+ROW, ROW_SHA256, ROW_GONE = "row", "row_sha256", "row_gone"
 """In an entry's details: the whole row of its subject, or the row's hash, or that the row was taken away on purpose.
 
 The last entry that says one of these about a subject is what the stored row is held to.
@@ -102,6 +102,15 @@ def tell(
     now = state_of(table, row)
     state = {ROW: now} if whole else {ROW_SHA256: digest(now)}
     return append(conn, row.model or "", deed, f"{kind} {key}", {**(details or {}), **state})
+
+
+def thinned_out(conn: Connection) -> Iterator[str]:
+    """The subjects that entries of THIN name; what is no list of words says nothing, and shows as edited elsewhere."""
+    query = as_stored(AUDIT).where(A.action == THIN).execution_options(stream_results=True)
+    for row in conn.execute(query):
+        details = _value(AUDIT.c.details, row.details)
+        named = details.get(ROWS_GONE, ()) if isinstance(details, Mapping) else ()
+        yield from (str(subject) for subject in named) if isinstance(named, list) else ()
 
 
 @cache

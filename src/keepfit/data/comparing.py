@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 
+from keepfit.data.labellers import heard
 from keepfit.data.predictions import label_sets
 from keepfit.data.records import Failure, Source, Window
 from keepfit.data.schema import FAILURES, LABELS, PREDICTIONS
@@ -31,21 +32,33 @@ class Brief:
     stage: str = "model"
     shadow: bool = False
     measures: Mapping[str, float] = field(default_factory=dict)
+    key: str = ""
+    """By what it was routed: the caller's key, else the group of its content."""
+
+
+COLUMNS = (P.version, P.time, P.label_set, P.scores, P.stage, P.shadow, P.measures, func.coalesce(P.key, P.group))
 
 
 def briefs(conn: Connection, model: str, window: Window, version: int | None, limit: int | None) -> list[Brief]:
     """Oldest first, the shadows' too; with a limit the newest ones."""
-    query = select(P.version, P.time, P.label_set, P.scores, P.stage, P.shadow, P.measures)
-    query = query.where(P.model == model, P.time >= window.start, P.time < window.end)
+    query = select(*COLUMNS).where(P.model == model, P.time >= window.start, P.time < window.end)
     if version is not None:
         query = query.where(P.version == version)
-    rows = conn.execute(query.order_by(P.time.desc()).limit(limit)).all()
-    sets = label_sets(conn, model)
-    found = []
-    for row_version, time, label_set, scores, stage, shadow, measures in reversed(rows):
+    return _read(conn, model, query.order_by(P.time.desc()).limit(limit))[::-1]
+
+
+def briefs_of(conn: Connection, model: str, window: Window, versions: Collection[int], limit: int) -> list[Brief]:
+    """The oldest ones, oldest first."""
+    query = select(*COLUMNS).where(P.model == model, P.time >= window.start, P.time < window.end)
+    return _read(conn, model, query.where(P.version.in_(list(versions))).order_by(P.time).limit(limit))
+
+
+def _read(conn: Connection, model: str, query: Select[Any]) -> list[Brief]:
+    sets, found = label_sets(conn, model), []
+    for version, time, label_set, scores, stage, shadow, measures, key in conn.execute(query):
         values = np.frombuffer(scores, np.float32)
         best = int(values.argmax())
-        found.append(Brief(row_version, sets[label_set][best], float(values[best]), time, stage, shadow, measures))
+        found.append(Brief(version, sets[label_set][best], float(values[best]), time, stage, shadow, measures, key))
     return found
 
 
@@ -65,19 +78,23 @@ def answers(
     return found
 
 
-def complaints(conn: Connection, model: str, window: Window) -> dict[int, int]:
-    """How many volunteered labels arrived in the window that contradict the answer they name, by its version."""
-    query = (
-        select(L.value, P.version, P.label_set, P.scores)
-        .join(PREDICTIONS, (P.model == L.model) & (P.id == L.prediction_id))
-        .where(L.model == model, L.source == Source.VOLUNTEERED.value, P.shadow.is_(False))
-        .where(L.time >= window.start, L.time < window.end)
-    )
-    sets = label_sets(conn, model)
-    found: dict[int, int] = {}
-    for value, version, label_set, scores in conn.execute(query):
-        if sets[label_set][int(np.frombuffer(scores, np.float32).argmax())] != value:
-            found[version] = found.get(version, 0) + 1
+def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
+    """The answers that a volunteered label of the window contradicts, each once; nobody set apart is heard."""
+    said = select(L.value, L.prediction_id).where(L.model == model, L.source == Source.VOLUNTEERED.value, heard(model))
+    said = said.where(L.time >= window.start, L.time < window.end, L.prediction_id.is_not(None)).distinct()
+    values: dict[str, set[str]] = {}
+    for value, prediction_id in conn.execute(said):
+        values.setdefault(prediction_id, set()).add(value)
+    ids, found = list(values), []
+    for start in range(0, len(ids), _CHUNK):
+        some = ids[start : start + _CHUNK]
+        query = select(P.id, *COLUMNS).where(P.model == model, P.id.in_(some), P.shadow.is_(False))
+        rows = conn.execute(query.order_by(P.time)).all()
+        sets = label_sets(conn, model)
+        for id_, version, time, label_set, scores, stage, shadow, measures, key in rows:
+            label = sets[label_set][int(np.frombuffer(scores, np.float32).argmax())]
+            if values[id_] - {label}:
+                found.append(Brief(version, label, 0.0, time, stage, shadow, measures, key))
     return found
 
 
@@ -96,7 +113,7 @@ def failures(conn: Connection, model: str, since: datetime, limit: int) -> list[
     return [Failure(*row) for row in conn.execute(query)]
 
 
-def count_failures(conn: Connection, model: str, version: int, since: datetime) -> int:
-    """How often a version could not answer, from `since` on (inclusive)."""
-    query = select(func.coalesce(func.sum(F.count), 0))
-    return int(conn.execute(query.where(F.model == model, F.version == version, F.at >= since)).scalar_one())
+def count_failures(conn: Connection, model: str, version: int, since: datetime, kinds: Collection[str]) -> int:
+    """How often a version failed in these ways, from `since` on (inclusive)."""
+    query = select(func.coalesce(func.sum(F.count), 0)).where(F.model == model, F.version == version, F.at >= since)
+    return int(conn.execute(query.where(F.kind.in_(list(kinds)))).scalar_one())

@@ -84,9 +84,8 @@ def deploy(
         known = conn.execute(_deployment_query().where(T.model == wanted.model, T.token == token)).all()
         if known:
             return _read_deployments(conn, known)[0]
-    newest = conn.execute(select(func.max(T.id)).where(T.model == wanted.model)).scalar()
-    if after is not None and newest != after:
-        raise Refused(f"another deployment of {wanted.model!r} came between ({newest}); look at `keepfit history`")
+    if after is not None:
+        check_newest(conn, wanted.model, after)
     for name, value in values.items():
         put_value(conn, wanted.model, name, value)
     traffic = wanted.traffic
@@ -102,6 +101,21 @@ def deploy(
     audit.tell(conn, "deployment", number, deed, whole=True)
     rows = conn.execute(_deployment_query().where(T.id == number)).all()
     return _read_deployments(conn, rows)[0]
+
+
+def check_newest(conn: Connection, model: str, expected: int) -> None:
+    """Raises Refused when somebody has deployed since."""
+    newest = conn.execute(select(func.max(T.id)).where(T.model == model)).scalar()
+    if newest != expected:
+        raise Refused(f"another deployment of {model!r} came between ({newest}); look at `keepfit history`")
+
+
+def put_all(conn: Connection, model: str, values: Mapping[str, Any], after: int) -> None:
+    """Replaces several values. Raises Refused unless `after` is the newest deployment."""
+    one_at_a_time(conn, "deployments", model)
+    check_newest(conn, model, after)
+    for name, value in values.items():
+        put_value(conn, model, name, value)
 
 
 def _deployment_query() -> Select[Any]:

@@ -13,7 +13,6 @@ from keepfit.data.audit import KINDS, PAGE, ROW, ROW_GONE, ROW_SHA256, Kind
 from keepfit.data.chain import BEGIN, AuditEntry, Flaw, Head, broken_links, digest, moved
 from keepfit.data.schema import AUDIT
 
-OF_THE_CHAIN = frozenset({"edited", "moved", "removed", "relinked"})
 MOST = 1000
 """So many flaws are kept; the others are counted."""
 
@@ -65,8 +64,7 @@ class Inspector:
         self._count = self._done = self._entries = 0
         self._first: AuditEntry | None = None
         self._head: Head | None = None
-        thinned = conn.execute(select(AUDIT.c.details).where(AUDIT.c.action == audit.THIN)).scalars()
-        self._gone = {subject for details in thinned for subject in details.get(audit.ROWS_GONE, ())}
+        self._gone = set(audit.thinned_out(conn))
         self._before: dict[str, int] = {}
         counts = [select(func.count()).select_from(table) for table in (AUDIT, *(k.table for k in KINDS.values()))]
         self._total = sum(int(conn.execute(count).scalar_one()) for count in counts)

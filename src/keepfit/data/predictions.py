@@ -40,6 +40,13 @@ def add_predictions(conn: Connection, model: str, pairs: Sequence[tuple[Example,
     insert_or_skip(conn, PREDICTIONS, rows)
 
 
+def add_later(conn: Connection, model: str, said: Sequence[Prediction]) -> None:
+    """Writes predictions of examples that are stored, and none of others."""
+    here = select(*EXAMPLE_COLUMNS).where(E.model == model, E.id.in_([one.example_id for one in said]))
+    examples = {example.id: example for example in map(read_example, conn.execute(here))}
+    add_predictions(conn, model, [(examples[one.example_id], one) for one in said if one.example_id in examples])
+
+
 def add_examples(conn: Connection, model: str, examples: Iterable[Example]) -> None:
     """Writes what is new by id, replaces an older one of other content."""
     ordered = sorted(examples, key=lambda example: example.id)  # two writers of the same ids: no deadlock

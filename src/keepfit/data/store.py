@@ -109,6 +109,11 @@ class RecordStore:
 
     # predictions
 
+    def add_later(self, model: str, said: Sequence[Prediction]) -> None:
+        """Writes what was said later to examples that are here still; nothing of one that was forgotten meanwhile."""
+        with self._db.write() as conn:
+            predictions.add_later(conn, model, said)
+
     def add_predictions(self, model: str, pairs: Sequence[tuple[Example, Prediction]]) -> None:
         """Writes what is new by id. An example's id that comes again with other content: the newer content holds."""
         with self._db.write() as conn:
@@ -150,6 +155,11 @@ class RecordStore:
         with self._db.read() as conn:
             return comparing.briefs(conn, model, window, version, limit)
 
+    def briefs_of(self, model: str, window: Window, versions: Collection[int], limit: int) -> list[Brief]:
+        """The oldest `limit` answers of these versions in the window, oldest first."""
+        with self._db.read() as conn:
+            return comparing.briefs_of(conn, model, window, versions, limit)
+
     def answers(
         self, model: str, example_ids: Collection[str], versions: Collection[int]
     ) -> dict[tuple[str, int], str]:
@@ -157,8 +167,8 @@ class RecordStore:
         with self._db.read() as conn:
             return comparing.answers(conn, model, example_ids, versions)
 
-    def complaints(self, model: str, window: Window) -> dict[int, int]:
-        """How many volunteered labels arrived in the window that contradict the answer they name, by its version."""
+    def complaints(self, model: str, window: Window) -> list[Brief]:
+        """The answers that a volunteered label of the window contradicts, each once; nobody set apart is heard."""
         with self._db.read() as conn:
             return comparing.complaints(conn, model, window)
 
@@ -172,10 +182,10 @@ class RecordStore:
         with self._db.read() as conn:
             return comparing.failures(conn, model, since, limit)
 
-    def count_failures(self, model: str, version: int, since: datetime) -> int:
-        """How often a version could not answer, from `since` on (inclusive)."""
+    def count_failures(self, model: str, version: int, since: datetime, kinds: Collection[str]) -> int:
+        """How often a version failed in these ways, from `since` on (inclusive)."""
         with self._db.read() as conn:
-            return comparing.count_failures(conn, model, version, since)
+            return comparing.count_failures(conn, model, version, since, kinds)
 
     # labels
 
@@ -407,6 +417,11 @@ class RecordStore:
         """The JSON value put last under this name, or None."""
         with self._db.read() as conn:
             return history.get_value(conn, model, name)
+
+    def put_all(self, model: str, values: Mapping[str, Any], after: int) -> None:
+        """Replaces several values at once; or raises Refused when the newest deployment is another than `after`."""
+        with self._db.write() as conn:
+            history.put_all(conn, model, values, after)
 
     def put(self, model: str, name: str, value: Any) -> None:
         """Replaces the value of this name."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, exists, func, select
 
+from keepfit.data.labellers import heard
 from keepfit.data.records import Source
 from keepfit.data.schema import COSTS, DECISIONS, FAILURES, JOBS, LABELS, PREDICTIONS, QUEUE
 
@@ -166,6 +167,7 @@ def _spent(conn: Connection) -> dict[tuple[str, str], tuple[float, float, float]
 def _asked(conn: Connection) -> dict[str, tuple[int, datetime | None]]:
     q, c = QUEUE.c, LABELS.c
     measured = c.source.in_([Source.ASKED.value, Source.COMPLETE.value])
-    answered = exists().where(c.model == q.model, c.example_id == q.example_id, measured)
+    # as in `labelling.queue`: who is set apart has answered nothing
+    answered = exists().where(c.model == q.model, c.example_id == q.example_id, measured, heard(q.model))
     query = select(q.model, func.count(), func.min(q.asked_at)).where(~answered).group_by(q.model)
     return {model: (n, oldest) for model, n, oldest in conn.execute(query)}

@@ -1,13 +1,14 @@
 """Comparison: what is known of a challenger beside the champion while both are asked, counted step by step.
 
-Labels of examples that both answered say which is right more often. Signs need no labels: events (slow answers,
-abstentions, complaints, one class) are counted for both, and if the two were alike, an event would be the challenger's
-with the chance of its share of the answers. Requests are shared out by the hash of their key, so this holds whatever
-the traffic is like, as long as keys do not know which version they met. Neither depends on how often one looks.
+Labels of examples that both answered say which is right more often. Signs need no labels: keys with an event (a slow
+answer, an abstention, a complaint, one class) are counted, each once. Requests are shared out by the hash of their key,
+so if the two were alike, such a key would be the challenger's with the chance of its share, whatever the traffic is
+like, as long as keys do not know which version they met. Neither depends on how often one looks.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,30 +143,67 @@ Counts = dict[str, dict[str, int]]
 COMPARED = "compared"
 """The stage of an answer that was given later, to a labelled example that the version had not met."""
 
+MOST_KEYS = 2000
+"""Keys that are remembered of each kind of event; what comes later is not counted, which makes no proof wrong."""
 
-def counted(counts: Counts, briefs: Iterable[Brief], normal: Normal) -> Counts:
-    """The counts of one step with these answers added."""
-    found = {name: dict(by_version) for name, by_version in counts.items()}
 
-    def add(name: str, version: int) -> None:
-        by_version = found.setdefault(name, {})
-        by_version[str(version)] = by_version.get(str(version), 0) + 1
+ONLY_HEARD = frozenset({"slow", "complaints"})
+"""Events that only an answer which users saw can have; they are not compared while one of the two is not heard."""
 
-    for brief in briefs:
-        if brief.stage == COMPARED:
-            continue
-        add("answered", brief.version)
-        add(f"class {brief.label}", brief.version)
-        if not brief.shadow:
-            add("heard", brief.version)
-        if brief.measures.get(ABSTAINED):
-            add("abstained", brief.version)
-        if normal.unsure_below is not None and brief.confidence < normal.unsure_below:
-            add("unsure", brief.version)
-        if normal.slow_ms is not None and brief.stage == "model" and MS in brief.measures:
-            add("timed", brief.version)
-            if brief.measures[MS] > normal.slow_ms:
-                add("slow", brief.version)
+
+@dataclass
+class Tallied:
+    """What was counted so far, step by step, and of which keys; kept in the store between two looks.
+
+    An event counts once for each key: requests are routed by the hash of their key, so with which version a key had its
+    first event is a draw with the chance of the share, however often the key asks and whatever it is like.
+    """
+
+    steps: dict[str, Counts] = field(default_factory=dict)
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """Of each event, hashes of the keys that had it."""
+
+    def add(self, step: int, event: str, version: int, n: int = 1) -> None:
+        """Count."""
+        by_version = self.steps.setdefault(str(step), {}).setdefault(event, {})
+        by_version[str(version)] = by_version.get(str(version), 0) + n
+
+    def add_event(self, step: int, event: str, version: int, key: str, both: bool) -> None:
+        """Count an event of a key that has had none like it; where `both` are asked, one with each of the two."""
+        mark = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12] + (f"-{version}" if both else "")
+        known = self.keys.setdefault(event, set())
+        if mark not in known and len(known) < MOST_KEYS:
+            known.add(mark)
+            self.add(step, event, version)
+
+    def take(self, step: int, briefs: Iterable[Brief], normal: Normal, both: bool) -> None:
+        """Count these answers of one step."""
+        for brief in briefs:
+            if brief.stage == COMPARED:
+                continue
+            self.add(step, "answered", brief.version)
+            if not brief.shadow:
+                self.add(step, "heard", brief.version)
+            for event in events_of(brief, normal):
+                if both and event in ONLY_HEARD:
+                    continue  # only one of the two can have it
+                self.add_event(step, event, brief.version, brief.key, both)
+
+    def total(self, event: str, version: int) -> int:
+        """Over all steps."""
+        return sum(counts.get(event, {}).get(str(version), 0) for counts in self.steps.values())
+
+
+def events_of(brief: Brief, normal: Normal) -> list[str]:
+    """What an answer is besides an answer. Only live ones are timed: shadows are asked in groups, and have time."""
+    found = [f"class {brief.label}"]
+    if brief.measures.get(ABSTAINED):
+        found.append("abstained")
+    if normal.unsure_below is not None and brief.confidence < normal.unsure_below:
+        found.append("unsure")
+    timed = brief.stage == "model" and not brief.shadow and MS in brief.measures
+    if timed and normal.slow_ms is not None and brief.measures[MS] > normal.slow_ms:
+        found.append("slow")
     return found
 
 
@@ -177,37 +215,37 @@ class Sides:
     champion: int
     tolerance: float = 1.5
 
-    def tally(self, counts: Counts, event: str, of: str = "answered") -> Tally | None:
-        """The challenger's events among those of both; None where only one of the two was asked, or none happened."""
-        hits, others = self._of(counts, event)
-        mine, theirs = self._of(counts, of)
-        if not hits + others or not mine or not theirs:
+    def tally(self, counts: Counts, event: str, share: float) -> Tally | None:
+        """The challenger's events among those of both in a step with this share; None where nothing can be compared."""
+        by_version = counts.get(event, {})
+        mine, theirs = by_version.get(str(self.challenger), 0), by_version.get(str(self.champion), 0)
+        if not mine + theirs or not 0 < share < 1:
             return None
-        odds = self.tolerance * mine / theirs
-        return Tally(hits, hits + others, odds / (1 + odds))
+        odds = self.tolerance * share / (1 - share)
+        return Tally(mine, mine + theirs, odds / (1 + odds))
 
-    def _of(self, counts: Counts, name: str) -> tuple[int, int]:
-        by_version = counts.get(name, {})
-        return by_version.get(str(self.challenger), 0), by_version.get(str(self.champion), 0)
+    def signs(self, tallied: Tallied, shares: Sequence[float], failures: int, failure_rate: float) -> list[Sign]:
+        """What the counts say; `shares`: of each step the chance that an event is the challenger's, if both are alike.
 
-    def signs(self, steps: Sequence[Counts], failures: int, failure_rate: float) -> list[Sign]:
-        """What the counts of all steps say; `failures` of the challenger may be a share of `failure_rate` at most."""
-        asked = failures + sum(counts.get("answered", {}).get(str(self.challenger), 0) for counts in steps)
+        `failures` of the challenger may be a share of `failure_rate` of what it was asked at most.
+        """
+        asked = failures + tallied.total("answered", self.challenger)
         found = [
             Sign("failures", (Tally(failures, asked, failure_rate),), True,
                  f"it failed on more than {failure_rate:.1%} of what it was asked"),
-            self._sign(steps, "slow", "timed", True, "its answers are slow more often than the champion's"),
-            self._sign(steps, "abstained", "answered", True, "it abstains more often than the champion"),
-            self._sign(steps, "complaints", "answered", True, "its answers are objected to more often"),
-            self._sign(steps, "unsure", "answered", False, "it is unsure more often than the champion was"),
+            self._sign(tallied, shares, "slow", True, "its answers are slow more often than the champion's"),
+            self._sign(tallied, shares, "abstained", True, "it abstains more often than the champion"),
+            self._sign(tallied, shares, "complaints", True, "its answers are objected to more often"),
+            self._sign(tallied, shares, "unsure", False, "it is unsure more often than the champion was"),
         ]  # fmt: skip
-        labels = sorted({name for counts in steps for name in counts if name.startswith("class ")})
+        labels = sorted({name for counts in tallied.steps.values() for name in counts if name.startswith("class ")})
         found += [
-            self._sign(steps, name, "answered", False, f"it says {name.removeprefix('class ')!r} more often")
+            self._sign(tallied, shares, name, False, f"it says {name.removeprefix('class ')!r} more often")
             for name in labels
         ]
         return found
 
-    def _sign(self, steps: Sequence[Counts], event: str, of: str, harmful: bool, says: str) -> Sign:
-        tallies = (self.tally(counts, event, of) for counts in steps)
+    def _sign(self, tallied: Tallied, shares: Sequence[float], event: str, harmful: bool, says: str) -> Sign:
+        steps = ((counts, shares[int(step)]) for step, counts in tallied.steps.items() if int(step) < len(shares))
+        tallies = (self.tally(counts, event, share) for counts, share in steps)
         return Sign(event, tuple(tally for tally in tallies if tally is not None), harmful, says)

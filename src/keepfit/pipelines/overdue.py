@@ -181,8 +181,9 @@ class Overdue:
             waiting = [self.store.get(model, name) or {} for name in UNDER_WAY]
             waiting += [{"adopt": job.request} for job in self.open_jobs(model)]
             for about in waiting:
-                if (named := (about.get("adopt") or {}).get("snapshot")) is not None:
-                    held.setdefault(named, "a version or job that is under way needs it")
+                for part in ("adopt", "restore"):
+                    if (named := (about.get(part) or {}).get("snapshot")) is not None:
+                        held.setdefault(named, "a version or job that is under way needs it")
         return {current_id(self.places.snapshots, id_): why for id_, why in held.items()}
 
     def of_videos(self, gone: set[str], now: datetime) -> list[Judged]:

@@ -113,12 +113,12 @@ class Prune:
         """
         store, registry, at = self.overdue.store, self.overdue.registry, self.overdue.clock.now()
         noted = store.get(model, REMOVED) or {}
+        about = noted.get(str(number), {"at": at.isoformat()})
+        store.put(model, REMOVED, {**noted, str(number): about})  # from here on nobody goes to it; so judge again
         if number in held_versions(self.overdue.standing(model)):
-            if str(number) in noted and registry.version(model, number).removed is None:
+            if registry.version(model, number).removed is None:
                 store.put(model, REMOVED, {name: value for name, value in noted.items() if name != str(number)})
             return False
-        about = noted.get(str(number), {"at": at.isoformat()})
-        store.put(model, REMOVED, {**noted, str(number): about})
         registry.remove(model, number, at)
         store.put(model, REMOVED, {**noted, str(number): {**about, "done": True}})
         return True

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
 from keepfit.clock import Clock
-from keepfit.data.records import MEASURING, STREAM, Failure, Label, Prediction, Window
+from keepfit.data.records import MEASURING, STREAM, Example, Label, Prediction, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
-from keepfit.errors import BackendError, KeepfitError, Refused
-from keepfit.monitoring.comparison import COMPARED, Comparison, Counts, Normal, Paired, Sides, counted
+from keepfit.errors import BackendError, Refused
+from keepfit.monitoring.comparison import COMPARED, Comparison, Normal, Paired, Sides, Tallied
 from keepfit.registry.registry import Alias, Registry
 from keepfit.rollout.rollout import Roller, Rollout, under_way
-from keepfit.tasks.task import Model, Output, predict
+from keepfit.rollout.strategies import Step
+from keepfit.tasks.task import Model, predict
+
+log = logging.getLogger(__name__)
 
 COUNTS = "rollout_counts"
 """Under this name the store keeps what was counted so far, so that each answer is looked at once."""
@@ -25,8 +28,14 @@ COUNTS = "rollout_counts"
 UNWRITTEN = timedelta(seconds=1)
 """Answers younger than this may not be written yet."""
 
-ENDS = frozenset({"load", "out"})
-"""Failures after which a version cannot serve."""
+FAILED = frozenset({"answer", "slow"})
+"""Failures to answer a live request."""
+
+LOADS = 2
+"""After so many attempts to load it a version counts as one that cannot serve; the first may have come too early."""
+
+AT_ONCE = 20_000
+"""Answers counted in one look at most; the others are counted at the next."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Rolling:
     failure_rate: float = 0.01
     most: int = 256
     """Examples answered later in one beat at most."""
+    unreadable: set[tuple[int, str]] = field(default_factory=set)
+    """(version, example) that could not be answered later, so that they are not tried at each beat."""
 
     @property
     def model(self) -> str:
@@ -64,8 +75,7 @@ class Rolling:
         rollout = under_way(self.store, self.model)
         if rollout is None:
             return None
-        number, _, ages = self.roller.stand(rollout)
-        decision = self.roller.strategy.judge(number, ages, self.compare(rollout))
+        decision = self.roller.judge(rollout, self.compare(rollout))
         try:
             moved = self.roller.act(rollout, decision)
         except Refused:  # a person was faster; their word is on record
@@ -77,43 +87,48 @@ class Rolling:
     def compare(self, rollout: Rollout) -> Comparison:
         """Everything that is known of the challenger now."""
         normal = Normal(rollout.normal.get("slow_ms"), rollout.normal.get("unsure_below"))
-        steps = self.count(rollout, normal)
+        tallied = self.count(rollout, normal)
         sides = Sides(rollout.version, rollout.champion, self.tolerance)
-        failures = self.store.count_failures(self.model, rollout.version, rollout.began)
+        failures = self.store.count_failures(self.model, rollout.version, rollout.began, FAILED)
         quality, slices = self.quality(rollout)
         live = self.store.deployment(self.model)
         return Comparison(
             quality=quality,
             slices=slices,
-            signs=sides.signs(steps, failures, self.failure_rate),
-            touched=sum(counts.get("heard", {}).get(str(rollout.version), 0) for counts in steps),
+            signs=sides.signs(tallied, [chance(step) for step in rollout.steps], failures, self.failure_rate),
+            touched=tallied.total("heard", rollout.version),
             out=self.ended(rollout),
             served=live is not None and bool(live.applied),
         )
 
     def ended(self, rollout: Rollout) -> str | None:
         """The words of a server for which the challenger cannot serve at all."""
-        failures = self.store.failures(self.model, rollout.began)
-        last = next((f for f in failures if f.version == rollout.version and f.kind in ENDS), None)
+        failures = [f for f in self.store.failures(self.model, rollout.began) if f.version == rollout.version]
+        loads = [f for f in failures if f.kind == "load"]
+        last = next((f for f in failures if f.kind == "out"), None)
+        if last is None and sum(f.count for f in loads) >= LOADS:
+            last = loads[0]
         return None if last is None else f"version {rollout.version} cannot serve ({last.worker}): {last.message}"
 
-    def count(self, rollout: Rollout, normal: Normal) -> list[Counts]:
+    def count(self, rollout: Rollout, normal: Normal) -> Tallied:
         """What was counted in each step; each answer is counted once, in the step in which it was given."""
         kept = self.store.get(self.model, COUNTS) or {}
-        steps: dict[str, Counts] = dict(kept["steps"]) if kept.get("rollout") == rollout.id else {}
-        until = datetime.fromisoformat(kept["until"]) if steps else rollout.since
-        start, end = max(until, rollout.since), self.clock.now() - UNWRITTEN
-        counts: Mapping[str, Any] = steps.get(str(rollout.step), {})
+        if kept.get("rollout") != rollout.id:
+            kept = {"steps": {}, "keys": {}, "until": rollout.since.isoformat()}
+        tallied = Tallied(kept["steps"], {event: set(marks) for event, marks in kept["keys"].items()})
+        start, end = max(datetime.fromisoformat(kept["until"]), rollout.since), self.clock.now() - UNWRITTEN
+        both = rollout.steps[rollout.step].shadow
         if start < end:
             versions = (rollout.version, rollout.champion)
-            fresh = [b for b in self.store.briefs(self.model, Window(start, end)) if b.version in versions]
-            counts = counted(dict(counts), fresh, normal)
-        objections = self.store.complaints(self.model, Window(rollout.since, self.clock.now()))
-        steps[str(rollout.step)] = {**counts, "complaints": {str(v): n for v, n in objections.items()}}
-        self.store.put(
-            self.model, COUNTS, {"rollout": rollout.id, "steps": steps, "until": max(start, end).isoformat()}
-        )
-        return list(steps.values())
+            fresh = self.store.briefs_of(self.model, Window(start, end), versions, AT_ONCE)
+            end = end if len(fresh) < AT_ONCE else fresh[-1].time + timedelta(microseconds=1)
+            tallied.take(rollout.step, fresh, normal, both)
+        for answer in self.store.complaints(self.model, Window(rollout.since, self.clock.now())):
+            if answer.time >= rollout.since and not both:
+                tallied.add_event(rollout.step, "complaints", answer.version, answer.key, both)
+        until = max(start, end).isoformat()
+        self.store.put(self.model, COUNTS, {"rollout": rollout.id, **asdict(tallied), "until": until})
+        return tallied
 
     def quality(self, rollout: Rollout) -> tuple[Paired, dict[str, Paired]]:
         """What the labels that arrived since the beginning say, overall and on protected slices."""
@@ -144,32 +159,54 @@ class Rolling:
         for version in versions:
             missing = [p for p, _ in pairs if (p.example_id, version) not in known and p.stage != STREAM]
             if missing:
-                known |= self.ask_later(version, missing[: self.most])
+                known |= self.ask_later(version, missing)
         return known
 
     def ask_later(self, version: int, predictions: Sequence[Prediction]) -> dict[tuple[str, int], str]:
-        """The answers of a version to examples that it has not met; recorded as a shadow's."""
-        model, now = self.load(version), self.clock.now()
-        examples = [self.store.prediction(self.model, prediction.id)[0] for prediction in predictions]
+        """The answers of a version to examples that it has not met; recorded as a shadow's.
+
+        What cannot be answered here is left out: it is no failure in life, and labels that miss only delay the proof.
+        """
+        fresh = [p for p in predictions if (version, p.example_id) not in self.unreadable][: self.most]
+        examples = [self.store.prediction(self.model, prediction.id)[0] for prediction in fresh]
         try:
-            output = finite(predict(model, [example.content for example in examples]))
-        except Exception as error:  # whatever a damaged or foreign model raises is its failure, not the watch's
-            self.store.add_failures(self.model, [Failure(version, now, "answer", str(error), "worker", len(examples))])
+            said = self.said(version, self.load(version), examples)
+        except Exception as error:  # whatever a damaged or foreign model raises
+            log.warning("version %d of %s could not be asked later: %s", version, self.model, error)
             return {}
-        said = [
+        self.store.add_later(self.model, said)
+        return {(one.example_id, version): one.label for one in said}
+
+    def said(self, version: int, model: Model, examples: Sequence[Example]) -> list[Prediction]:
+        """All at once; where that fails one by one, so that a content that is none any more spoils no other."""
+        try:
+            return self.answered(version, model, examples)
+        except Exception:
+            found = []
+            for example in examples:
+                try:
+                    found += self.answered(version, model, [example])
+                except Exception as error:
+                    self.unreadable.add((version, example.id))
+                    log.warning("version %d of %s cannot answer %s: %s", version, self.model, example.id, error)
+            return found
+
+    def answered(self, version: int, model: Model, examples: Sequence[Example]) -> list[Prediction]:
+        """What the version says. Raises BackendError when a score is no number."""
+        output = predict(model, [example.content for example in examples])
+        if not np.isfinite(output.scores).all():
+            raise BackendError("it answered with what is no number")
+        now = self.clock.now()
+        return [
             Prediction(example.id, version, model.labels, scores, embedding, now, key=example.key,
                        context=example.context, stage=COMPARED, shadow=True)
             for example, scores, embedding in zip(examples, output.scores, output.embeddings, strict=True)
         ]  # fmt: skip
-        self.store.add_predictions(self.model, list(zip(examples, said, strict=True)))
-        return {(one.example_id, version): one.label for one in said}
 
 
-def finite(output: Output) -> Output:
-    """The output itself. Raises BackendError when a score is no number."""
-    if not np.isfinite(output.scores).all():
-        raise BackendError("it answered with what is no number")
-    return output
+def chance(step: Step) -> float:
+    """That an event is the challenger's in this step, if both are alike: its share, or half where both are asked."""
+    return 0.5 if step.shadow else step.share
 
 
 def quietly(rolling: Rolling | None, note: Callable[[str], None]) -> Decision | None:
@@ -178,6 +215,6 @@ def quietly(rolling: Rolling | None, note: Callable[[str], None]) -> Decision | 
         return None
     try:
         return rolling.move()
-    except KeepfitError as error:
+    except Exception as error:
         note(f"the rollout could not be looked at: {error}")
         return None

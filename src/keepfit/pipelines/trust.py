@@ -16,7 +16,7 @@ from keepfit.clock import Clock
 from keepfit.data.labellers import BY_HAND, Labeller, token_of
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import NotFound
+from keepfit.errors import NotFound, Refused
 from keepfit.monitoring.trust import Hours, Standing, is_apart, speaks_for, standings
 
 LAST = 10_000
@@ -75,8 +75,13 @@ class LabelTrust:
         return decision
 
     def clear(self, actor: str, by: str) -> Decision:
-        """The labels count again, and nothing said so far is held against the labeller. Raises NotFound."""
+        """The labels count again, and nothing said so far is held against the labeller.
+
+        Raises NotFound, and Refused while the token is set apart through which the labeller speaks.
+        """
         self.check_known(actor)
+        if (token := actor.partition(":")[0]) != actor and token in self.apart():
+            raise Refused(f"{actor!r} speaks through {token!r}, which is set apart; clear {token!r} first")
         newest, _ = self.store.arrived(self.model, 0)
         kept = self.store.get(self.model, CLEARED) or {}
         self.store.put(self.model, CLEARED, {**kept, actor: newest})

@@ -17,8 +17,8 @@ from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import NotFound, Refused
-from keepfit.monitoring.comparison import Normal
-from keepfit.rollout.strategies import Ages, Step, Strategy
+from keepfit.monitoring.comparison import Comparison, Normal
+from keepfit.rollout.strategies import Ages, Staged, Step, Strategy
 
 WAITING = "awaiting_approval"
 """Under this name the store keeps the version that waits for a person."""
@@ -56,16 +56,21 @@ class Rollout:
     """What they were before, for the way back."""
     normal: Mapping[str, float | None] = field(default_factory=dict)
     """What was slow and what unsure of the champion before it began."""
+    steps: tuple[Step, ...] = ()
+    """Those of the strategy when it began: what is set later holds for the next one."""
+    proof: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self) | {"began": self.began.isoformat(), "since": self.since.isoformat()}
+        steps = [[step.share, step.shadow, step.bake.total_seconds()] for step in self.steps]
+        return asdict(self) | {"began": self.began.isoformat(), "since": self.since.isoformat(), "steps": steps}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Rollout:
         """What `to_json` gave."""
         moments = {name: datetime.fromisoformat(values[name]) for name in ("began", "since")}
-        return cls(**{**values, **moments})
+        steps = tuple(Step(share, shadow, timedelta(seconds=bake)) for share, shadow, bake in values["steps"])
+        return cls(**{**values, **moments, "steps": steps})
 
     @property
     def subject(self) -> str:
@@ -125,21 +130,22 @@ class Roller:
         `brought` becomes the model's own once it has all the traffic. Idempotent by the cause's token. A rollout under
         way is ended: what passed its gate last is the better bet.
         """
-        live = self.store.deployment(self.model)
+        id_ = cause.token or f"v{version}-{self.clock.now().isoformat()}"
+        history = self.store.deployments(self.model, limit=1000)
+        live, before = next(iter(history), None), under_way(self.store, self.model)
+        if any(row.token is not None and (row.token == id_ or row.token.startswith(f"{id_}-")) for row in history):
+            return before is None and live is not None and single(live.traffic) == version
         if live is None or single(live.traffic) == version:
             deploy(self.store, self.model, version, cause, self.clock)
             adopt(self.store, self.model, brought)
             return True
-        before = under_way(self.store, self.model)
-        id_ = cause.token or f"v{version}-{self.clock.now().isoformat()}"
-        if before is not None and before.id == id_:
-            return False
         champion = single(live.traffic) if before is None else self._give_way(before, live, version)
         now = self.clock.now()
         earlier = self.store.briefs(self.model, Window(now - LOOK_BACK, now), champion, limit=ENOUGH)
         begun = Rollout(
             id_, version, champion, self.strategy.name, 0, now, now, cause.actor, cause.decision_id, dict(brought),
             {name: self.store.get(self.model, name) for name in brought}, asdict(Normal.of(earlier)),
+            tuple(self.strategy.steps), self.strategy.proof,
         )  # fmt: skip
         return self._enter(begun, live, cause.reason, cause.action)
 
@@ -174,13 +180,16 @@ class Roller:
             token, reason = f"approve-{number}-{decision}", f"version {number} was approved by {actor}"
             cause = Cause(actor, reason, decision_id=decision, token=token, action="approve")
             self.start(number, cause, waiting.get("adopt", {}))
-            self.store.put(self.model, WAITING, None)
         return self.store.deployments(self.model, limit=1)[0]
 
-    def stand(self, rollout: Rollout) -> tuple[int, Step, Ages]:
-        """The number of the present step, the step, and the ages. A strategy that was set anew has fewer steps."""
-        now, number = self.clock.now(), min(rollout.step, len(self.strategy.steps) - 1)
-        return number, self.strategy.steps[number], Ages(now - rollout.since, now - rollout.began)
+    def judge(self, rollout: Rollout, seen: Comparison) -> Decision:
+        """What the strategy says: by the steps that the rollout began with, and the limits of now."""
+        now = self.clock.now()
+        if self.strategy.name == rollout.strategy:
+            strategy = self.strategy.begun_with(rollout.steps)
+        else:
+            strategy = Staged(rollout.strategy, rollout.steps, self.strategy.limits, rollout.proof)
+        return strategy.judge(rollout.step, Ages(now - rollout.since, now - rollout.began), seen)
 
     def act(self, rollout: Rollout, decision: Decision) -> Deployment | None:
         """Store the decision and do what it says; None where the traffic stays.
@@ -194,7 +203,7 @@ class Roller:
             words = (*decision.because, f"all the traffic waits for a person: keepfit approve {rollout.version}")
             decision = Decision(Outcome.HOLD, words, decision.evidence)
             waiting = {"version": rollout.version, "decision": rollout.decision, "rollout": rollout.id}
-            self.store.put(self.model, WAITING, waiting)
+            self.store.put_all(self.model, {WAITING: waiting}, live.id)
         stored = self._note(rollout, decision)
         if decision.outcome is Outcome.ADVANCE:
             return self._next(rollout, live, stored)
@@ -209,21 +218,21 @@ class Roller:
             raise Refused(f"the rollout of version {rollout.version} was ended by another deployment")
         words = (f"{actor} approved all the traffic",)
         stored = self._note(rollout, Decision(Outcome.ADVANCE, words, {"step": rollout.step, "actor": actor}))
-        last = len(self.strategy.steps) - 1
-        at_all = next((n for n, step in enumerate(self.strategy.steps) if step.share >= 1.0), last + 1)
+        at_all = next((n for n, step in enumerate(rollout.steps) if step.share >= 1.0), len(rollout.steps))
         return self._next(replace(rollout, step=at_all - 1, actor=actor), live, stored)
 
     def _asks_first(self, rollout: Rollout) -> bool:
-        steps, following = self.strategy.steps, rollout.step + 1
+        steps, following = rollout.steps, rollout.step + 1
         share = 1.0 if following >= len(steps) else steps[following].share
-        return self.confirm and share >= 1.0 > steps[min(rollout.step, len(steps) - 1)].share
+        return self.confirm and share >= 1.0 > steps[rollout.step].share
 
     def _next(self, rollout: Rollout, live: Deployment, stored: str) -> Deployment | None:
         following = replace(rollout, step=rollout.step + 1, since=self.clock.now(), decision=stored)
-        if following.step >= len(self.strategy.steps):
+        if following.step >= len(rollout.steps):
             words = f"version {rollout.version} is champion: its rollout ended well"
             return self._settle(rollout, live, Cause(rollout.actor, words, decision_id=stored))
-        self._enter(following, live, f"version {rollout.version}: step {following.step + 1} of {self._of}")
+        reason = f"version {rollout.version}: step {following.step + 1} of {len(rollout.steps)}"
+        self._enter(following, live, reason)
         return self.store.deployment(self.model)
 
     def _enter(self, rollout: Rollout, live: Deployment, reason: str, action: str | None = None) -> bool:
@@ -231,12 +240,12 @@ class Roller:
 
         `action` is what the audit calls it.
         """
-        step = self.strategy.steps[rollout.step]
-        last = rollout.step + 1 == len(self.strategy.steps)
+        step = rollout.steps[rollout.step]
+        last = rollout.step + 1 == len(rollout.steps)
         if last and step.share >= 1.0 and not step.bake:
             self._settle(rollout, live, Cause(rollout.actor, reason, decision_id=rollout.decision, action=action))
             return True
-        kind, words = STEP if step.share < 1.0 else "deploy", f"{reason} ({self._told(step)})"
+        kind, words = STEP if step.share < 1.0 else "deploy", f"{reason} ({told(rollout.strategy, step)})"
         cause = Cause(rollout.actor, words, kind, rollout.decision, rollout.token, action)
         values = {ROLLOUT: rollout.to_json(), WAITING: None, **(rollout.adopt if step.share >= 1.0 else {})}
         self.store.deploy(self.model, shared(rollout, step), cause, self.clock.now(), live.id, values)
@@ -247,7 +256,7 @@ class Roller:
         values = {**rollout.adopt, WAITING: None, ROLLOUT: None}
         traffic = Traffic({rollout.version: 1.0})
         if live.traffic == traffic:
-            adopt(self.store, self.model, values)
+            self.store.put_all(self.model, values, live.id)
             return None
         once = replace(cause, token=f"{rollout.id}-settled" if rollout.step else rollout.id)
         return self.store.deploy(self.model, traffic, once, self.clock.now(), live.id, values)
@@ -268,13 +277,11 @@ class Roller:
         id_ = None if once is None else f"{rollout.id}-rollout-{once}"
         return self.store.add_decision(self.model, rollout.subject, told, self.clock.now(), id_)
 
-    @property
-    def _of(self) -> str:
-        return f"{len(self.strategy.steps)} of the strategy {self.strategy.name}"
 
-    def _told(self, step: Step) -> str:
-        gets = f"{step.share:.0%} of the traffic" if step.share else "asked, not heard"
-        return f"{self.strategy.name}: {gets}" + (f", for {step.bake} at least" if step.bake else "")
+def told(strategy: str, step: Step) -> str:
+    """A step in words."""
+    gets = f"{step.share:.0%} of the traffic" if step.share else "asked, not heard"
+    return f"{strategy}: {gets}" + (f", for {step.bake} at least" if step.bake else "")
 
 
 def shared(rollout: Rollout, step: Step) -> Traffic:
@@ -288,9 +295,17 @@ def shared(rollout: Rollout, step: Step) -> Traffic:
 def deploy(store: RecordStore, model: str, version: int, cause: Cause, clock: Clock) -> Deployment:
     """Give a version all the traffic at once, on a person's word or as the first. Idempotent by the cause's token.
 
-    Nothing waits for approval any longer, and no rollout goes on: both were judged against what served until now.
+    Nothing waits for approval any longer, and no rollout goes on: both were judged against what served until now. Data
+    that a person brought with a version stays with it: adopted with the version, else put back.
     """
-    return store.deploy(model, Traffic({version: 1.0}), cause, clock.now(), values={WAITING: None, ROLLOUT: None})
+    rollout, waiting = under_way(store, model), store.get(model, WAITING) or {}
+    values: dict[str, Any] = {}
+    if rollout is not None:
+        values = dict(rollout.adopt if version == rollout.version else rollout.restore)
+    if waiting.get("version") == version:
+        values |= waiting.get("adopt", {})
+    values |= {WAITING: None, ROLLOUT: None}
+    return store.deploy(model, Traffic({version: 1.0}), cause, clock.now(), values=values)
 
 
 def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ at most, over all steps and looks. Eight tenths of it are for labels, one for pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
@@ -65,6 +65,20 @@ class Strategy(Protocol):
         """At least one. Behind the last one the challenger is champion."""
         ...
 
+    @property
+    def proof(self) -> bool:
+        """Whether evidence is asked for before the challenger gets all the traffic."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it must prove."""
+        ...
+
+    def begun_with(self, steps: Sequence[Step]) -> Strategy:
+        """The same with other steps: those that a rollout began with, whatever was set since."""
+        ...
+
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
         """ADVANCE, HOLD or ROLL_BACK in the step of this number, with reasons and numbers.
 
@@ -82,6 +96,10 @@ class Staged:
     limits: Limits = Limits()
     proof: bool = True
 
+    def begun_with(self, steps: Sequence[Step]) -> Strategy:
+        """The same with other steps."""
+        return replace(self, steps=tuple(steps))
+
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
         """Harm first; then bake, minimum evidence, hints, proof, and at last the longest bake time."""
         evidence = numbers(seen, self.limits, self.steps[number], ages)
@@ -90,9 +108,10 @@ class Staged:
         missing = self._missing(number, ages, seen)
         if not missing:
             return Decision(Outcome.ADVANCE, (f"healthy for {ages.step}", *self._proven(seen)), evidence)
-        if ages.total < self.limits.longest or self.steps[number].share >= 1.0:
+        if ages.total < self.limits.longest or not self.proof or self.steps[number].share >= 1.0:
             return Decision(Outcome.HOLD, missing, evidence)
-        return undecided(self.limits, missing, evidence)
+        tried = seen.served and ages.step >= self.steps[number].bake
+        return undecided(self.limits, missing, evidence, tried)
 
     def _missing(self, number: int, ages: Ages, seen: Comparison) -> tuple[str, ...]:
         """What keeps it from the next step; empty when nothing does."""
@@ -135,6 +154,11 @@ class Experiment:
     lasts: timedelta
     limits: Limits = Limits()
     name: str = "ab"
+    proof: bool = True
+
+    def begun_with(self, steps: Sequence[Step]) -> Strategy:
+        """The same with the share of the first step."""
+        return replace(self, share=steps[0].share)
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -148,11 +172,12 @@ class Experiment:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
         gain = seen.quality.difference(self.limits.level)
         result = f"accuracy {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.n} labels"
-        if seen.quality.e_better >= 1 / self.limits.level and ages.step > timedelta(0):
+        if seen.quality.e_better >= 1 / self.limits.level:
             return Decision(Outcome.ADVANCE, (f"the challenger is better: {result}",), evidence)
         if ages.step < self.lasts:
             return Decision(Outcome.HOLD, (f"{short(ages.step)} of {short(self.lasts)}: {result}",), evidence)
-        return undecided(self.limits, (f"the time is over and neither is proven better: {result}",), evidence)
+        because = (f"the time is over and neither is proven better: {result}",)
+        return undecided(self.limits, because, evidence, seen.served)
 
 
 def immediate(watched: timedelta, limits: Limits) -> Staged:
@@ -204,9 +229,9 @@ def hinting(seen: Comparison, limits: Limits) -> list[Sign]:
     return [sign for sign in hints if sign.e_value >= len(hints) / limits.level]
 
 
-def undecided(limits: Limits, because: tuple[str, ...], evidence: dict[str, Any]) -> Decision:
-    """The end of a rollout that could not be decided in time."""
-    if limits.undecided == "challenger":
+def undecided(limits: Limits, because: tuple[str, ...], evidence: dict[str, Any], tried: bool) -> Decision:
+    """The end of a rollout that could not be decided in time; what was never `tried` in life is never taken."""
+    if limits.undecided == "challenger" and tried:
         return Decision(Outcome.ADVANCE, (*because, "the time is over: the challenger is taken [undecided]"), evidence)
     return Decision(Outcome.ROLL_BACK, (*because, "the time is over: the champion stays [undecided]"), evidence)
 

@@ -7,6 +7,7 @@ import logging
 from keepfit.data.store import RecordStore
 from keepfit.errors import KeepfitError
 from keepfit.serving.cache import AnswerCache
+from keepfit.serving.shadow import Shadow
 
 log = logging.getLogger(__name__)
 FORGOTTEN = "forgotten"
@@ -14,10 +15,10 @@ FORGOTTEN = "forgotten"
 
 
 class Forgetting:
-    """One model's cache. `refresh` looks whether the value has changed since the last look, and then empties it."""
+    """What one model remembers. `refresh` looks whether the value has changed since the last look, and empties it."""
 
-    def __init__(self, store: RecordStore, cache: AnswerCache) -> None:
-        self._store, self._cache = store, cache
+    def __init__(self, store: RecordStore, cache: AnswerCache, shadow: Shadow) -> None:
+        self._store, self._cache, self._shadow = store, cache, shadow
         self._seen: object = None
 
     def refresh(self) -> None:
@@ -29,4 +30,5 @@ class Forgetting:
             return
         if now != self._seen:
             self._cache.clear()
+            self._shadow.clear()
             self._seen = now

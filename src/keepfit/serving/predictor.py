@@ -116,6 +116,8 @@ class Predictor:
         self._live = Live()
         self._versions = Versions(name, store, load, clock, self._limits)
         self._switching = threading.Lock()
+        self._coming: set[int] = set()
+        """Deployments that a thread is bringing up."""
         self._trouble: str | None = None
         self._failed: tuple[int, float] = (0, 0.0)
         """The deployment that could not be brought up, and when it may be tried again (monotonic seconds)."""
@@ -160,7 +162,8 @@ class Predictor:
 
     def failed(self, served: Served, error: Exception) -> None:
         """Note that a version could not answer. Raises the error itself where no other version could."""
-        self.failures.note(served.version, kind_of(error), error, self._clock.now())
+        if (kind := kind_of(error)) is not None:
+            self.failures.note(served.version, kind, error, self._clock.now())
         if self._live.models.get(served.version) is not served or served.version == self._live.main:
             raise error
 
@@ -168,7 +171,7 @@ class Predictor:
         """Keep, aside, what one of the versions said without being asked through `predict`."""
         self._writer.add(self.name, pairs)
 
-    def refresh(self) -> bool:
+    def refresh(self, wait: bool = False) -> bool:
         """Bring up what the newest deployment asks for, then switch over in one assignment; true when it did.
 
         What cannot be loaded or read leaves everything as it was; `ready` says why. What failed is written.
@@ -185,7 +188,14 @@ class Predictor:
             return False
         if deployment.id == self._failed[0] and time.monotonic() < self._failed[1]:
             return False
-        return self._bring_up(deployment)
+        with self._switching:
+            if deployment.id in self._coming and not wait:  # another thread is at it: keep an eye on newer ones
+                return False
+            self._coming.add(deployment.id)
+        try:
+            return self._bring_up(deployment)
+        finally:
+            self._coming.discard(deployment.id)
 
     def insist(self) -> None:
         """`refresh`, without waiting after a failed attempt.
@@ -193,7 +203,7 @@ class Predictor:
         Raises BackendError when the newest deployment could not be brought up.
         """
         self._failed = (0, 0.0)
-        self.refresh()
+        self.refresh(wait=True)
         if self._trouble is not None:
             raise BackendError(self._trouble)
 
@@ -289,21 +299,27 @@ class Predictor:
             except Exception as error:
                 if version == live.main:
                     raise
-                if not isinstance(error, InvalidInput):  # the main one may find the same fault with the content
-                    self.failures.note(version, kind_of(error), error, self._clock.now(), len(mine))
+                if kind_of(error) == "answer":
+                    self.failures.note(version, "answer", error, self._clock.now(), len(mine))
+                began = time.perf_counter()
                 for place in mine:
                     turns[place] = self._turn_to(live, live.main, turns[place].example)
                 left = [place for place in mine if turns[place].cached is None]
                 answers |= self._ask_version(live, turns, left) if left else {}
+                if kind_of(error) == "slow" and time.perf_counter() - began < self._patience(live, version):
+                    self.failures.note(version, "slow", error, self._clock.now(), len(mine))
         return turns, answers
+
+    def _patience(self, live: Live, version: int) -> float:
+        """How long a version is waited for."""
+        return self._limits.timeout_s * (1.0 if version == live.main else self._limits.challenger_share)
 
     def _ask_version(self, live: Live, turns: Sequence[Turn], places: Sequence[int]) -> dict[int, Cached]:
         """The answers of the version that these turns are for, by place."""
         served, started = turns[places[0]].served, time.perf_counter()
-        patience = self._limits.timeout_s * (1.0 if served.version == live.main else self._limits.challenger_share)
         with self._tracer.span("tokenise", model=self.name, version=served.version):
             prepared = served.model.prepare([turns[place].example.content for place in places])
-        output = served.batcher.ask(prepared, patience, self._tracer)
+        output = served.batcher.ask(prepared, self._patience(live, served.version), self._tracer)
         took = 1000 * (time.perf_counter() - started) / len(places)
         self.failures.well(served.version)
         answers = {}
@@ -337,7 +353,8 @@ class Predictor:
         except ClosedError:  # it serves no more
             return
         except Exception as error:
-            self.failures.note(served.version, kind_of(error), error, self._clock.now(), len(examples))
+            if kind_of(error) == "answer":  # a shadow that has no time is not slow: it comes last
+                self.failures.note(served.version, "answer", error, self._clock.now(), len(examples))
             return
         now = self._clock.now()
         said = [self._answer_of(turn, answers[place], now, None).prediction for place, turn in enumerate(turns)]
@@ -376,6 +393,7 @@ class Predictor:
                     self.failures.note(version, "load", error, self._clock.now())
                     self._note_failure(deployment, error)
                     self.failures.refresh()
+                    self._make_do(deployment, models)
                     return False
             switched = self._switch(deployment, models)
         self._report()
@@ -394,6 +412,23 @@ class Predictor:
             for version in self._versions.retire(before.models, deployment.traffic.versions):
                 self.cache.forget(version)
             return True
+
+    def _make_do(self, deployment: Deployment, models: Mapping[int, Served]) -> None:
+        """A server that has nothing yet answers with the main version alone, where only another one cannot be loaded.
+
+        It does not say that it serves the deployment, and goes on trying.
+        """
+        main = max(sorted(deployment.traffic.shares), key=lambda version: deployment.traffic.shares[version])
+        if self._live.models or len(deployment.traffic.shares) < 2:
+            return
+        try:
+            served = models.get(main) or self._versions.bring(main)
+        except Exception as error:
+            log.error("version %d of %s could not be loaded either", main, self.name, exc_info=error)
+            return
+        with self._switching:
+            if not self._live.models:
+                self._live = Live(0, Traffic({main: 1.0}), {main: served})
 
     def _note_failure(self, deployment: Deployment, error: Exception) -> None:
         if deployment.id > self._live.deployment_id:
@@ -415,6 +450,8 @@ class Predictor:
             self._unreported = None
 
 
-def kind_of(error: Exception) -> str:
-    """How a version failed, as a `Failure` says it."""
-    return "slow" if isinstance(error, Overloaded | TimedOut) else "answer"
+def kind_of(error: Exception) -> str | None:
+    """How a version failed, as a `Failure` says it; None where it may not be to blame: load, or what it was asked."""
+    if isinstance(error, Overloaded | InvalidInput):
+        return None
+    return "slow" if isinstance(error, TimedOut) else "answer"

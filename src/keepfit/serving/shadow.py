@@ -55,6 +55,12 @@ class Shadow:
         with self._change:
             return self._change.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
+    def clear(self) -> None:
+        """Forget what waits."""
+        with self._change:
+            self._waiting.clear()
+            self._change.notify_all()
+
     def close(self) -> None:
         """Ask nothing more; waits for the call under way."""
         with self._change:

@@ -40,7 +40,7 @@ class Bodies:
             with self._change:
                 self._reading[caller] -= 1
                 self._reading += Counter()  # forgets who reads nothing
-                self._change.notify()
+                self._change.notify_all()  # each waits for something else
 
     def _free(self, caller: str) -> bool:
         return self._reading[caller] < self._each and self._reading.total() < self._all
