@@ -18,7 +18,9 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from keepfit.data.database import open_database
 from keepfit.data.records import (
     Cause,
     Event,
@@ -37,7 +39,7 @@ from keepfit.data.schema import METADATA
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, NotFound, Refused
+from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 M = "reviews"
@@ -604,3 +606,56 @@ def test_many_threads_write_and_read_at_once(store: RecordStore) -> None:
         list(threads.map(work, range(8)))
     assert store.count_predictions(M) == 41
     assert store.count_labels(M, at(0)) == 41
+
+
+# one worker
+
+
+def test_one_process_at_most_is_the_worker(url: str) -> None:
+    with RecordStore.open(url) as here, RecordStore.open(url) as there:
+        first, second, other = here.sole("worker"), there.sole("worker"), there.sole("something else")
+        first.acquire()
+        first.check()
+        other.acquire()
+        with pytest.raises(Refused, match="another worker"):
+            second.acquire(wait=0.2)
+        with pytest.raises(Refused, match="another worker"):
+            second.check() if url.startswith("postgresql") else second.acquire()
+        first.release()
+        second.acquire()
+        for one in (second, other):
+            one.release()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_line_broke_takes_its_place_again_unless_another_was_faster(postgresql: str) -> None:
+    def cut() -> None:
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+
+    with RecordStore.open(postgresql) as here, RecordStore.open(postgresql) as there:
+        first, second = here.sole("worker"), there.sole("worker")
+        first.acquire()
+        cut()
+        first.check()
+        with pytest.raises(Refused):
+            second.acquire()
+        cut()
+        second.acquire(wait=10)
+        with pytest.raises(Refused):
+            first.check()
+        second.release()
+
+
+@pytest.mark.slow
+def test_on_postgresql_too_nobody_waits_for_a_lock_without_end(postgresql: str) -> None:
+    database = open_database(postgresql)
+    with database.read() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "10s"
+    database.engine.dispose()
+    with RecordStore.open(f"{postgresql}&options=-c%20lock_timeout%3D100ms") as store:
+        with psycopg.connect(postgresql) as other:
+            other.execute("LOCK TABLE keepfit_values IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(BackendError, match="is locked by another program"):
+                store.put(M, "name", 1)
+        store.put(M, "name", 1)

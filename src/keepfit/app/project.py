@@ -226,7 +226,7 @@ class Project:
 
     def finish(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Wait for the worker to do the job, or do it here when there is none. Raises the job's failure."""
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         while True:
             try:
                 lock.acquire()
@@ -454,7 +454,7 @@ class Project:
 
     def worker_runs(self) -> bool:
         """Is there a worker for this project?"""
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         try:
             lock.acquire()
         except Refused:
@@ -466,13 +466,13 @@ class Project:
     def working(self, narrator: Narrator | None = None) -> Iterator[Worker]:
         """The worker of this process, with its lock and its durable jobs; without a narrator it says nothing."""
         aloud, look = (nothing, nothing) if narrator is None else (narrator.alert, narrator.look)
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         lock.acquire(wait=2)
         calm_down(self.home.settings.worker.niceness, self.home.settings.worker.threads)
         try:
             with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
                 watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
-                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look)
+                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look, lock.check)
         finally:
             lock.release()
 
