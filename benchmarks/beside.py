@@ -9,8 +9,9 @@ for otherwise a slow server would be asked less. p99 with nothing else going on,
 model, with the niceness and threads as shipped; and the retraining's seconds without and with that traffic.
 label: the toy task, MLflow and the other settings as shipped but for `labels = "complete"` (else labels that measure
 would have to be drawn first) and a gate that lets the toy change its answer with the case of a letter; the first
-training is dated back by two hours, since the shipped rest after an attempt is one. From the answer that acknowledges 200 labels of a changed world to the first answer of the version that was
-retrained by itself; beside it the seconds of that retraining.
+training is dated back by two hours, since the shipped rest after an attempt is one. From the answer that acknowledges
+200 labels of a changed world to the first answer of the version that was retrained by itself, less the seconds of that
+retraining.
 Waits until the machine is quiet. Writes benchmarks/results/beside.json; exits 1 when a target is missed.
 """
 

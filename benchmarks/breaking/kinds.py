@@ -8,7 +8,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import time
@@ -34,6 +33,8 @@ from keepfit.registry.registry import ModelVersion, model_folder
 from keepfit.rollout.rollout import under_way
 
 PATIENCE_S = 60.0
+SECOND_S = 150.0
+"""On a busy machine a second worker needs long to find out that it is one."""
 PAUSE_S = 30.0
 """The worker may be silent for so long while a mail server hangs."""
 
@@ -223,12 +224,12 @@ def second_of_everything(scene: Scene) -> None:
     settings = (scene.place.folder / "keepfit.toml").read_text("utf-8")
     url = scene.place.home.store_url
     (other / "keepfit.toml").write_text(settings if "\nstore" in settings else f'store = "{url}"\n{settings}', "utf-8")
-    with ThreadPoolExecutor(4) as together:
-        workers = [together.submit(ran, folder, "worker") for folder in (scene.place.folder, other)]
+    with both_ended(second_workers(scene.place.folder, other)) as workers, ThreadPoolExecutor(2) as together:
         watches = [together.submit(watch, scene.place.folder) for _ in range(2)]
-    for code, words in (done.result() for done in workers):
-        if code != 2 or "another worker" not in words:
-            scene.wrong.append(f"a second worker ended with {code}: {words}")
+        for worker in workers:
+            words, _ = worker.communicate(timeout=SECOND_S)
+            if worker.returncode != 2 or "another worker" not in words:
+                scene.wrong.append(f"a second worker ended with {worker.returncode}: {words[-300:]}")
     scene.wrong += [f"a second watch ended with {done.exception()!r}" for done in watches if done.exception()]
     open_jobs = [job.id for job in scene.place.store.jobs(PLAIN, "retrain") if job.finished_at is None]
     if len(open_jobs) > 1:
@@ -239,23 +240,26 @@ def watch(folder: Path) -> None:
     """One more beat of the watch, in this process."""
     project = Project(folder, PLAIN, environ={})
     try:
-        project.check()
+        project.watch(PLAIN).tick()
     finally:
         project.close()
 
 
-def ran(folder: Path, *words: str) -> tuple[int, str]:
-    """A command's exit code and last words; one that does not end is stopped."""
-    done = subprocess.Popen(
-        command(folder, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-    )
+def second_workers(*folders: Path) -> list[subprocess.Popen[str]]:
+    """One for each folder."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return [subprocess.Popen(command(folder, "worker"), env=environment(), **pipes) for folder in folders]
+
+
+@contextlib.contextmanager
+def both_ended(processes: list[subprocess.Popen[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Whatever happens, none of them is left."""
     try:
-        said, _ = done.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        done.send_signal(signal.SIGTERM)
-        said, _ = done.communicate(timeout=30)
-        return -1, f"it went on working: {said[-300:]}"
-    return done.returncode, said[-300:]
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(30)
 
 
 def register(place: Place, model: str, load: str | None = None) -> ModelVersion:

@@ -70,8 +70,8 @@ class Users:
     ledger: Ledger
     seed: int
     stop: threading.Event = field(default_factory=threading.Event)
-    fresh: deque[tuple[str, str, str]] = field(default_factory=lambda: deque(maxlen=200))
-    """(model, prediction, example) to be labelled."""
+    fresh: deque[tuple[str, str, str, str]] = field(default_factory=lambda: deque(maxlen=200))
+    """(model, prediction, example, truth) to be labelled."""
 
     def ask(self, number: int) -> None:
         """Two texts at a time, half of the calls for either model."""
@@ -79,7 +79,8 @@ class Users:
         while not self.stop.is_set():
             turn += 1
             model = MODELS[turn % 2]
-            texts = [f"{WORDS[(turn + n) % 3][0]} thing {number} {turn} {n}" for n in range(2)]
+            words = [WORDS[(turn + n) % 3] for n in range(2)]
+            texts = [f"{word} thing {number} {turn} {n}" for n, (word, _) in enumerate(words)]
             body = {"examples": [{"text": text, "key": text} for text in texts]}
             began, sent = time.monotonic(), datetime.now(UTC)
             try:
@@ -92,9 +93,9 @@ class Users:
                 continue
             received = datetime.now(UTC)
             self.ledger.slowest_s = max(self.ledger.slowest_s, time.monotonic() - began)
-            for one in answer["predictions"]:
+            for one, (_, truth) in zip(answer["predictions"], words, strict=True):
                 self.ledger.answers.append(Said(one["id"], model, one["model_version"], sent, received))
-                self.fresh.append((model, one["id"], one["example_id"]))
+                self.fresh.append((model, one["id"], one["example_id"], truth))
             self.stop.wait(0.04)
 
     def label(self, number: int) -> None:
@@ -103,10 +104,10 @@ class Users:
         dice = random.Random(self.seed + number)
         while not self.stop.wait(0.05):
             try:
-                model, prediction, example = self.fresh.pop()
+                model, prediction, example, truth = self.fresh.pop()
             except IndexError:
                 continue
-            value = dice.choice(["pos", "neg"]) if dice.random() < 0.05 else "pos"
+            value = dice.choice(["pos", "neg"]) if dice.random() < 0.05 else truth
             body = {"labels": [{"prediction_id": prediction, "label": value, "actor": actor}]}
             try:
                 status, answer = self.place.call("POST", f"/models/{model}/labels", body)

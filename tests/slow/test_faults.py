@@ -1,4 +1,4 @@
-"""A handful of the rounds of `benchmarks.faults`: real processes, killed and starved, and nothing acknowledged is lost."""
+"""A handful of the rounds of `benchmarks.faults`: real processes killed and starved, nothing acknowledged lost."""
 
 from __future__ import annotations
 
