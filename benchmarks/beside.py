@@ -49,7 +49,10 @@ from keepfit.data.schema import JOBS
 ROWS, SHARE, DEADLINE_S = 1_500, 0.4, 900.0
 P99_RATIO, TRAINING_RATIO, LABEL_S = 1.5, 3.0, 15.0
 """The targets: answers beside a retraining, the retraining beside the answers, a label beside its training."""
-TEXT = "[models.default]\nrecipe = { max_tokens = 32, epochs = 1 }\n"
+TEXT = """[models.default]
+recipe = { max_tokens = 32, epochs = 1, learning_rate = 3e-4 }
+gate = { floors = { accuracy = 0.0 } }
+"""
 TOY = '[models.default]\ntask = "toy"\nlabels = "complete"\n[models.default.gate.invariances]\ncase = 0.1\n'
 LABELS, REPEATS = 200, 3
 
@@ -105,6 +108,8 @@ def up(settings: str, data: Callable[[Path], None], prepare: Callable[[Path], No
         subprocess.run(
             [*base, "train", str(folder / "data.csv"), "--project", place], check=True, capture_output=True
         )  # fmt: skip
+        if not Project(folder, environ={}).history():
+            raise SystemExit("the first version did not pass its gate")
         prepare(folder)
         port = free_port()
         made = Up(folder, port, subprocess.Popen([*base, "up", "--project", place, "--port", str(port)]))
