@@ -12,8 +12,10 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from keepfit.data.costs import Cost
+from keepfit.data.database import open_database
 from keepfit.data.forgetting import Counts, Person, StoredTraces
 from keepfit.data.labellers import Labeller
 from keepfit.data.quota import Quota
@@ -37,7 +39,7 @@ from keepfit.data.search import search_rows
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, NotFound, Overloaded, Refused
+from keepfit.errors import BackendError, InvalidInput, NotFound, Overloaded, Refused
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 M = "reviews"
@@ -931,3 +933,56 @@ def test_tallies_hold_jobs_costs_and_nothing_of_an_empty_store(store: RecordStor
     assert seen.jobs == {(M, "retrain", "done"): 1}
     assert seen.finished == {(M, "done"): at(5)}
     assert seen.spent == {(M, "serve"): (4.0, 2.0, 1.0)}
+
+
+# one worker
+
+
+def test_one_process_at_most_is_the_worker(url: str) -> None:
+    with RecordStore.open(url) as here, RecordStore.open(url) as there:
+        first, second, other = here.sole("worker"), there.sole("worker"), there.sole("something else")
+        first.acquire()
+        first.check()
+        other.acquire()
+        with pytest.raises(Refused, match="another worker"):
+            second.acquire(wait=0.2)
+        with pytest.raises(Refused, match="another worker"):
+            second.check() if url.startswith("postgresql") else second.acquire()
+        first.release()
+        second.acquire()
+        for one in (second, other):
+            one.release()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_line_broke_takes_its_place_again_unless_another_was_faster(postgresql: str) -> None:
+    def cut() -> None:
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+
+    with RecordStore.open(postgresql) as here, RecordStore.open(postgresql) as there:
+        first, second = here.sole("worker"), there.sole("worker")
+        first.acquire()
+        cut()
+        first.check()
+        with pytest.raises(Refused):
+            second.acquire()
+        cut()
+        second.acquire(wait=10)
+        with pytest.raises(Refused):
+            first.check()
+        second.release()
+
+
+@pytest.mark.slow
+def test_on_postgresql_too_nobody_waits_for_a_lock_without_end(postgresql: str) -> None:
+    database = open_database(postgresql)
+    with database.read() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "10s"
+    database.engine.dispose()
+    with RecordStore.open(f"{postgresql}&options=-c%20lock_timeout%3D100ms") as store:
+        with psycopg.connect(postgresql) as other:
+            other.execute("LOCK TABLE keepfit_values IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(BackendError, match="is locked by another program"):
+                store.put(M, "name", 1)
+        store.put(M, "name", 1)

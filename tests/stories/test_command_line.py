@@ -583,7 +583,7 @@ def test_a_damaged_version_is_said_and_nothing_breaks(shell: Shell) -> None:
     (shell.folder / ".keepfit" / "models" / MODEL / "1" / "model.json").write_text("{", "utf-8")
     write_rows(shell.folder / "data.csv", TWO_WORDS)
     said = shell("batch", shell.folder / "data.csv", shell.folder / "out.csv")
-    assert_one_sentence(said, "cannot be read")
+    assert_one_sentence(said, "model.json is changed")
 
 
 @pytest.mark.parametrize(

@@ -485,3 +485,16 @@ class TestAnOptimist:
         assert labels
         assert world.look() is Outcome.HOLD
         assert any("says 'neg' more often" in words for words in world.last())
+
+
+def test_the_way_back_never_leads_to_a_champion_that_could_not_be_loaded(world: World) -> None:
+    with_strategy(world, immediate(HOUR, LIMITS))
+    deploy(world.store, MODEL, 9, Cause("ann", "its files are damaged"), world.clock)
+    world.predictor.refresh()
+    assert set(world.live(5)) == {1}
+    world.start()
+    assert set(world.live(5)) == {2}
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    assert world.shares == {1: 1.0}
+    world.predictor.refresh()
+    assert set(world.live(5)) == {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -109,3 +110,27 @@ def test_only_hashes_are_stored(store: RecordStore, clock: ManualClock) -> None:
     add(store, clock, "app", "predict")
     assert "secret" not in repr(store.tokens())
     assert access.KEEP_S <= 5, "a revoked token must stop working soon"
+
+
+def test_a_store_that_is_slow_holds_up_one_caller_and_not_all(
+    store: RecordStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    class Slow(RecordStore):
+        def tokens(self) -> list[Token]:
+            asked.set()
+            assert go.wait(30)
+            return store.tokens()
+
+    add(store, clock, "app", "predict")
+    guard = Access(store, clock)
+    assert len(guard.tokens()) == 1
+    guard._store = Slow(store._db)
+    monkeypatch.setattr(access, "KEEP_S", 0.0)
+    first = threading.Thread(target=guard.tokens)
+    first.start()
+    assert asked.wait(30)
+    assert guard.check(request("secret of app"), "predict").name == "app"
+    go.set()
+    first.join()

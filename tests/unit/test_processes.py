@@ -101,3 +101,16 @@ def test_stop_ends_it_and_may_be_called_again(start: Start) -> None:
     minded.stop()
     assert died(minded)
     minded.stop()
+
+
+def test_one_that_has_lived_is_tried_again_however_it_ends(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """A database that is away for a while stops a server from starting; that is no reason to end everything."""
+    minded = start(f"raise SystemExit({REFUSED})")
+    minded.started -= 60
+    for _ in range(MOST_FAILURES + 2):
+        eventually(lambda: died(minded))
+        assert minded.mind()
+        assert minded.wait_until - time.monotonic() <= 8
+        minded.wait_until = 0.0
+        assert minded.mind()
+    assert "starting it again" in capsys.readouterr().err

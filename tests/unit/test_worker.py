@@ -298,3 +298,50 @@ def test_the_worker_prunes_when_it_is_due_and_a_failure_stops_nothing(bench: Ben
     worker.beat()
     assert len(calls) == 2
     assert bench.announcer.calls == 2
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_watch(bench: Bench) -> None:
+    worker = bench.worker()
+    worker.beat()
+    bench.clock.advance(timedelta(hours=-3))
+    worker.beat()
+    assert bench.watch.calls == 2, "it would else look again in three hours"
+    worker.beat()
+    assert bench.watch.calls == 2
+
+
+def test_a_worker_whose_place_was_taken_ends(bench: Bench) -> None:
+    def taken() -> None:
+        raise Refused("another worker runs")
+
+    worker = bench.worker()
+    worker.still = taken
+    with pytest.raises(Refused, match="another worker"):
+        worker.run(threading.Event())
+    assert bench.watch.calls == 0
+
+
+def test_a_worker_goes_on_while_the_store_cannot_say_whether_it_is_the_only_one(bench: Bench) -> None:
+    stop = threading.Event()
+
+    def away() -> None:
+        stop.set()
+        raise BackendError("the database does not answer")
+
+    worker = bench.worker()
+    worker.still = away
+    worker.run(stop)
+    assert bench.watch.calls == 1
+
+
+def test_two_projects_on_one_record_store_have_one_worker(tmp_path: Path, store_url: str) -> None:
+    with RecordStore.open(store_url) as here, RecordStore.open(store_url) as there:
+        first, second = WorkerLock(tmp_path / "a", here), WorkerLock(tmp_path / "b", there)
+        first.acquire()
+        first.check()
+        with pytest.raises(Refused, match="another worker"):
+            second.acquire()
+        first.release()
+        second.acquire()
+        second.release()
+        WorkerLock(tmp_path / "b").acquire()

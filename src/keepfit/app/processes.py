@@ -1,4 +1,4 @@
-"""`keepfit up`: the server and the worker as two processes, minded until Ctrl-C."""
+"""`keepfit up`: the server and the worker as two processes, minded until Ctrl-C; once alive they are never given up."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Minded:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     failures: int = 0
+    proven: bool = False
+    """It has lived for long once, so what stops it now may pass: a database that is away, a port not yet free."""
     wait_until: float = field(default=0.0)
     code: int | None = None
     """With which it ended, once it is given up."""
@@ -41,7 +43,7 @@ class Minded:
         self.started = time.monotonic()
 
     def mind(self) -> bool:
-        """Start it again when it is dead and its pause is over; False when it died too often."""
+        """Start it again when it is dead and its pause is over; False when it never lived and died too often."""
         now = time.monotonic()
         if self.process is None:
             if now >= self.wait_until:
@@ -50,13 +52,14 @@ class Minded:
         code = self.process.poll()
         if code is None:
             return True
+        self.proven = self.proven or now - self.started > STABLE
         self.failures = 1 if now - self.started > STABLE else self.failures + 1
-        if self.failures >= MOST_FAILURES or code == REFUSED:
+        if not self.proven and (self.failures >= MOST_FAILURES or code == REFUSED):
             self.code = code
             if code != REFUSED:
                 console.print(f"keepfit {self.name} ended with code {code}; it is not started again")
             return False
-        self.process, self.wait_until = None, now + 2.0**self.failures / 2
+        self.process, self.wait_until = None, now + 2.0 ** min(self.failures, MOST_FAILURES - 1) / 2
         console.print(f"keepfit {self.name} ended with code {code}; starting it again")
         return True
 
@@ -73,7 +76,7 @@ class Minded:
 
 
 def up(project: Path, host: str | None, port: int | None) -> int:
-    """Run both until Ctrl-C or SIGTERM (0), or until one cannot be kept alive (1) or refused to start (2)."""
+    """Run both until Ctrl-C or SIGTERM (0), or until one cannot be brought to life (1) or refused to start (2)."""
     base = [sys.executable, "-m", "keepfit.app.cli"]
     address = [*(["--host", host] if host else []), *(["--port", str(port)] if port is not None else [])]
     minded = [

@@ -233,7 +233,7 @@ class Project:
 
     def finish(self, job: Job, report: Report) -> Mapping[str, Any]:
         """Wait for the worker to do the job, or do it here when there is none. Raises the job's failure."""
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         while True:
             try:
                 lock.acquire()
@@ -459,7 +459,7 @@ class Project:
 
     def worker_runs(self) -> bool:
         """Is there a worker for this project?"""
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         try:
             lock.acquire()
         except Refused:
@@ -471,7 +471,7 @@ class Project:
     def working(self, narrator: Narrator | None = None) -> Iterator[Worker]:
         """The worker of this process, with its lock and its durable jobs; without a narrator it says nothing."""
         aloud, look = (nothing, nothing) if narrator is None else (narrator.alert, narrator.look)
-        lock = WorkerLock(self.home.state)
+        lock = WorkerLock(self.home.state, self.store)
         lock.acquire(wait=2)
         calm_down(self.home.settings.worker.niceness, self.home.settings.worker.threads)
         try:
@@ -479,7 +479,9 @@ class Project:
                 watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
                 aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock)
                 daily = named(LATE["daily"])(self.home, self.store, self.registry)
-                yield Worker(self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside)
+                yield Worker(
+                    self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check
+                )
         finally:
             lock.release()
 

@@ -21,6 +21,7 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Metric
+from keepfit.registry.files import MANIFEST, damage
 from keepfit.registry.registry import Registry, model_folder
 from keepfit.rollout import strategies
 from keepfit.rollout.rollout import Roller
@@ -216,11 +217,15 @@ def version_folder(home: Home, name: str, number: int) -> Path:
 
 
 def answering_half(home: Home, name: str) -> Callable[[int], Model]:
-    """Loads a version for answering, without torch and without the registry."""
+    """Loads a version for answering, without torch and without the registry. Raises BackendError when it is damaged."""
 
     def load(number: int) -> Model:
-        threads = home.settings.server.engine_threads or None
-        return load_answering(version_folder(home, name, number), threads=threads)
+        threads, folder = home.settings.server.engine_threads or None, version_folder(home, name, number)
+        if (folder / MANIFEST).exists() and (wrong := damage(folder)) is not None:
+            raise BackendError(
+                f"version {number} of {name!r} in {folder} is damaged: {wrong}; `keepfit rollback` goes back to another"
+            )
+        return load_answering(folder, threads=threads)
 
     return load
 

@@ -72,14 +72,23 @@ class Worker:
     """Deletes what may go, once a day."""
     aside: Callable[[], None] = nothing_due
     """Called at each beat: the budget, the worker's own figures."""
+    still: Callable[[], None] = lambda: None
+    """Raises Refused when another process has become the worker, BackendError while nobody can tell."""
     due: dict[str, datetime] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Take up what an earlier worker left, then beat until `stop` is set."""
+        """Take up what an earlier worker left, then beat until `stop` is set.
+
+        Raises Refused when another process has become the worker meanwhile.
+        """
         self.take_up()
         while not stop.is_set():
+            try:
+                self.still()
+            except BackendError as error:
+                log.error("whether this is still the only worker cannot be told: %s", error)
             self.beat()
             stop.wait(POLL)
         if self.batch_thread is not None:
@@ -97,7 +106,8 @@ class Worker:
         for name, model in self.models.items():
             if model.folder is not None:
                 self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
-            if now >= self.due.get(name, now) or self.stirred(name, now):
+            back = now < self.looked.get(name, now)  # the clock was set back: what is due by it may be far off
+            if back or now >= self.due.get(name, now) or self.stirred(name, now):
                 self.due[name], self.looked[name] = now + model.every, now
                 self.guarded(f"refining {name}", model.refine)
                 self.guarded(f"checking {name}", model.watch.tick)
@@ -184,23 +194,37 @@ class Worker:
 
 
 class WorkerLock:
-    """At most one worker per project: a file lock that dies with its process."""
+    """At most one worker per project, and per record store where one is given; free when its process dies."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, store: RecordStore | None = None) -> None:
         state.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(state / "worker.lock")
+        self._sole = None if store is None else store.sole("worker")
 
     def acquire(self, wait: float = 0) -> None:
-        """Raises Refused while another process is the worker."""
+        """Raises Refused while another process is the worker, BackendError when nobody can tell."""
         try:
             self._lock.acquire(timeout=wait)
         except Timeout as error:
             raise Refused("another worker runs for this project; stop it first, or let it do the work") from error
         except OSError as error:
             raise BackendError(f"the worker's lock cannot be taken: {error}") from error
+        try:
+            if self._sole is not None:
+                self._sole.acquire(wait)
+        except KeepfitError:
+            self._lock.release()
+            raise
+
+    def check(self) -> None:
+        """Raises Refused when the store's lock was lost and another process is the worker, BackendError as acquire."""
+        if self._sole is not None:
+            self._sole.check()
 
     def release(self) -> None:
         """Let another process be the worker."""
+        if self._sole is not None:
+            self._sole.release()
         self._lock.release()
 
 

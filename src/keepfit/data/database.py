@@ -38,7 +38,7 @@ from keepfit.redaction import redacted
 _PATIENCE = 10.0  # seconds to wait for another writer, unless the URL says ?timeout=
 _LEAST_SPACE = 1 << 20  # bytes that must be free for a store to count as writable
 _SENTENCES = (
-    (r"database is locked|table is locked", "is locked by another program; try again, or stop what holds it"),
+    (r"(database|table) is locked|lock timeout", "is locked by another program; try again, or stop what holds it"),
     (r"disk is full|no space left|could not extend file", "has no space left on its disk; free some and try again"),
     (r"unable to open|no such file", "cannot be opened; check that its folder exists and may be written"),
     (r"readonly|read-only|permission denied", "may not be written; check its permissions"),
@@ -213,10 +213,17 @@ def _open_postgresql(url: URL) -> Database:
             pool_size=8,
             max_overflow=24,
             hide_parameters=True,
+            connect_args=_patient(url),
         )
     except ModuleNotFoundError as error:
         raise SettingsError('PostgreSQL needs psycopg: run pip install "keepfit[postgres]".') from error
     return Database(engine, name)
+
+
+def _patient(url: URL) -> dict[str, Any]:
+    """As on SQLite nobody waits for another's lock, or for a server that is away, without end; the URL may differ."""
+    waits: dict[str, Any] = {"connect_timeout": int(_PATIENCE), "options": f"-c lock_timeout={int(_PATIENCE)}s"}
+    return {name: value for name, value in waits.items() if name not in url.query}
 
 
 def one_at_a_time(conn: Connection, what: str, model: str) -> None:

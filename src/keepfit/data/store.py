@@ -56,6 +56,7 @@ from keepfit.data.records import (
     Window,
     new_id,
 )
+from keepfit.data.sole import Sole
 from keepfit.data.tallies import Tallies, read_tallies
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
@@ -106,6 +107,10 @@ class RecordStore:
     def is_writable(self) -> None:
         """Raises BackendError when the database cannot be written."""
         self._db.check_writable()
+
+    def sole(self, role: str) -> Sole:
+        """What one process at most may be of all that use this database, such as its worker; not yet acquired."""
+        return Sole(self._db, role)
 
     # predictions
 

@@ -317,8 +317,9 @@ def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:
 def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: Clock) -> Deployment:
     """Go back to the last version that really served before the present one, or to a named one that did.
 
-    While a rollout goes on, that is its champion. A second rollback goes further back, not forth again. Needs neither
-    registry nor worker. Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
+    While a rollout goes on, that is its champion, unless no server could ever serve it. A second rollback goes further
+    back, not forth again. Needs neither registry nor worker. Raises Refused when there is nothing to go back to, NotFound
+    when version `to` never served.
     """
     history = store.deployments(model, limit=10_000)
     if not history:
@@ -333,7 +334,7 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     if to is not None and to not in versions_served(history):
         known = ", ".join(map(str, sorted(versions_served(history)))) or "none"
         raise NotFound(f"version {to} never served {model!r}; versions that did: {known}")
-    target = to if to is not None else rollout.champion if rollout is not None else served[0]
+    target = to if to is not None else back_from(rollout, history)
     left = single(history[0].traffic) if rollout is None else rollout.version
     if history[0].traffic == Traffic({target: 1.0}):
         raise Refused(f"version {target} is live already")
@@ -344,6 +345,14 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
         words = Decision(Outcome.ROLL_BACK, (f"{actor} ended it: {reason}",), {"step": rollout.step})
         store.add_decision(model, rollout.subject, words, clock.now())
     return store.deploy(model, Traffic({target: 1.0}), cause, clock.now(), values=values)
+
+
+def back_from(rollout: Rollout | None, history: Sequence[Deployment]) -> int:
+    """The version to go back to; the champion of a rollout may be one that was wanted, but could never be loaded."""
+    served = served_before(history)
+    if rollout is None or (served and rollout.champion not in versions_served(history)):
+        return served[0]
+    return rollout.champion
 
 
 def served_before(history: Sequence[Deployment]) -> list[int]:

@@ -92,10 +92,17 @@ class Access:
 
     def tokens(self) -> Sequence[Token]:
         """All that were ever made; revoked and expired ones too, so that access never opens by itself."""
-        with self._lock:
+        if self._seconds() - self._read_at <= KEEP_S:
+            return self._tokens
+        # while one caller waits for a slow store, the others go on with what was read last
+        if not self._lock.acquire(blocking=self._read_at == float("-inf")):
+            return self._tokens
+        try:
             if self._seconds() - self._read_at > KEEP_S:
                 self._read_again()
             return self._tokens
+        finally:
+            self._lock.release()
 
     def _read_again(self) -> None:
         """While the store is away the tokens that were read last count, so that answering goes on."""
