@@ -6,7 +6,7 @@ leaves both or neither. Its next deployment is refused when somebody else deploy
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -318,8 +318,8 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     """Go back to the last version that really served before the present one, or to a named one that did.
 
     While a rollout goes on, that is its champion, unless no server could ever serve it. A second rollback goes further
-    back, not forth again. Needs neither registry nor worker. Raises Refused when there is nothing to go back to, NotFound
-    when version `to` never served.
+    back, not forth again. Needs neither registry nor worker.
+    Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
     """
     history = store.deployments(model, limit=10_000)
     if not history:
@@ -334,7 +334,7 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     if to is not None and to not in versions_served(history):
         known = ", ".join(map(str, sorted(versions_served(history)))) or "none"
         raise NotFound(f"version {to} never served {model!r}; versions that did: {known}")
-    target = to if to is not None else back_from(rollout, history)
+    target = to if to is not None else back_from(rollout, served, versions_served(history))
     left = single(history[0].traffic) if rollout is None else rollout.version
     if history[0].traffic == Traffic({target: 1.0}):
         raise Refused(f"version {target} is live already")
@@ -347,11 +347,10 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     return store.deploy(model, Traffic({target: 1.0}), cause, clock.now(), values=values)
 
 
-def back_from(rollout: Rollout | None, history: Sequence[Deployment]) -> int:
+def back_from(rollout: Rollout | None, way_back: Sequence[int], served: Collection[int]) -> int:
     """The version to go back to; the champion of a rollout may be one that was wanted, but could never be loaded."""
-    served = served_before(history)
-    if rollout is None or (served and rollout.champion not in versions_served(history)):
-        return served[0]
+    if rollout is None or (way_back and rollout.champion not in served):
+        return way_back[0]
     return rollout.champion
 
 
