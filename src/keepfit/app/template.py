@@ -47,6 +47,10 @@ every = "1m"
 label_rate = 0.05                       # share of answers whose label is asked for
 label_budget = 200                      # per day
 
+# [models.default.rollout]              # how a version that passed its gate gets its traffic; docs/rollout.md
+# strategy = "canary"                   # or immediate (unless set), shadow, blue_green, ab
+# steps = [0.01, 0.05, 0.25]            # growing shares, then everything
+
 # Any of these calls for a retraining.
 [[models.default.triggers]]
 kind = "accuracy_floor"
@@ -77,6 +81,10 @@ alarms_per_day = 1                      # the budget of false alarms
 every = "1m"
 label_rate = 0.05                       # share of the answered windows whose label is asked for
 label_budget = 200                      # per day
+
+# [models.default.rollout]              # how a version that passed its gate gets its traffic; docs/rollout.md
+# strategy = "canary"                   # or immediate (unless set), shadow, blue_green, ab
+# steps = [0.01, 0.05, 0.25]            # growing shares, then everything
 
 # Any of these calls for a retraining.
 [[models.default.triggers]]
