@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from keepfit.clock import ManualClock
 from keepfit.data import audit
@@ -377,25 +376,6 @@ def test_a_verification_while_others_write_finds_nothing(store: RecordStore) -> 
         while not all(one.done() for one in writing):
             assert store.verify_audit().flaws == ()
     assert store.verify_audit().entries == 91
-
-
-def appending_costs(store: RecordStore, change: Callable[[Connection], None], rounds: int = 300) -> float:
-    start = time.perf_counter()
-    with store._db.write() as conn:
-        for _ in range(rounds):
-            change(conn)
-        conn.rollback()
-    return (time.perf_counter() - start) / rounds
-
-
-def test_an_entry_costs_a_deployment_less_than_five_milliseconds(lived: RecordStore) -> None:
-    """Far less where the machine is idle; what a deployment waits for is the disk, once, with or without an entry."""
-    deed = Deed("ann", "deploy", at(1))
-    cost = min(
-        appending_costs(lived, lambda conn: audit.tell(conn, "deployment", 1, deed, whole=True) and None)
-        for _ in range(3)
-    )
-    assert cost < 0.005
 
 
 @pytest.mark.parametrize("details", ["[1, 2]", "no JSON", '{"rows_gone": 7}', '"text"'])

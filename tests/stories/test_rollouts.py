@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Deployment, Label, Source
+from keepfit.data.records import Cause, Deployment, Label, Source, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
@@ -93,7 +93,7 @@ class World:
     models: dict[int, ToyModel]
 
     def start(self, version: int = 2, token: str = "job") -> None:
-        self.rolling.roller.start(version, Cause("keepfit", f"version {version} passed its gate", token=token), {})
+        self.rolling.roller.start(version, Cause("ann", f"version {version} passed its gate", token=token), {})
         self.predictor.refresh()
 
     def live(self, n: int, labelled: bool = True, context: Mapping[str, str] | None = None) -> list[int]:
@@ -190,7 +190,29 @@ def test_a_healthy_canary_gets_all_the_traffic_step_by_step(world: World) -> Non
     assert world.look(HOUR) is Outcome.ADVANCE
     assert under_way(world.store, MODEL) is None
     assert world.look() is None
-    assert [row.kind for row in world.store.deployments(MODEL)] == ["deploy", "rollout", "rollout", "deploy"]
+    rows = world.store.deployments(MODEL)
+    assert [row.kind for row in rows] == ["deploy", "rollout", "rollout", "deploy"]
+    assert [row.actor for row in rows] == ["keepfit", "keepfit", "ann", "ann"], "only the first step is ann's doing"
+
+
+def test_calls_with_several_contents_are_not_timed(world: World) -> None:
+    world.predictor.predict([Request("w1")])
+    world.predictor.predict([Request("w2"), Request("w3")])
+    world.writer.flush()
+    everything = Window(world.clock.now() - HOUR, world.clock.now() + HOUR)
+    assert ["ms" in brief.measures for brief in world.store.briefs(MODEL, everything)].count(True) == 1
+
+
+def test_the_answers_that_users_saw_are_counted_when_it_is_taken_back(world: World) -> None:
+    world.start()
+    said = world.live(30)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    world.clock.advance(timedelta(seconds=2))
+    seen = replace(world.rolling.compare(rollout), out="it is damaged")
+    said += world.live(30)  # while somebody looked
+    world.rolling.roller.act(rollout, world.rolling.roller.judge(rollout, seen))
+    assert f"after {said.count(2)} answers" in world.newest.reason
 
 
 def test_a_key_that_met_the_challenger_goes_on_meeting_it_as_its_share_grows(world: World) -> None:
@@ -274,6 +296,7 @@ def test_a_canary_without_labels_holds_and_ends_as_the_settings_say(world: World
     assert world.look(timedelta(days=1)) is Outcome.ROLL_BACK
     assert "the champion stays [undecided]" in world.last()[-1]
     assert world.shares == {1: 1.0}
+    assert world.newest.kind == "deploy", "nothing was found against the challenger"
 
 
 def test_or_it_ends_with_the_challenger(world: World) -> None:

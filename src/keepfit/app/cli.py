@@ -32,6 +32,7 @@ from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.redaction import guard_logs
+from keepfit.rollout.rollout import standing
 
 RETRAINING_WANTED = 10
 
@@ -286,8 +287,13 @@ def promote(
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Serve a registered version now, on your word."""
-    Project(project, model).promote(number)
-    show.result({"version": number}, json, f"Version {number} is deployed. To undo this: keepfit rollback")
+    verdict = Project(project, model).promote(number)
+    failed = verdict is not None and verdict.outcome is Outcome.FAIL
+    gate = f" Its gate had refused it: {verdict.because[0]}." if verdict is not None and failed else ""
+    words = (
+        f"Version {number} is deployed on your word, and no rollout watches it.{gate} To undo this: keepfit rollback"
+    )
+    show.result({"version": number}, json, words)
 
 
 @cli.command()
@@ -295,9 +301,12 @@ def approve(
     number: Annotated[int, typer.Argument(help="The version that waits.")],
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Serve a version that passed its gate and waits for a person."""
-    Project(project, model).approve(number)
-    show.result({"version": number}, json, f"Version {number} is deployed. To undo this: keepfit rollback")
+    """Let a version go on that waits for a person: into its rollout, or to all the traffic."""
+    home = Project(project, model)
+    home.approve(number)
+    now = standing(home.store, home.model)
+    fate = "is deployed" if now is None or now["share"] >= 1 else f"is being rolled out ({show.rolling(now)})"
+    show.result({"version": number}, json, f"Version {number} {fate}. To undo this: keepfit rollback")
 
 
 @cli.command()
@@ -342,8 +351,8 @@ def decisions(
 @cli.command()
 def models(
     reproduce: Annotated[int | None, typer.Option(help="Train this version again and compare.")] = None,
-    pin: Annotated[int | None, typer.Option(help="Keep the files of this version, whatever [retention] says.")] = None,
-    unpin: Annotated[int | None, typer.Option(help="Let [retention] rule over this version again.")] = None,
+    pin: Annotated[int | None, typer.Option(help="Keep its files, whatever the limits of retention.")] = None,
+    unpin: Annotated[int | None, typer.Option(help="Let the limits of retention rule over this version again.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version with its numbers and its verdict."""

@@ -408,7 +408,8 @@ class Project:
     def rollback(self, to: int | None = None) -> Deployment:
         """Back to the last version that really served; servers follow by themselves within a second."""
         done = rollback(self.store, self.model, to, actor(), self.home.clock)
-        self.follow()
+        if not self.worker_runs():  # it lets the registry follow at its next beat, and nobody need wait for that
+            self.follow()
         return done
 
     def follow(self) -> None:
@@ -419,12 +420,13 @@ class Project:
             decision = Decision(Outcome.HOLD, (f"the registry's champion alias was not moved: {error}",))
             self.store.add_decision(self.model, "alias", decision, self.home.clock.now())
 
-    def promote(self, number: int) -> None:
-        """Serve a registered version now, on a person's word."""
-        self.registry.version(self.model, number)
+    def promote(self, number: int) -> Decision | None:
+        """Serve a registered version now, on a person's word: no rollout watches it. Returns its gate's verdict."""
+        version = self.registry.version(self.model, number)
         self.registry.fetch(self.model, number)
         cause = Cause(actor(), f"{actor()} promoted version {number}", kind="promote")
         settle(self.store, self.registry, self.model, number, cause, self.home.clock)
+        return version.verdict
 
     def approve(self, number: int) -> None:
         """Let a version go on that waits for a person: into its rollout, or to all the traffic."""

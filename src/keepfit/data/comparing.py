@@ -98,6 +98,12 @@ def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
     return found
 
 
+def count_heard(conn: Connection, model: str, version: int, since: datetime) -> int:
+    """How many answers of a version users saw, from `since` on (inclusive)."""
+    query = select(func.count()).select_from(PREDICTIONS).where(P.model == model, P.version == version)
+    return int(conn.execute(query.where(P.time >= since, P.shadow.is_(False))).scalar_one())
+
+
 def add_failures(conn: Connection, model: str, failures: Sequence[Failure]) -> None:
     """Appends."""
     names = ("version", "at", "kind", "message", "worker", "count")

@@ -56,7 +56,7 @@ class Example:
 ABSTAINED = "abstained"
 """The measure of an answer that gave no label: the model's score was too low."""
 MS = "ms"
-"""The measure of how many milliseconds an answer took, its wait included."""
+"""The measure of how many milliseconds an answer took, its wait included; of calls with one content."""
 
 STREAM = "stream"
 """The stage of what was said of a live camera: nobody can look at its frames any more."""

@@ -177,6 +177,11 @@ class RecordStore:
         with self._db.read() as conn:
             return comparing.complaints(conn, model, window)
 
+    def count_heard(self, model: str, version: int, since: datetime) -> int:
+        """How many answers of a version users saw, from `since` on (inclusive)."""
+        with self._db.read() as conn:
+            return comparing.count_heard(conn, model, version, since)
+
     def add_failures(self, model: str, failures: Sequence[Failure]) -> None:
         """Appends what versions could not do."""
         with self._db.write() as conn:

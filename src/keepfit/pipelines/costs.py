@@ -164,6 +164,11 @@ class Ledger:
             "arithmetic": f"{spent:.4f} / {limit:g} {self.prices.currency} = {spent / limit:.1%}",
         }  # fmt: skip
 
+    def answering(self, name: str, window: Window) -> Window:
+        """The part of the window since the model first answered."""
+        first = next(iter(self.store.deployments(name, limit=10_000)[::-1]), None)
+        return window if first is None else Window(max(window.start, first.at), window.end)
+
     def of_model(self, name: str, window: Window, now: datetime) -> dict[str, Any]:
         """One model's part."""
         rows = self.store.costs(name, window)
@@ -174,7 +179,7 @@ class Ledger:
         saved = [
             by_cache(serving),
             by_compression(serving, live, None if live is None else self.ratio(name, live)),
-            by_waiting(retrainings, window, now),
+            by_waiting(retrainings, self.answering(name, window), now),
         ]
         return {
             "total": Amounts.of(rows, labels.get(Source.ASKED.value, 0)).to_json(self.prices),

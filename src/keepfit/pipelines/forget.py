@@ -127,7 +127,8 @@ class Forget:
             what = "retraining" if job.kind == "retrain" else f"{job.kind} job"
             doing = "runs" if job.state is JobState.RUNNING else "waits"
             raise Refused(
-                f"a {what} of {job.model!r} {doing} ({job.id}) and may use the data; wait for it, then try again"
+                f"a {what} of {job.model!r} {doing} ({job.id}) and may use the data; wait for it (without keepfit up "
+                "nothing does it: start that, or keepfit retrain --wait), then try again"
             )
         if searching(self.places.work):
             raise Refused("a search for a recipe runs and uses the data; wait for it, then try again")

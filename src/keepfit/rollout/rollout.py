@@ -204,6 +204,10 @@ class Roller:
             decision = Decision(Outcome.HOLD, words, decision.evidence)
             waiting = {"version": rollout.version, "decision": rollout.decision, "rollout": rollout.id}
             self.store.put_all(self.model, {WAITING: waiting}, live.id)
+        if decision.outcome is Outcome.ROLL_BACK:  # counted now: looking took its time, and answers went on
+            touched = self.store.count_heard(self.model, rollout.version, rollout.began)
+            decision = replace(decision, evidence={**decision.evidence, "touched": touched})
+        rollout = replace(rollout, actor="keepfit")
         stored = self._note(rollout, decision)
         if decision.outcome is Outcome.ADVANCE:
             return self._next(rollout, live, stored)
@@ -263,8 +267,11 @@ class Roller:
 
     def _withdraw(self, rollout: Rollout, live: Deployment, stored: str, decision: Decision) -> Deployment:
         touched = decision.evidence.get("touched", 0)
-        words = f"version {rollout.version} was taken back after {touched} answers: {'; '.join(decision.because)}"
-        cause = Cause("keepfit", words, "rollback", stored, f"{rollout.id}-withdrawn")
+        harmed = not decision.evidence.get("undecided")
+        what = "was taken back" if harmed else "did not prove itself, and leaves"
+        words = f"version {rollout.version} {what} after {touched} answers: {'; '.join(decision.because)}"
+        kind = "rollback" if harmed else "deploy"
+        cause = Cause("keepfit", words, kind, stored, f"{rollout.id}-withdrawn")
         values = {**rollout.restore, ROLLOUT: None, WAITING: None}
         return self.store.deploy(
             self.model, Traffic({rollout.champion: 1.0}), cause, self.clock.now(), live.id, values

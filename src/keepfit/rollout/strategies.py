@@ -231,6 +231,7 @@ def hinting(seen: Comparison, limits: Limits) -> list[Sign]:
 
 def undecided(limits: Limits, because: tuple[str, ...], evidence: dict[str, Any], tried: bool) -> Decision:
     """The end of a rollout that could not be decided in time; what was never `tried` in life is never taken."""
+    evidence = {**evidence, "undecided": True}
     if limits.undecided == "challenger" and tried:
         return Decision(Outcome.ADVANCE, (*because, "the time is over: the challenger is taken [undecided]"), evidence)
     return Decision(Outcome.ROLL_BACK, (*because, "the time is over: the champion stays [undecided]"), evidence)

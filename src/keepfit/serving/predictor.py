@@ -320,7 +320,8 @@ class Predictor:
         with self._tracer.span("tokenise", model=self.name, version=served.version):
             prepared = served.model.prepare([turns[place].example.content for place in places])
         output = served.batcher.ask(prepared, self._patience(live, served.version), self._tracer)
-        took = 1000 * (time.perf_counter() - started) / len(places)
+        # of several contents each version gets another number, and a call has a cost of its own: not to be compared
+        took = {MS: 1000 * (time.perf_counter() - started)} if len(turns) == 1 else {}
         self.failures.well(served.version)
         answers = {}
         for row, place in enumerate(places):
@@ -331,7 +332,7 @@ class Predictor:
                 None if output.details is None else output.details[row],
             )
             self.cache.put(served.version, turns[place].example.content, answer)
-            answers[place] = replace(answer, measures={**answer.measures, MS: took})
+            answers[place] = replace(answer, measures={**answer.measures, **took})
         return answers
 
     # what is asked and not heard

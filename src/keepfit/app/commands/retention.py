@@ -34,7 +34,7 @@ def prune(
     ] = False,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Delete what is over the limits of [retention] and not needed; the worker does it once a day, too."""
+    """Delete what is over the limits of the section retention and not needed; the worker does it once a day, too."""
     refuse_model("prune", model)
     if vacuum and dry_run:
         raise SettingsError("--vacuum gives room back, and --dry-run changes nothing; leave one of them out")
