@@ -410,7 +410,7 @@ class LogSettings(Section):
 
     format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
     access: Literal["none", "requests", "all"] = Field(
-        "requests", description="A line for each HTTP request; all: also for /health and /metrics."
+        "none", description="requests: a line for each HTTP request; all: also for /health and /metrics."
     )
 
 
