@@ -300,8 +300,8 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     """Go back to the last version that really served before the present one, or to a named one that did.
 
     While a rollout goes on, that is its champion, unless no server could ever serve it. A second rollback goes further
-    back, not forth again. Needs neither registry nor worker. Raises Refused when there is nothing to go back to, NotFound
-    when version `to` never served.
+    back, not forth again. Needs neither registry nor worker. Raises Refused when there is nothing to go back to,
+    NotFound when version `to` never served.
     """
     history = store.deployments(model, limit=10_000)
     if not history:
