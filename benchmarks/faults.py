@@ -93,7 +93,7 @@ def play(place_scene: Scene, accounts: Accounts, name: str) -> Outcome:
     try:
         kind.break_it(scene)
         outcome.back_s = scene.place.recover()
-        wrong, lost = accounts.after(scene.killed)
+        wrong, lost = accounts.after(scene.killed, scene.waiting)
         outcome.wrong, outcome.lost, outcome.oldest_ms = [*scene.wrong, *wrong], lost.count, lost.oldest_ms
     except Exception as error:
         outcome.wrong = [*scene.wrong, f"{type(error).__name__}: {error}"]

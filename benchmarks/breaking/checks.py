@@ -18,8 +18,13 @@ from keepfit.data.schema import DECISIONS, LABELS, PREDICTIONS
 from keepfit.registry.registry import Alias
 from keepfit.rollout.rollout import single, under_way
 
-LOSS = timedelta(seconds=1)
-"""Answers that were given so long before a kill may be lost at most: 50 ms of group commit, the commit, the machine."""
+LOSS = timedelta(seconds=12)
+"""What was answered longer before a kill is never lost: a commit that waits longer for others has failed."""
+LINGER = timedelta(seconds=0.05)
+LATE = timedelta(seconds=0.2)
+"""An answer may be on its way to the user when the one who gave it is killed."""
+IN_FLIGHT = 12
+"""Answers that three users may get between a look at the clock and the kill."""
 FLUSH_S = 15.0
 JOBS_S = 90.0
 
@@ -56,13 +61,22 @@ class Accounts:
         if self._database is not None:
             self._database.engine.dispose()
 
-    def after(self, killed: datetime | None) -> tuple[list[str], Lost]:
-        """What does not hold, and which predictions were lost, after a round in which the server was killed or not."""
+    def after(self, killed: datetime | None, waiting: tuple[datetime, int] | None) -> tuple[list[str], Lost]:
+        """What does not hold, and which predictions were lost, after a round in which the server was killed or not.
+
+        A kill may take what waited for the records (as the server said just before), and what was answered since.
+        """
         answers, labels = self.ledger.answers[self.answers :], self.ledger.labels[self.labels :]
         self.answers, self.labels = self.answers + len(answers), self.labels + len(labels)
         wrong = [f"a label that was acknowledged is missing: {one}" for one in self.missing_labels(labels)]
         missing = self.missing_answers(answers, killed)
-        excused = [one for one in missing if killed and killed - LOSS <= one.received <= killed + LOSS]
+        excused = [one for one in missing if killed and killed - LOSS <= one.received <= killed + LATE]
+        if waiting is not None and killed is not None:
+            since = sum(waiting[0] - LINGER <= one.received <= killed + LATE for one in answers)
+            if len(excused) > waiting[1] + since + IN_FLIGHT:
+                wrong.append(
+                    f"{len(excused)} answers are not recorded, and only {waiting[1]} waited, {since} came since"
+                )
         wrong += [f"an answer is not recorded, and no kill explains it: {o}" for o in missing if o not in excused]
         self.lost |= {one.id for one in excused}
         wrong += self.strangers(answers) + self.twice() + self.champions() + self.forgotten()
@@ -104,7 +118,7 @@ class Accounts:
                 mine = {one.id for one in left if one.model == model}
                 stored = self.known(PREDICTIONS.c.id, model, mine)
                 left = [one for one in left if one.id not in stored]
-            excused = [one for one in left if killed and killed - LOSS <= one.received <= killed + LOSS]
+            excused = [one for one in left if killed and killed - LOSS <= one.received <= killed + LATE]
             if len(excused) == len(left) or time.monotonic() > end:
                 return left
             time.sleep(0.1)

@@ -49,6 +49,8 @@ class Scene:
     dice: random.Random
     killed: datetime | None = None
     """When the process that answers was killed."""
+    waiting: tuple[datetime, int] | None = None
+    """A moment before that, and how many answers waited for the records then."""
     wrong: list[str] = field(default_factory=list)
     notes: dict[str, float] = field(default_factory=dict)
 
@@ -80,6 +82,7 @@ def kill_server(scene: Scene) -> None:
         return
     children = part.children(recursive=True)
     chosen = scene.dice.choice([[part], children, [part, *children]])
+    scene.waiting = datetime.now(UTC), scene.place.waiting()
     for process in chosen:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

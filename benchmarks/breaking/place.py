@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -33,6 +34,8 @@ PLAIN, CAREFUL = "plain", "careful"
 WORDS = (("good", "pos"), ("fine", "pos"), ("bad", "neg"))
 DEADLINE_S = 90.0
 TMPFS_MB = 160
+FEW = 60
+"""So many answers wait for the next commit at any time."""
 MODEL = """
 [models.{name}]
 task = "toy"
@@ -164,11 +167,23 @@ class Place:
             return False
         return part is not None and sign is not None and sign["pid"] == part.pid
 
+    def waiting(self) -> int:
+        """Answers that the server has given and not yet recorded; 0 when it does not say."""
+        with contextlib.suppress(OSError, HTTPException, AttributeError):
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("GET", "/metrics")
+            said = connection.getresponse().read().decode()
+            connection.close()
+            found = re.search(r"^keepfit_records_waiting (\S+)$", said, re.MULTILINE)
+            return int(float(found[1]))  # type: ignore[index]
+        return 0
+
     def recover(self) -> float:
         """Wait until server and worker are back by themselves; the seconds that took. Raises AssertionError."""
         began = time.monotonic()
         self.until(self.is_ready, "the server is ready")
         self.until(self.beats, "the worker beats")
+        self.until(lambda: self.waiting() < FEW, "what waited for the records is written")
         return time.monotonic() - began
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:

@@ -14,6 +14,8 @@ from keepfit.data.database import Database, said
 from keepfit.errors import BackendError, Refused
 
 PAUSE_S = 0.1
+ASKING_S = 2.0
+"""Who only asks whether there is one, such as `keepfit status`, holds it for a moment."""
 SILENT_HOLDER = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3")
 """A machine that lost its power says no goodbye: PostgreSQL gives its lock to another one after a minute."""
 
@@ -51,7 +53,7 @@ class Sole:
                 return
             except BackendError:
                 self._drop_line()
-        self.acquire()
+        self.acquire(wait=ASKING_S)
 
     def release(self) -> None:
         """Let another process have it."""
