@@ -124,11 +124,11 @@ def test_what_a_pruned_version_leaves_in_mlflow_is_its_record(project: Project) 
     artifacts = project.home.state / "mlartifacts"
     before = sum(path.stat().st_size for path in artifacts.rglob("*") if path.is_file())
     done = prune(project.home, project.store, project.registry).run("ann")
-    assert {one.thing.name for one in done.gone} == {"1", "2", "3"}
+    assert {one.thing.name for one in done.gone} == {"1", "2"}, "the third is the way back while the fourth is watched"
     after = sum(path.stat().st_size for path in artifacts.rglob("*") if path.is_file())
     assert before - after > done.freed / 3
     again = Project(project.folder).registry
-    assert [version.removed is None for version in again.versions("default")] == [True, False, False, False]
+    assert [version.removed is None for version in again.versions("default")] == [True, True, False, False]
     assert all(version.evaluation.n for version in again.versions("default"))
     with pytest.raises(NotFound, match="were removed"):
         again.fetch("default", 2)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +74,52 @@ def test_what_may_pass_is_tried_again(durable: DurableRetrainings, steps: Steps)
     durable.run("m", "job-1")
     assert steps.done == list(STEPS)
     assert steps.closed == []
+
+
+@pytest.mark.parametrize("tables", [("operation_outputs",), ("operation_outputs", "workflow_status")], ids=len)
+def test_a_job_whose_steps_could_not_be_noted_goes_on_or_is_closed(
+    tables: tuple[str, ...], durable: DurableRetrainings, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: what the job database cannot take is not tried again by itself."""
+    monkeypatch.setattr("keepfit.pipelines.durable.GRACE_S", 0.0)
+
+    def rename(end_before: str, end_after: str) -> None:
+        with closing(sqlite3.connect(tmp_path / "jobs.db", timeout=30, isolation_level=None)) as connection:
+            connection.execute("PRAGMA legacy_alter_table = ON")
+            for table in tables:
+                connection.execute(f"ALTER TABLE {table}{end_before} RENAME TO {table}{end_after}")
+
+    class Full(Steps):
+        def step(self, name: str, state: State) -> State:
+            if name == "fit" and "fit" not in steps.done:
+                rename("", "_away")
+            return steps.step(name, state)
+
+    durable._retraining = lambda model: Full()  # type: ignore[assignment, return-value]
+    durable.start("m", "job-1")
+    eventually(lambda: "fit" in steps.done and not durable.goes_on("job-1"))
+    rename("_away", "")
+    durable._retraining = lambda model: steps  # type: ignore[assignment, return-value]
+
+    def closed() -> bool:
+        durable.start("m", "job-1")  # as the worker does at each beat
+        return bool(steps.closed)
+
+    if len(tables) == 1:  # that it failed could be noted
+        eventually(closed)
+        assert "given up" in steps.closed[0]
+    else:
+        durable.start("m", "job-1")
+        eventually(lambda: steps.done[-1] == STEPS[-1])
+        assert steps.done == ["snapshot", "fit", *STEPS[1:]], "only what was not noted is done again"
+        assert steps.closed == []
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    pause, end = threading.Event(), time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        pause.wait(0.02)
 
 
 def test_only_json_is_stored() -> None:

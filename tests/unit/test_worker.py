@@ -31,6 +31,7 @@ class Part:
     trouble: Exception | None = None
     calls: int = 0
     started: list[str] = field(default_factory=list)
+    under_way: set[str] = field(default_factory=set)
 
     def __call__(self) -> None:
         self.calls += 1
@@ -39,9 +40,13 @@ class Part:
 
     tick = announce = __call__
 
+    def goes_on(self, job_id: str) -> bool:
+        return job_id in self.under_way
+
     def start(self, model: str, job_id: str) -> None:
         self()
         self.started.append(job_id)
+        self.under_way.add(job_id)
 
 
 @dataclass
@@ -85,6 +90,14 @@ def bench(store_url: str, clock: ManualClock, tmp_path: Path) -> Iterator[Bench]
         yield Bench(clock, store, tmp_path / "inbox")
 
 
+def beat(worker: Worker) -> None:
+    """A beat, and the alerts that are told aside."""
+    worker.beat()
+    assert worker.alert_thread is not None
+    worker.alert_thread.join(30)
+    assert not worker.alert_thread.is_alive()
+
+
 def finish_batch(worker: Worker) -> None:
     assert worker.batch_thread is not None
     worker.batch_thread.join(30)
@@ -98,7 +111,7 @@ def test_the_watch_beats_at_its_own_rhythm_and_announcing_is_never_late(bench: B
     worker = bench.worker()
     for seconds in (0, 30, 30, 10, 50):
         bench.clock.advance(timedelta(seconds=seconds))
-        worker.beat()
+        beat(worker)
     assert bench.watch.calls == bench.mirror.calls == 3
     assert bench.announcer.calls == 5
 
@@ -114,9 +127,9 @@ def test_a_part_that_fails_stops_no_other_and_is_tried_again(bench: Bench, part:
     getattr(bench, part).trouble = trouble
     worker = bench.worker("m", "n")
     bench.job("retrain")
-    worker.beat()
+    beat(worker)
     bench.clock.advance(EVERY)
-    worker.beat()
+    beat(worker)
     assert bench.watch.calls == bench.announcer.calls == bench.mirror.calls == 4
 
 
@@ -190,6 +203,39 @@ def test_run_ends_when_it_is_told_to(bench: Bench) -> None:
     bench.worker().run(stop)
     assert bench.durable.started == [id_]
     assert bench.watch.calls == 0
+
+
+def test_a_retraining_that_stopped_without_an_end_goes_on(bench: Bench) -> None:
+    id_ = bench.job("retrain")
+    worker = bench.worker()
+    worker.beat()
+    worker.beat()
+    assert bench.durable.started == [id_]
+    bench.durable.under_way.clear()
+    worker.beat()
+    worker.beat()
+    assert bench.durable.started == [id_, id_]
+
+
+def test_a_channel_that_hangs_holds_up_neither_checks_nor_other_alerts_for_ever(bench: Bench) -> None:
+    go = threading.Event()
+
+    class Hanging(Part):
+        def announce(self) -> None:
+            self()
+            assert go.wait(30)
+
+    bench.announcer = Hanging()
+    worker = bench.worker()
+    worker.beat()
+    bench.clock.advance(EVERY)
+    worker.beat()
+    assert (bench.watch.calls, bench.announcer.calls) == (2, 1)
+    go.set()
+    assert worker.alert_thread is not None
+    worker.alert_thread.join(30)
+    beat(worker)
+    assert bench.announcer.calls == 2
 
 
 # the watched folder

@@ -37,6 +37,8 @@ class Durable(Protocol):
 
     def start(self, model: str, job_id: str) -> None: ...
 
+    def goes_on(self, job_id: str) -> bool: ...
+
 
 def nothing_due() -> None:
     """What a model without live cameras has to refine."""
@@ -77,6 +79,7 @@ class Worker:
     due: dict[str, datetime] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
+    alert_thread: threading.Thread | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Take up what an earlier worker left, then beat until `stop` is set.
@@ -91,8 +94,9 @@ class Worker:
                 log.error("whether this is still the only worker cannot be told: %s", error)
             self.beat()
             stop.wait(POLL)
-        if self.batch_thread is not None:
-            self.batch_thread.join(timeout=5)
+        for thread in (self.batch_thread, self.alert_thread):
+            if thread is not None:
+                thread.join(timeout=5)
 
     def take_up(self) -> None:
         """Jobs that were running when a worker was killed go on from their last finished step."""
@@ -112,8 +116,9 @@ class Worker:
                 self.guarded(f"refining {name}", model.refine)
                 self.guarded(f"checking {name}", model.watch.tick)
                 self.guarded(f"mirroring {name}", model.mirror)
-            self.guarded(f"announcing {name}", model.announcer.announce)
+        self.announce()
         self.guarded("taking jobs", self.take_jobs)
+        self.guarded("looking after jobs", self.take_up_stranded)
         self.guarded("pruning", self.prune)
         self.guarded("telling how far it is", self.look)
         self.guarded("housekeeping", self.aside)
@@ -136,6 +141,24 @@ class Worker:
             log.error("%s: %s", what, error)
         except Exception:
             log.exception("%s failed", what)
+
+    def announce(self) -> None:
+        """Aside, and one at a time: a mail server that hangs must hold up neither checks nor jobs."""
+        if self.alert_thread is None or not self.alert_thread.is_alive():
+            self.alert_thread = threading.Thread(target=self.announce_all, name="alerts", daemon=True)
+            self.alert_thread.start()
+
+    def announce_all(self) -> None:
+        """What is new, of every model."""
+        for name, model in self.models.items():
+            self.guarded(f"announcing {name}", model.announcer.announce)
+
+    def take_up_stranded(self) -> None:
+        """A retraining whose steps could not be noted (a full disk) has ended without an end: it goes on."""
+        for job in self.store.jobs(kind="retrain", states=[JobState.RUNNING]):
+            if not self.durable.goes_on(job.id):
+                log.warning("the retraining %s of %s has stopped without an end; it goes on", job.id, job.model)
+                self.durable.start(job.model, job.id)
 
     def take_jobs(self) -> None:
         """Retrainings start at once (one per model is in the queue at most), batch files one after another."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -27,6 +28,8 @@ APPLICATION_VERSION = "keepfit-retrain-1"
 ATTEMPTS = 4
 CLOSING_ATTEMPTS = 12
 """With doubling pauses, over an hour: a store that was away must not leave a job under way for ever."""
+GRACE_S = 10.0
+"""A job that was begun is under way after so long at the latest, if it is at all."""
 GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,10 @@ class DurableRetrainings:
     def __init__(self, url: str, retraining: Callable[[str], Retraining]) -> None:
         self._url, self._retraining = url, retraining
         self._start: Callable[[str, str], None] = refuse
+        self._begun: dict[str, float] = {}
+        """When a job was begun here last (monotonic seconds)."""
+        self._active: set[str] = set()
+        """Jobs whose steps are being done in this process."""
 
     def __enter__(self) -> DurableRetrainings:
         logging.getLogger("dbos").setLevel(logging.ERROR)
@@ -82,6 +89,13 @@ class DurableRetrainings:
 
         @DBOS.workflow(name="keepfit.retrain")
         def retrain(model: str, job_id: str) -> State:
+            self._active.add(job_id)
+            try:
+                return steps(model, job_id)
+            finally:
+                self._active.discard(job_id)
+
+        def steps(model: str, job_id: str) -> State:
             state: State = {"job": job_id}
             for name in STEPS:
                 try:
@@ -113,12 +127,21 @@ class DurableRetrainings:
     def start(self, model: str, job_id: str) -> None:
         """Begin or go on with the job; returns at once. A job that was begun before is not begun again.
 
-        One that was given up without its row being closed is closed as failed, so that the next can begin.
+        One that was given up without its row being closed is closed as failed, so that the next can begin. One that
+        stopped here without an end goes on from its last finished step.
         """
+        stopped = job_id in self._begun and not self.goes_on(job_id)
+        self._begun[job_id] = time.monotonic()
         self._start(model, job_id)
         status = DBOS.retrieve_workflow(job_id).get_status().status
         if status in GIVEN_UP:
             self._failed(model, job_id, f"the job was given up earlier ({status.lower()}); ask for it again", True)
+        elif stopped and status == "PENDING":
+            DBOS.resume_workflow(job_id)
+
+    def goes_on(self, job_id: str) -> bool:
+        """Whether this process works on the job, or has begun it a moment ago."""
+        return job_id in self._active or time.monotonic() - self._begun.get(job_id, float("-inf")) < GRACE_S
 
     def run(self, model: str, job_id: str) -> State:
         """Begin or go on with the job, and wait for its end."""
