@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from keepfit.app.otel import OtelTracer
 from keepfit.traces import OFF, MemoryTracer, Tracer
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -45,11 +49,8 @@ def fake() -> Kind:
 
 
 def opentelemetry() -> Kind:
-    export = pytest.importorskip("opentelemetry.sdk.trace.export")
-    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter").InMemorySpanExporter()
-    provider = pytest.importorskip("opentelemetry.sdk.trace").TracerProvider()
-    provider.add_span_processor(export.SimpleSpanProcessor(memory))
-    from keepfit.app.otel import OtelTracer
+    memory, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
 
     def kept() -> list[Kept]:
         spans = sorted(memory.get_finished_spans(), key=lambda s: s.start_time)

@@ -32,13 +32,14 @@ PATIENCE_S = 60.0
 
 
 def binary() -> str:
-    """KEEPFIT_PROMETHEUS, else what is on the path; nobody installs one for the tests, in CI neither."""
+    """KEEPFIT_PROMETHEUS, else what is on the path; CI installs Debian's package."""
     named = os.environ.get("KEEPFIT_PROMETHEUS")
     if named is not None:
         assert Path(named).is_file(), f"KEEPFIT_PROMETHEUS names {named}, which is no file"
         return named
     found = shutil.which("prometheus")
     if found is None:
+        assert not os.environ.get("CI"), "CI installs Prometheus in .ci/run, and it is not here"
         pytest.skip("no Prometheus is here; install Debian's package, or name a binary in KEEPFIT_PROMETHEUS")
     return found
 

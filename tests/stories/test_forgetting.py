@@ -226,7 +226,7 @@ def test_what_remains_is_said(world) -> None:
 def test_nobody_is_forgotten_while_a_retraining_may_use_the_data(world) -> None:
     learnt(world)
     job = world.store.join_or_add_job(Job(new_id(), MODEL, "retrain", world.clock.now()))
-    with pytest.raises(Refused, match="wait for it .* then try again"):
+    with pytest.raises(Refused, match=r"wait for it .* then try again"):
         forget(world, "order-4711")
     world.store.update_job(job.id, state=JobState.DONE)
     assert forget(world, "order-4711").rows.examples == 1
