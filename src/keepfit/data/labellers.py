@@ -82,10 +82,10 @@ def set_labeller(conn: Connection, labeller: Labeller) -> None:
     insert_or_replace(conn, LABELLERS, {field.name: getattr(labeller, field.name) for field in fields(labeller)})
 
 
-def heard(model: str | ColumnElement[Any]) -> ColumnElement[bool]:
+def heard(model: str | ColumnElement[Any], actor: ColumnElement[Any] = L.actor) -> ColumnElement[bool]:
     """Of a row of labels: nobody set its actor apart, nor the token through which the actor speaks."""
-    through = func.substr(L.actor, 1, func.length(A.actor) + 1) == A.actor + ":"
-    return ~exists().where(A.model == model, A.apart.is_(True), or_(L.actor == A.actor, through))
+    through = func.substr(actor, 1, func.length(A.actor) + 1) == A.actor + ":"
+    return ~exists().where(A.model == model, A.apart.is_(True), or_(actor == A.actor, through))
 
 
 def count_by_hand(conn: Connection, model: str, actors: Sequence[str]) -> None:

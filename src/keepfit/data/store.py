@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from keepfit.clock import Clock, SystemClock
 from keepfit.data import (
+    arrivals,
     audit,
     comparing,
     costs,
@@ -28,6 +29,7 @@ from keepfit.data import (
     quota,
     tokens,
 )
+from keepfit.data.arrivals import Arrival
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.comparing import Brief
@@ -233,6 +235,14 @@ class RecordStore:
         """
         with self._db.read() as conn:
             return labelling.labelled(conn, model, window, version, sources, by, everyone)
+
+    def arrivals(self, model: str, version: int, since: datetime, after: int, limit: int = 10_000) -> list[Arrival]:
+        """The first measuring label of each answer that a version gave from `since` on, as they came in.
+
+        Only labels numbered above `after`, the oldest `limit` of them; nobody who is set apart is heard.
+        """
+        with self._db.read() as conn:
+            return arrivals.arrivals(conn, model, version, since, after, limit)
 
     def training_data(self, model: str, until: datetime | None = None) -> list[LabelledExample]:
         """Each labelled example with the label that counted at `until` (inclusive; None: now), by label arrival.

@@ -23,6 +23,7 @@ from keepfit.metrics import Interval, wilson
 from keepfit.monitoring.asking import Drawn, draw, rate_within
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
@@ -67,6 +68,8 @@ class Watch:
     """Moves rollouts; None where nothing is rolled out in steps."""
     objection: Callable[[], str | None] = lambda: None
     """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
+    harming: Harming | None = None
+    """Feeds the harm detectors; None where no trigger reads them."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -100,9 +103,12 @@ class Watch:
         history = self.store.deployments(self.model, limit=1000)
         now, version, began = self.clock.now(), single(history[0].traffic), serving_since(history)
         reference = self.reference(version)
-        measurements = self.measure(version, began, reference, now)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
+        measurements = self.measure(version, began, reference, now)
+        if self.harming is not None:
+            window = Window(began, now + timedelta(microseconds=1))
+            measurements += tuple(self.harming.measure(version, began, reference, trained_at, window))
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
             reference_accuracy=accuracy_on(reference),
