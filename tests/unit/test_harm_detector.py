@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.monitoring.baseline import Baseline, Sums, learn
+from keepfit.monitoring.baseline import Baseline, Bursts, Sums, learn
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
 from keepfit.monitoring.season import CYCLES, season, width
 
@@ -167,3 +167,22 @@ def test_seasons_are_read_in_local_time() -> None:
     winter, summer = (datetime(2025, 1, 15, 17, tzinfo=UTC), datetime(2025, 7, 16, 16, tzinfo=UTC))
     columns = season([winter, summer], CYCLES, "Europe/Berlin")
     assert columns[0] == pytest.approx(columns[1])
+
+
+def test_bursts_of_mistakes_make_labels_worth_less_and_independent_ones_do_not() -> None:
+    rng, n = np.random.default_rng(14), 30_000
+    alone, together = Bursts(), Bursts()
+    alone.add(rng.random(n) < 0.1, np.full(n, 0.1))
+    bad = np.repeat(rng.random(n // 50) < 0.2, 50)  # stretches of 50 answers, one in five of them bad
+    together.add(rng.random(n) < np.where(bad, 0.3, 0.05), np.full(n, 0.1))
+    assert alone.inflation == 1.0
+    assert together.inflation > 3
+
+
+@given(st.lists(st.booleans(), max_size=250), st.integers(0, 250))
+def test_bursts_are_counted_the_same_in_parts_and_at_once(losses: list[bool], at: int) -> None:
+    whole, parts = Bursts(), Bursts()
+    whole.add(losses, np.full(len(losses), 0.2))
+    parts.add(losses[:at], np.full(len(losses[:at]), 0.2))
+    parts.add(losses[at:], np.full(len(losses[at:]), 0.2))
+    assert whole == parts

@@ -55,6 +55,44 @@ class Baseline:
         return cls(np.array(plain["coefficients"], np.float64), np.array(plain["covariance"], np.float64))
 
 
+BATCH = 100
+"""Labels whose mean is taken as one, to see whether mistakes come in bursts."""
+
+
+@dataclass
+class Bursts:
+    """By how much more the means of batches of labels vary than those of independent ones would.
+
+    Bursts of mistakes that are nobody's harm would otherwise pass for proof: wagers are made smaller by this factor,
+    as for so many labels fewer. Batch means: Schmeiser, Batch size effects (Operations Research 30, 1982).
+    """
+
+    batches: int = 0
+    squares: float = 0.0
+    """Sum over the batches of the squared sum of losses beyond their risk, over what it would be on average."""
+    part: tuple[int, float, float] = (0, 0.0, 0.0)
+    """Of the batch under way: labels, the sum of losses beyond their risk, and the sum of their variances."""
+
+    def add(self, losses: ArrayLike, risks: ArrayLike) -> None:
+        """Labels in their order, shapes (n,)."""
+        for lost, risk in zip(np.asarray(losses, np.float64), np.asarray(risks, np.float64), strict=True):
+            n, beyond, variance = self.part
+            n, beyond = n + 1, beyond + float(lost - risk)
+            variance += max(float(risk * (1 - risk)), SMALLEST_VARIANCE)
+            self.part = (n, beyond, variance)
+            if n == BATCH:
+                self.batches, self.squares = self.batches + 1, self.squares + beyond**2 / variance
+                self.part = (0, 0.0, 0.0)
+
+    @property
+    def inflation(self) -> float:
+        """1 or more; 1 where two standard errors explain what was seen."""
+        if not self.batches:
+            return 1.0
+        found = self.squares / self.batches
+        return found if found - 1 > 2 * (2 / self.batches) ** 0.5 else 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Sums:
     """All that a baseline needs to know of labelled answers, however many they were."""

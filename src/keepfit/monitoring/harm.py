@@ -68,14 +68,22 @@ class Observations:
     """With which the label was asked for; 1 where all outcomes become known."""
     surprise: Doubles
     """What the proxy said of it less its mean over the answers it was drawn from; 0 where there is none."""
+    worth: Doubles
+    """How many independent labels each is worth, within (0, 1]: below 1 where mistakes come in bursts as usual."""
 
     @classmethod
     def of(
-        cls, losses: ArrayLike, bounds: ArrayLike, chances: ArrayLike = 1.0, surprise: ArrayLike = 0.0
+        cls,
+        losses: ArrayLike,
+        bounds: ArrayLike,
+        chances: ArrayLike = 1.0,
+        surprise: ArrayLike = 0.0,
+        worth: ArrayLike = 1.0,
     ) -> Observations:
         """Scalars stand for all; where nothing else is said, all outcomes are known and there is no proxy."""
         lost = np.asarray(losses, np.float64).ravel()
-        rest = (np.broadcast_to(np.asarray(values, np.float64), lost.shape) for values in (bounds, chances, surprise))
+        given = (bounds, chances, surprise, worth)
+        rest = (np.broadcast_to(np.asarray(values, np.float64), lost.shape) for values in given)
         return cls(lost, *rest)
 
     def __len__(self) -> int:
@@ -117,7 +125,8 @@ class HarmDetector:
         if not len(seen):
             return None
         floors = self._floors(seen.chances)
-        factors = self.factors(seen.losses, seen.bounds, floors / seen.chances, seen.surprise)
+        weights = seen.worth * floors / seen.chances
+        factors = self.factors(seen.losses, seen.bounds, weights, seen.surprise)
         stakes, alarm = (1.0 / seen.chances).tolist(), None
         for stake, factor in zip(stakes, factors, strict=True):
             if self.observe(factor, stake) >= needed and alarm is None:
@@ -143,7 +152,7 @@ class HarmDetector:
 
         A stake on a loss above its bound is that of the likelihood ratio of the odds. Where the proxy takes noise away,
         more is staked, but never so much that the capital could be lost.
-        weights: the smallest chance of a label divided by this one's, within (0, 1].
+        weights: the smallest chance of a label divided by this one's, times its worth; within (0, 1].
         """
         bound = np.asarray(bounds, np.float64)[..., None]
         stakes = (self.odds - 1) / (1 - bound + self.odds * bound) / (1 - self.proxy.explained)

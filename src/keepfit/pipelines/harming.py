@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from keepfit.data.arrivals import Arrival
 from keepfit.data.records import Window
 from keepfit.data.store import RecordStore
 from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.baseline import Baseline, Sums, learn
+from keepfit.monitoring.baseline import Baseline, Bursts, Sums, learn
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
 from keepfit.monitoring.measurement import HARM, Measurement
 from keepfit.monitoring.season import season, width
@@ -115,6 +115,7 @@ class State:
     reference: Sums
     life: Sums
     proxy: Proxy
+    bursts: Bursts = field(default_factory=Bursts)
     after: int = 0
     """Labels up to this number were taken in."""
     restarted: tuple[str, int] = ("", 0)
@@ -132,7 +133,8 @@ class State:
         """Plain values."""
         return {
             "of": self.of, "since": self.since, "reference": self.reference.to_json(), "life": self.life.to_json(),
-            "proxy": [self.proxy.share, self.proxy.explained], "after": self.after, "restarted": list(self.restarted),
+            "proxy": [self.proxy.share, self.proxy.explained], "bursts": asdict(self.bursts), "after": self.after,
+            "restarted": list(self.restarted),
             "watched": {name: one.to_json() for name, one in self.watched.items()}, "days": self.days,
             "hours": self.hours, "passed_over": self.passed_over,
         }  # fmt: skip
@@ -143,7 +145,8 @@ class State:
         at, number = plain["restarted"]
         return cls(
             plain["of"], plain["since"], Sums.from_json(plain["reference"]), Sums.from_json(plain["life"]),
-            Proxy(*plain["proxy"]), plain["after"], (at, number),
+            Proxy(*plain["proxy"]), Bursts(**{**plain["bursts"], "part": tuple(plain["bursts"]["part"])}),
+            plain["after"], (at, number),
             {name: Watched.from_json(one) for name, one in plain["watched"].items()}, dict(plain["days"]),
             dict(plain["hours"]), plain["passed_over"],
         )  # fmt: skip
@@ -190,13 +193,21 @@ class Harming:
             return State.from_json(kept)
         losses = (reference.scores.argmax(axis=1) != reference.truth).astype(np.float64)
         expected = 1.0 - reference.scores.max(axis=1, initial=0.0)
-        columns = width(self.rule.cycles)
-        sums = Sums.none(columns).add(losses, np.zeros((len(losses), columns)))
-        state = State(of, began.isoformat(), sums, Sums.none(columns), Proxy.learn(losses, expected))
+        columns = self.columns_of(reference)
+        none = Sums.none(columns.shape[1])
+        state = State(of, began.isoformat(), none.add(losses, columns), none, Proxy.learn(losses, expected))
         state.watched[""] = Watched(HarmDetector(proxy=state.proxy))
         if kept is not None and kept["since"] == began.isoformat():
             state.restarted = (kept["restarted"][0], kept["restarted"][1])
         return state
+
+    def columns_of(self, reference: Reference) -> Doubles:
+        """The seasons of the rows that say when they happened, and 0 (the middle) of the others; shape (n, c)."""
+        columns = np.zeros((len(reference.truth), width(self.rule.cycles)))
+        known = np.flatnonzero(np.isfinite(reference.times))
+        moments = [datetime.fromtimestamp(at, UTC) for at in reference.times[known]]
+        columns[known] = season(moments, self.rule.cycles, self.timezone)
+        return columns
 
     def restart(self, state: State, attempted: datetime) -> None:
         """Everything that is stored by now is old evidence."""
@@ -220,21 +231,21 @@ class Harming:
         losses = np.array([one.wrong for one in fresh], np.float64)
         surprise = self.surprise(state, fresh, version)
         whole = self.of_whole(baseline, columns)
-        self.feed(state, "", fresh, np.arange(len(fresh)), Observations.of(losses, whole, chances(fresh), surprise))
+        worth = 1.0 / state.bursts.inflation
+        self.feed(state, "", fresh, Observations.of(losses, whole, chances(fresh), surprise, worth))
         teaching = np.array([one.answered < began + timedelta(days=self.rule.learn_days) for one in fresh], bool)
         for name, rows in self.slices(state, fresh).items():
             bounds = self.of_slice(state.watched[name], baseline, columns[rows])
             some = [fresh[row] for row in rows]
-            self.feed(state, name, some, rows, Observations.of(losses[rows], bounds, chances(some), surprise[rows]))
+            self.feed(state, name, some, Observations.of(losses[rows], bounds, chances(some), surprise[rows], worth))
             taught = rows[teaching[rows]]
             beyond = float((losses[taught] - baseline.risk(columns[taught])).sum())
             n, total = state.watched[name].usual
             state.watched[name].usual = (n + len(taught), total + beyond)
         state.life = state.life.add(losses[teaching], columns[teaching])
+        state.bursts.add(losses[teaching], baseline.risk(columns[teaching]))
 
-    def feed(
-        self, state: State, name: str, fresh: Sequence[Arrival], rows: NDArray[np.int64], seen: Observations
-    ) -> None:
+    def feed(self, state: State, name: str, fresh: Sequence[Arrival], seen: Observations) -> None:
         """One detector."""
         watched = state.watched[name]
         shared = Shared(self.rule.one_in, bool(self.rule.slices))
