@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.stories.conftest import MODEL, World
@@ -44,6 +44,9 @@ def test_harm_calls_for_a_retraining_once_and_says_since_when(watched: World) ->
     assert decision.evidence["reason"] == "harm"
     assert f"since {before.isoformat()[:13]}" in decision.because[0]
     assert "at most is usual" in decision.because[0]
+    job = watched.waiting_job()
+    assert job is not None
+    assert abs(datetime.fromisoformat(job.request["since"]) - before) < timedelta(minutes=1)
 
 
 def test_labels_are_taken_in_once_however_often_the_watch_looks(watched: World) -> None:

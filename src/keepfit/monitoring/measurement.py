@@ -44,6 +44,8 @@ class Measurement:
     """The p-value of a test, uncorrected; None where there is no test."""
     effective: float | None = None
     """How many equally weighted labels it is worth, where labels had unequal chances of being asked for."""
+    since: str = ""
+    """When what was measured may have begun, as ISO 8601; empty where that is not known."""
 
     @property
     def weight(self) -> float:

@@ -323,7 +323,7 @@ class Harming:
             note += f"; {state.passed_over} labels of slices beyond the first {MOST_SLICES} are not watched by slice"
         return Measurement(
             HARM if not name else f"{HARM}:{name}", share, share, share, watched.detector.seen, window, version,
-            watched.alarm is not None, 1.0, note,
+            watched.alarm is not None, 1.0, note, since=rise["began"],
         )  # fmt: skip
 
 

@@ -201,7 +201,7 @@ class Watch:
             "reason": reason,
             "because": list(decision.because),
             "actor": "watch",
-            "since": self.since(situation).isoformat() if reason == Reason.HARM.value else None,
+            "since": (began(decision) or self.since(situation)).isoformat() if reason == Reason.HARM.value else None,
         }
         wanted = Job(new_id(), self.model, "retrain", self.clock.now(), JobState.WAITING, request)
         job = self.store.join_or_add_job(wanted)
@@ -234,6 +234,12 @@ class Watch:
         """Store the decision of this beat."""
         self.store.add_decision(self.model, "trigger", decision, self.clock.now())
         return decision
+
+
+def began(decision: Decision) -> datetime | None:
+    """When the harm began, where a trigger that fired can tell; the earliest of several."""
+    fired = [part for part in decision.evidence.get("triggers", ()) if part["outcome"] == Outcome.FIRE.value]
+    return min((datetime.fromisoformat(part["since"]) for part in fired if part.get("since")), default=None)
 
 
 def day_of(now: datetime, timezone: str) -> tuple[str, float]:

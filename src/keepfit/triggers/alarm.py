@@ -65,7 +65,7 @@ class Harm(NoObjection):
 
 def facts_of(measured: Measurement) -> dict[str, Any]:
     """What a decision on this measurement stores."""
-    return {"measurement": measured.name, "share": measured.value, "n": measured.n, "note": measured.note}
+    return {"measurement": measured.name, "share": measured.value, "n": measured.n, "since": measured.since}
 
 
 def said(measured: Measurement) -> str:
