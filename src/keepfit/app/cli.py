@@ -341,11 +341,17 @@ def live(
 
 @cli.command()
 def decisions(
+    id: Annotated[str | None, typer.Argument(help="One decision, by its id or how that begins; newest.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    plot: Annotated[Path | None, typer.Option(help="Draw the evidence of one into this file (png, svg, pdf).")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Every judgement with its reasons, newest first."""
-    show.decisions(Project(project, model).decisions(limit), json)
+    """Every judgement with its reasons, newest first; of one also its evidence, as numbers or as a picture."""
+    home = Project(project, model)
+    if id is None and plot is None:
+        show.decisions(home.decisions(limit), json)
+        return
+    show.judgement(home.decision(id), None if plot is None else home.picture(id, plot), json)
 
 
 @cli.command()

@@ -219,6 +219,22 @@ def decisions(rows: Sequence[StoredDecision], json: bool) -> None:
     Console().print(shown if rows else "Nothing was judged yet.")
 
 
+def judgement(row: StoredDecision, picture: Path | None, json: bool) -> None:
+    """One decision with all its reasons and numbers."""
+    drawn = None if picture is None else str(picture)
+    if json:
+        out({**decision_json(row), "picture": drawn})
+        return
+    console = Console()
+    console.print(f"[bold]{row.decision.outcome.value}[/bold]  {row.subject}, {moment(row.at)} UTC, {row.id}")
+    for reason in row.decision.because:
+        console.print(f"- {escape(reason)}")
+    if drawn is not None:
+        console.print(f"The evidence is drawn in {escape(drawn)}.")
+        return
+    console.print_json(data=dict(row.decision.evidence))
+
+
 def version_json(version: ModelVersion, snapshots: Path) -> dict[str, Any]:
     """A version for programs."""
     now = current_id(snapshots, version.lineage.snapshot_id)
