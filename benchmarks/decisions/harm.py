@@ -109,6 +109,8 @@ class Stream:
         self.bounds = self.learnt()
         self.bursts = [Bursts() for _ in range(streams)]
         self.worth = np.ones(streams)
+        self.believed = self.proxy()
+        self.explained = self.believed.explained
 
     def reference(self) -> Sums:
         """Labelled rows of any time."""
@@ -141,11 +143,11 @@ class Stream:
     def answer(self, day: int, place: int, rho: float) -> tuple[Doubles, Doubles]:
         """One answer of each stream: wrong or not, and what the model expected beyond its mean."""
         cell, expected = self.cell, self.rng.beta(*BETA, self.streams)
-        risk, mean = expected + self.moves[place], BETA[0] / sum(BETA)
+        risk, mean = expected * (1 + self.moves[place] / 0.10), BETA[0] / sum(BETA)
         if cell.family == "bursts":
             noise = self.rng.standard_normal(self.streams)
             self.latent = rho * self.latent + np.sqrt(1 - rho**2) * noise
-            risk = risk + 0.03 * self.latent
+            risk = risk * np.maximum(1 + 0.3 * self.latent, 0.0)  # 0.03 of 0.10
         if cell.family == "benign" and day >= cell.days // 2:
             easier = self.rng.random(self.streams) < 1 / 3
             risk = np.where(easier, 0.3 * risk, risk)
@@ -163,7 +165,7 @@ class Stream:
             risks = np.stack([learn(*pair).risk(rows) for pair in zip(self.references, self.life, strict=True)])
             for number, bursts in enumerate(self.bursts):
                 bursts.add(losses[:, number], risks[number])
-            self.worth = np.array([1 / bursts.inflation for bursts in self.bursts])
+            self.worth = np.array([bursts.worth(self.explained) for bursts in self.bursts])
         self.bounds = self.learnt()
 
 
@@ -172,7 +174,9 @@ def run(cell: Cell, streams: int, seed: int) -> Seen:
     rng = np.random.default_rng(seed)
     stream = Stream(cell, streams, rng)
     empty = np.zeros((streams, len(ODDS)))
-    detector = HarmDetector(proxy=stream.proxy(), capital=empty.copy(), rise=empty.copy(), since=empty.astype(np.int64))
+    detector = HarmDetector(
+        proxy=stream.believed, capital=empty.copy(), rise=empty.copy(), since=empty.astype(np.int64)
+    )
     alarms, delays, harmed = 0, np.full(streams, np.inf), 0
     today, collected = 0, list[tuple[int, Doubles]]()
     for day, place, losses, surprise in stream.labels():
@@ -209,7 +213,7 @@ NULLS = [
     *(Cell("bursts", rate, coefficient=rho) for rho in (0.9, 0.98) for rate in (0.01, 0.05)),
     *(Cell("season", 0.01, reference) for reference in (500, 10_000, 20_000)),
     *(Cell("season", 0.01, reference, times=True) for reference in (500, 2_000, 20_000)),
-    *(Cell("bursts", 1.0, coefficient=rho, days=18) for rho in (0.9, 0.98)),
+    *(Cell("bursts", 1.0, n, coefficient=rho, days=18) for rho in (0.9, 0.98) for n in (2_000, 20_000)),
     *(Cell(family, 1.0, days=18) for family in ("iid", "season", "benign")),
 ]
 HARMS = [
@@ -233,7 +237,15 @@ def nulls(streams: int, seed: int) -> list[dict[str, Any]]:
     for number, cell in enumerate(NULLS):
         seen = run(cell, streams if cell.rate < 1 else max(streams // 8, 5), seed + number)
         named = f"{cell.family} {cell.coefficient}" if cell.family == "bursts" else cell.family
-        rows.append({"family": named, "labels": cell.rate, "reference": cell.reference, **seen.per_million()})
+        rows.append(
+            {
+                "family": named,
+                "labels": cell.rate,
+                "reference": cell.reference,
+                "times": cell.times,
+                **seen.per_million(),
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 

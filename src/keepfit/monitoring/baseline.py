@@ -55,7 +55,7 @@ class Baseline:
         return cls(np.array(plain["coefficients"], np.float64), np.array(plain["covariance"], np.float64))
 
 
-BATCH = 100
+BATCH = 400
 """Labels whose mean is taken as one, to see whether mistakes come in bursts."""
 
 
@@ -91,6 +91,13 @@ class Bursts:
             return 1.0
         found = self.squares / self.batches
         return found if found - 1 > 2 * (2 / self.batches) ** 0.5 else 1.0
+
+    def worth(self, explained: float = 0.0) -> float:
+        """How many independent labels one is worth, within (0, 1].
+
+        explained: the share of the losses' variance that a control variate takes away, which takes no burst away.
+        """
+        return 1.0 / (1.0 + (self.inflation - 1.0) / (1.0 - explained))
 
 
 @dataclass(frozen=True, eq=False)

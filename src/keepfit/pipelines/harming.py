@@ -231,7 +231,7 @@ class Harming:
         losses = np.array([one.wrong for one in fresh], np.float64)
         surprise = self.surprise(state, fresh, version)
         whole = self.of_whole(baseline, columns)
-        worth = 1.0 / state.bursts.inflation
+        worth = state.bursts.worth(state.proxy.explained)
         self.feed(state, "", fresh, Observations.of(losses, whole, chances(fresh), surprise, worth))
         teaching = np.array([one.answered < began + timedelta(days=self.rule.learn_days) for one in fresh], bool)
         for name, rows in self.slices(state, fresh).items():
