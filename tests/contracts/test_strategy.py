@@ -94,3 +94,12 @@ def test_what_was_never_tried_in_life_is_never_taken_whoever_stays_when_nothing_
 def test_it_can_go_on_with_the_steps_that_it_began_with(strategy: Strategy) -> None:
     steps = (Step(0.3, False, HOUR), Step(1.0, False, HOUR))
     assert strategy.begun_with(steps).steps[0].share == 0.3
+
+
+def test_how_long_it_took_is_told_in_whole_seconds(strategy: Strategy) -> None:
+    odd = timedelta(seconds=7, microseconds=123_456)
+    for number, step in enumerate(strategy.steps):
+        for seen in (Comparison(HEALTHY), Comparison(Paired(5, 1, 1))):
+            told = " ".join(strategy.judge(number, ages(step.bake + odd), seen).because)
+            assert "123" not in told
+            assert "0:00" not in told

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, delete, exists, func, select, type_coerce
 
+from keepfit.clock import spelt
 from keepfit.data import audit
 from keepfit.data.audit import Deed
 from keepfit.data.database import Database, one_at_a_time
@@ -56,18 +57,6 @@ class Keep:
         if self.age and now - at > self.age:
             return f"it is older than {spelt(self.age)}"
         return f"there are {place} newer ones and {self.most} are kept" if self.most and place >= self.most else None
-
-
-def spelt(age: timedelta) -> str:
-    """A stretch of time in the largest whole unit.
-
-    >>> spelt(timedelta(days=30)), spelt(timedelta(hours=1)), spelt(timedelta(seconds=90))
-    ('30 days', '1 hour', '90 seconds')
-    """
-    seconds = int(age.total_seconds())
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, size = next((unit, size) for unit, size in units if seconds % size == 0)
-    return f"{seconds // size} {unit}" + ("" if seconds == size else "s")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from keepfit.clock import Clock
+from keepfit.clock import Clock, spelt
 from keepfit.data.records import Job, JobState
-from keepfit.data.retention import PINNED, Keep, StoredRows, spelt
+from keepfit.data.retention import PINNED, Keep, StoredRows
 from keepfit.data.rewriting import snapshots
 from keepfit.data.snapshot import current_id
 from keepfit.data.store import RecordStore

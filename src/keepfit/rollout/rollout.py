@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keepfit.clock import Clock
+from keepfit.clock import Clock, spelt
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
@@ -288,7 +288,7 @@ class Roller:
 def told(strategy: str, step: Step) -> str:
     """A step in words."""
     gets = f"{step.share:.0%} of the traffic" if step.share else "asked, not heard"
-    return f"{strategy}: {gets}" + (f", for {step.bake} at least" if step.bake else "")
+    return f"{strategy}: {gets}" + (f", for {spelt(step.bake)} at least" if step.bake else "")
 
 
 def shared(rollout: Rollout, step: Step) -> Traffic:
