@@ -36,5 +36,14 @@ class Decision:
     because: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The reasons that decided, where whoever decided has named them; else all.
+
+        >>> Decision(Outcome.FIRE, ("it errs too much", "no event waits"), {"telling": ["it errs too much"]}).telling
+        ('it errs too much',)
+        """
+        return tuple(self.evidence.get("telling", ())) or self.because
+
     def __str__(self) -> str:
         return f"{self.outcome}: {'; '.join(self.because)}"

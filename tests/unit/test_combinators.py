@@ -37,6 +37,14 @@ def test_any_of_tells_what_fired_first_and_keeps_every_part() -> None:
     assert [part["outcome"] for part in decision.evidence["triggers"]] == ["wait", "fire"]
 
 
+def test_what_fired_is_what_tells_however_deep_and_what_holds_it_back_tells_instead() -> None:
+    deep = AnyOf((QUIET, AnyOf((QUIET, HARM)), AllOf((HARM, QUIET))))
+    assert deep.decide(FRESH).telling == ("harm",)
+    held = Cooldown(deep, HOUR).decide(FRESH)
+    assert held.telling == held.because[:1]
+    assert "resting" in held.telling[0]
+
+
 def test_harm_is_the_reason_that_counts_and_a_wish_is_remembered() -> None:
     decision = AnyOf((ROUTINE, ASKED, HARM)).decide(FRESH)
     assert decision.evidence["reason"] == "harm"

@@ -93,7 +93,7 @@ class Watch:
     def after_rollout(decision: Decision) -> Decision:
         """The same call, put off."""
         words = "a rollout is under way, which may mend it: its end is awaited before another version is trained"
-        return Decision(Outcome.WAIT, (words, *decision.because), decision.evidence)
+        return Decision(Outcome.WAIT, (words, *decision.because), {**decision.evidence, "telling": [words]})
 
     def situation(self) -> Situation:
         """The facts that triggers may look at."""
@@ -213,7 +213,8 @@ class Watch:
         objection = self.objection()
         if objection is None:
             return decision
-        return Decision(Outcome.WAIT, (objection, *decision.because), {**decision.evidence, "put_off": True})
+        evidence = {**decision.evidence, "put_off": True, "telling": [objection]}
+        return Decision(Outcome.WAIT, (objection, *decision.because), evidence)
 
     def since(self, situation: Situation) -> datetime:
         """When the harm may have begun: the earliest answer among those with labels in the window."""

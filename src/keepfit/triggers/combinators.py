@@ -25,6 +25,7 @@ def gathered(kind: str, outcome: Outcome, decisions: Sequence[Decision]) -> Deci
     if outcome is Outcome.FIRE:
         reasons = {d.evidence["reason"] for d in fired}
         evidence["reason"] = next(reason.value for reason in STRONGEST if reason.value in reasons)
+        evidence["telling"] = [reason for d in fired for reason in d.telling]
         evidence["demanded"] = any(d.evidence.get("demanded") for d in fired)
         events = [event for d in fired for event in d.evidence.get("events", ())]
         evidence |= {"events": events} if events else {}
@@ -80,7 +81,9 @@ def hold(kind: str, inner: Decision, because: str, person: str) -> Decision:
     if inner.evidence.get("demanded"):
         return Decision(inner.outcome, (*inner.because, person), inner.evidence)
     held = {"outcome": inner.outcome.value, "because": list(inner.because), **inner.evidence}
-    return Decision(Outcome.WAIT, (because, *inner.because), {**wait(kind, because).evidence, "held": held})
+    return Decision(
+        Outcome.WAIT, (because, *inner.because), {**wait(kind, because).evidence, "telling": [because], "held": held}
+    )
 
 
 def clock(moment: datetime) -> str:
