@@ -53,16 +53,16 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
-from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
-from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
 from keepfit.rollout.rollout import adopt, rollback, single, under_way
 from keepfit.tasks.task import Report
 
-if TYPE_CHECKING:  # a search is loaded only when one is asked for
+if TYPE_CHECKING:  # loaded only when they are asked for
+    from keepfit.pipelines.announce import Announcer
+    from keepfit.pipelines.watch import Watch
     from keepfit.training.trials import Tuned
     from keepfit.training.tuning import Search
 
@@ -293,8 +293,7 @@ class Project:
         """Why a trigger of the settings makes no sense for the champion; None when all do, or nothing is deployed."""
         if self.store.deployment(self.model) is None:
             return None
-        watch = self.watch(self.model)
-        return watch.trigger.objection(accuracy_on(watch.reference(self.champion())))
+        return self.watch(self.model).objection_to(self.champion())
 
     def evaluate(self, data: Path) -> Mapping[str, Any]:
         """The champion's numbers on a labelled file."""

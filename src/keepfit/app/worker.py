@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -19,9 +19,11 @@ from keepfit.clock import Clock
 from keepfit.data.records import MEASURING, Event, Job, JobState, text_group
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, KeepfitError, Refused
-from keepfit.pipelines.announce import Announcer
-from keepfit.pipelines.watch import Watch
 from keepfit.redaction import redacted
+
+if TYPE_CHECKING:  # they are given; who only asks whether there is a worker must not load what measures
+    from keepfit.pipelines.announce import Announcer
+    from keepfit.pipelines.watch import Watch
 
 log = logging.getLogger(__name__)
 POLL = 0.5

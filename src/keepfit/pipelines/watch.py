@@ -95,6 +95,10 @@ class Watch:
         words = "a rollout is under way, which may mend it: its end is awaited before another version is trained"
         return Decision(Outcome.WAIT, (words, *decision.because), {**decision.evidence, "telling": [words]})
 
+    def objection_to(self, version: int) -> str | None:
+        """Why a trigger makes no sense for this version, such as a floor that it is below itself; None: all do."""
+        return self.trigger.objection(accuracy_on(self.reference(version)))
+
     def situation(self) -> Situation:
         """The facts that triggers may look at."""
         history = self.store.deployments(self.model, limit=1000)
