@@ -453,8 +453,14 @@ class Project:
         return self.store.decisions(self.model, limit=limit)
 
     def models(self) -> list[ModelVersion]:
-        """Every version, newest first."""
-        return self.registry.versions(self.model)
+        """Every version, newest first. Raises BackendError when the registry knows none, though one was deployed."""
+        found = self.registry.versions(self.model)
+        if not found and (live := self.store.deployment(self.model)) is not None:
+            raise BackendError(
+                f"the registry knows no version of {self.model!r}, though version {single(live.traffic)} is deployed: "
+                "it is another one, or has lost its data; check `tracking`, or restore it from a backup"
+            )
+        return found
 
     # -- processes --------------------------------------------------------------------------------------------
 
