@@ -22,6 +22,8 @@ class Outcome(StrEnum):
     ADVANCE = "advance"
     HOLD = "hold"
     ROLL_BACK = "roll back"
+    UNDECIDED = "undecided"
+    """A rollout is over, and nothing is proven against the challenger, nor for it: the champion stays."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Strategy(Protocol):
         ...
 
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
-        """ADVANCE, HOLD or ROLL_BACK in the step of this number, with reasons and numbers.
+        """ADVANCE, HOLD, ROLL_BACK or UNDECIDED in the step of this number, with reasons and numbers.
 
         Never advances before the step has baked; harm that is proven always rolls back.
         """
@@ -167,7 +167,7 @@ class Experiment:
         return (Step(self.share),)
 
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
-        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. The result comes with its interval, either way."""
+        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. UNDECIDED: the time is over. The result comes with its interval, either way."""
         evidence = numbers(seen, self.limits, self.steps[number], ages)
         if (harm := harm_of(seen, self.limits)) is not None:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
@@ -235,7 +235,7 @@ def undecided(limits: Limits, because: tuple[str, ...], evidence: dict[str, Any]
     evidence = {**evidence, "undecided": True}
     if limits.undecided == "challenger" and tried:
         return Decision(Outcome.ADVANCE, (*because, "the time is over: the challenger is taken [undecided]"), evidence)
-    return Decision(Outcome.ROLL_BACK, (*because, "the time is over: the champion stays [undecided]"), evidence)
+    return Decision(Outcome.UNDECIDED, (*because, "the time is over: the champion stays [undecided]"), evidence)
 
 
 def numbers(seen: Comparison, limits: Limits, step: Step, ages: Ages) -> dict[str, Any]:
