@@ -384,7 +384,8 @@ class RetentionSettings(Section):
     alerts_most: int = Field(0, ge=0, description="Such alerts.")
     quiet_checks_for: Age = Field(
         timedelta(0),
-        description="Checks that came to nothing; older ones are thinned to one an hour.",
+        description="Checks that came to nothing; older ones are thinned to one an hour, looks at a rollout to those "
+        "with a new reason.",
     )
 
 

@@ -167,7 +167,10 @@ class Experiment:
         return (Step(self.share),)
 
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
-        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. UNDECIDED: the time is over. The result comes with its interval, either way."""
+        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. UNDECIDED: the time is over.
+
+        The result comes with its interval, either way.
+        """
         evidence = numbers(seen, self.limits, self.steps[number], ages)
         if (harm := harm_of(seen, self.limits)) is not None:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
