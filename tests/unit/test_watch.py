@@ -271,6 +271,37 @@ def test_harm_calls_for_a_retraining_whatever_the_budget_says(post: Post) -> Non
     assert careful.tick().outcome is Outcome.FIRE
 
 
+def test_late_labels_of_its_first_time_do_not_alarm_again_when_a_version_comes_back(post: Post) -> None:
+    first_time = post.answer(120)
+    post.tell(first_time[:60], "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE
+    post.clock.advance(HOUR)
+    post.store.deploy(MODEL, Traffic({2: 1.0}), Cause("trainer", "the second"), post.clock.now())
+    post.clock.advance(HOUR)
+    post.store.deploy(MODEL, Traffic({1: 1.0}), Cause("ann", "back", kind="rollback"), post.clock.now())
+    post.clock.advance(HOUR)
+    post.tell(first_time[60:], "bad")
+    assert post.watch.tick().outcome is Outcome.WAIT
+    post.tell(post.answer(60), "bad")
+    decision = post.watch.tick()
+    assert decision.outcome is Outcome.FIRE, "what it answers now counts"
+    (accuracy,) = [m for m in decision.evidence["measurements"] if m["name"] == "accuracy"]
+    assert accuracy["n"] == 60
+
+
+def test_harm_that_is_over_calls_for_nothing_though_its_labels_are_still_in_the_window(post: Post) -> None:
+    post.tell(post.answer(100), "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE
+    for _ in range(4):
+        post.clock.advance(timedelta(minutes=10))
+        post.tell(post.answer(50), "good")
+        decision = post.watch.tick()
+    assert decision.outcome is Outcome.WAIT
+    assert "have recovered" in decision.because[0]
+    post.tell(post.answer(100), "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE, "it is harm again"
+
+
 # whose labels count
 
 

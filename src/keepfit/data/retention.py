@@ -128,8 +128,8 @@ class StoredRows:
         return len(rows)
 
     def old_waits(self, model: str, age: timedelta, now: datetime) -> Rows:
-        """Checks that came to nothing, older than `age`, beyond the first of each hour; looks at a rollout that say no more
-        than the one before.
+        """Checks that came to nothing, older than `age`, beyond the first of each hour; looks at a rollout that bring
+        no new reason.
         """
         with self._db.read() as conn:
             size = func.sum(func.length(D.because) + func.length(D.evidence) + 100)

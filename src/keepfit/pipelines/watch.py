@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import Job, JobState, Label, QueueItem, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, Prediction, QueueItem, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
@@ -124,7 +124,7 @@ class Watch:
         labels = Window(max(began, now - self.plan.label_window), end)
         measured = self.monitor.measure(
             self.store.predictions(self.model, window, version, limit=5000),
-            self.store.labelled(self.model, labels, version, by="label"),
+            self.own_labels(labels, version, began),
             reference, window, version,
         )  # fmt: skip
         self.store.put(self.model, "accuracy", accuracy_of(measured))
@@ -134,6 +134,14 @@ class Watch:
             # the watch must see harm also while the tracking server is away; the record holds the same numbers
             log.warning("the window was not logged to the tracking server: %s", error)
         return tuple(measured)
+
+    def own_labels(self, window: Window, version: int, began: datetime) -> list[tuple[Prediction, Label]]:
+        """The labels that arrived in the window for what the version has answered since `began`.
+
+        What is said late of an earlier time of the same version, before it was taken back and came again, is no news.
+        """
+        pairs = self.store.labelled(self.model, window, version, by="label")
+        return [(prediction, label) for prediction, label in pairs if prediction.time >= began]
 
     def history(self, present: tuple[Measurement, ...]) -> tuple[tuple[Measurement, ...], ...]:
         """Earlier windows of this version, newest first; the present one joins them when it overlaps none."""
@@ -223,8 +231,9 @@ class Watch:
     def since(self, situation: Situation) -> datetime:
         """When the harm may have begun: the earliest answer among those with labels in the window."""
         end = situation.now + timedelta(microseconds=1)
-        start = max(situation.deployed_at or situation.now, situation.now - self.plan.label_window)
-        pairs = self.store.labelled(self.model, Window(start, end), situation.version, by="label")
+        began = situation.deployed_at or situation.now
+        start = max(began, situation.now - self.plan.label_window)
+        pairs = self.own_labels(Window(start, end), situation.version, began)
         # the examples' own times, for these are what the gate finds in the snapshot
         times = [self.store.prediction(self.model, p.id)[0].time for p, _ in pairs]
         return min(times, default=situation.now)
