@@ -20,6 +20,7 @@ from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import AT_ONCE, UNWRITTEN, Watch, WatchPlan, day_of
+from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 
 MODEL = "reviews"
@@ -300,6 +301,20 @@ def test_harm_that_is_over_calls_for_nothing_though_its_labels_are_still_in_the_
     assert "have recovered" in decision.because[0]
     post.tell(post.answer(100), "bad")
     assert post.watch.tick().outcome is Outcome.FIRE, "it is harm again"
+
+
+def test_an_attempt_that_the_gate_refused_is_known_until_the_next_one(post: Post) -> None:
+    post.tell(post.answer(100), "bad")
+    post.watch.tick()
+    (job,) = post.store.jobs(MODEL)
+    assert post.watch.situation().refused_at is None
+    post.store.update_job(job.id, state=JobState.DONE, result={"verdict": "fail"}, finished_at=post.clock.now())
+    post.clock.advance(HOUR)
+    assert post.watch.situation().refused_at == job.at
+    held = replace(post.watch, trigger=NewEvidence(post.watch.trigger)).tick()
+    assert held.outcome is Outcome.WAIT
+    assert "nothing new since the refused attempt" in post.store.decisions(MODEL, "trigger")[0].decision.because[0]
+    assert len(post.store.jobs(MODEL)) == 1
 
 
 # whose labels count

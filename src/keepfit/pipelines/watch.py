@@ -107,8 +107,10 @@ class Watch:
         measurements = self.measure(version, began, reference, now)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
+        refused = bool(attempts) and attempts[0].result.get("verdict") == Outcome.FAIL.value
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
+            refused_at=trained_at if refused else None,
             reference_accuracy=accuracy_on(reference),
             new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),
