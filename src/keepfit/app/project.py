@@ -250,7 +250,9 @@ class Project:
                 lock.release()
 
     def do_here(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """The durable steps in this process, which holds the worker's lock."""
+        """The durable steps in this process, which holds the worker's lock; a forgetting is waited for."""
+        while not self.store.nobody_forgets():
+            time.sleep(POLL)
         with named(LATE["durable"])(self.home.jobs_url, lambda name: self.retraining(name, report)) as durable:
             durable.run(job.model, job.id)
         self.announcer(job.model).announce()

@@ -163,7 +163,15 @@ class Worker:
                 self.durable.start(job.model, job.id)
 
     def take_jobs(self) -> None:
-        """Retrainings start at once (one per model is in the queue at most), batch files one after another."""
+        """Retrainings start at once (one per model is in the queue at most), batch files one after another.
+
+        While somebody is being forgotten nothing is begun; a forgetting that comes later sees what waits, and refuses.
+        """
+        if not self.store.jobs(states=[JobState.WAITING], limit=1):
+            return
+        if not self.store.nobody_forgets():
+            log.info("a forgetting runs; jobs wait for its end")
+            return
         while (job := self.store.claim_job("worker", ["retrain"])) is not None:
             self.begin(job)
         if self.batch_thread is None or not self.batch_thread.is_alive():

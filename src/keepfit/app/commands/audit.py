@@ -22,7 +22,7 @@ audit = typer.Typer(help="Who changed what, chained by hash.", no_args_is_help=T
 NOT_COVERED = ("labels", "predictions", "examples", "snapshots", "model files", "costs")
 COVERS = (
     "It covers deployments, decisions, tokens, and who did what.",
-    f"It does not cover {', '.join(NOT_COVERED)}: whoever can write to the database or the disk can change these unseen.",
+    f"It does not cover {', '.join(NOT_COVERED)}: who can write to the database or the disk can change these unseen.",
 )
 LONGEST = 200
 """Of what is shown of an entry's details."""
