@@ -55,6 +55,7 @@ from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
 from keepfit.triggers.alarm import Harm
+from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import parts, trigger_from
 from keepfit.triggers.trigger import Trigger
 
@@ -134,8 +135,8 @@ def normal_of(model: ModelSettings, reference: Reference) -> Reference:
 
 
 def trigger(model: ModelSettings) -> Trigger:
-    """The triggers of the settings: any of them, after a warm-up and a rest."""
-    return trigger_from(model.triggers, model.warmup, model.cooldown)
+    """The triggers of the settings: any of them, after a warm-up and a rest, and not twice on the same evidence."""
+    return NewEvidence(trigger_from(model.triggers, model.warmup, model.cooldown), model.gate.min_evidence)
 
 
 def announcer(home: Home, name: str, store: RecordStore, aloud: Callable[[Alert], None]) -> Announcer:

@@ -58,10 +58,11 @@ from keepfit.data.records import (
     Window,
     new_id,
 )
-from keepfit.data.sole import Sole
+from keepfit.data.sole import FORGETTING, Sole
 from keepfit.data.tallies import Tallies, read_tallies
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
+from keepfit.errors import Refused
 
 _CLOCK = SystemClock()
 
@@ -113,6 +114,16 @@ class RecordStore:
     def sole(self, role: str) -> Sole:
         """What one process at most may be of all that use this database, such as its worker; not yet acquired."""
         return Sole(self._db, role)
+
+    def nobody_forgets(self) -> bool:
+        """Whether a job that is on record may begin: no forgetting runs, and one that comes later sees the job."""
+        forgetting = self.sole(FORGETTING)
+        try:
+            forgetting.acquire()
+        except Refused:
+            return False
+        forgetting.release()
+        return True
 
     # predictions
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import Job, JobState, Label, QueueItem, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, Prediction, QueueItem, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
@@ -96,7 +96,11 @@ class Watch:
     def after_rollout(decision: Decision) -> Decision:
         """The same call, put off."""
         words = "a rollout is under way, which may mend it: its end is awaited before another version is trained"
-        return Decision(Outcome.WAIT, (words, *decision.because), decision.evidence)
+        return Decision(Outcome.WAIT, (words, *decision.because), {**decision.evidence, "telling": [words]})
+
+    def objection_to(self, version: int) -> str | None:
+        """Why a trigger makes no sense for this version, such as a floor that it is below itself; None: all do."""
+        return self.trigger.objection(accuracy_on(self.reference(version)))
 
     def situation(self) -> Situation:
         """The facts that triggers may look at."""
@@ -105,12 +109,14 @@ class Watch:
         reference = self.reference(version)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
+        refused = bool(attempts) and attempts[0].result.get("verdict") == Outcome.FAIL.value
         measurements = self.measure(version, began, reference, now)
         if self.harming is not None:
             window = Window(began, now + timedelta(microseconds=1))
             measurements += tuple(self.harming.measure(version, began, reference, trained_at, window))
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
+            refused_at=trained_at if refused else None,
             reference_accuracy=accuracy_on(reference),
             new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),
@@ -126,7 +132,7 @@ class Watch:
         labels = Window(max(began, now - self.plan.label_window), end)
         measured = self.monitor.measure(
             self.store.predictions(self.model, window, version, limit=5000),
-            self.store.labelled(self.model, labels, version, by="label"),
+            self.own_labels(labels, version, began),
             reference, window, version,
         )  # fmt: skip
         self.store.put(self.model, "accuracy", accuracy_of(measured))
@@ -136,6 +142,14 @@ class Watch:
             # the watch must see harm also while the tracking server is away; the record holds the same numbers
             log.warning("the window was not logged to the tracking server: %s", error)
         return tuple(measured)
+
+    def own_labels(self, window: Window, version: int, began: datetime) -> list[tuple[Prediction, Label]]:
+        """The labels that arrived in the window for what the version has answered since `began`.
+
+        What is said late of an earlier time of the same version, before it was taken back and came again, is no news.
+        """
+        pairs = self.store.labelled(self.model, window, version, by="label")
+        return [(prediction, label) for prediction, label in pairs if prediction.time >= began]
 
     def history(self, present: tuple[Measurement, ...]) -> tuple[tuple[Measurement, ...], ...]:
         """Earlier windows of this version, newest first; the present one joins them when it overlaps none."""
@@ -219,13 +233,15 @@ class Watch:
         objection = self.objection()
         if objection is None:
             return decision
-        return Decision(Outcome.WAIT, (objection, *decision.because), {**decision.evidence, "put_off": True})
+        evidence = {**decision.evidence, "put_off": True, "telling": [objection]}
+        return Decision(Outcome.WAIT, (objection, *decision.because), evidence)
 
     def since(self, situation: Situation) -> datetime:
         """When the harm may have begun: the earliest answer among those with labels in the window."""
         end = situation.now + timedelta(microseconds=1)
-        start = max(situation.deployed_at or situation.now, situation.now - self.plan.label_window)
-        pairs = self.store.labelled(self.model, Window(start, end), situation.version, by="label")
+        began = situation.deployed_at or situation.now
+        start = max(began, situation.now - self.plan.label_window)
+        pairs = self.own_labels(Window(start, end), situation.version, began)
         # the examples' own times, for these are what the gate finds in the snapshot
         times = [self.store.prediction(self.model, p.id)[0].time for p, _ in pairs]
         return min(times, default=situation.now)
