@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
+from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.trust import LabelTrust
-from keepfit.pipelines.watch import AT_ONCE, UNWRITTEN, Watch, WatchPlan, day_of
+from keepfit.pipelines.watch import AT_ONCE, Watch, WatchPlan, day_of
 from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 

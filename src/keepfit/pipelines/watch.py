@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import Job, JobState, Label, Prediction, QueueItem, Source, Window, new_id
+from keepfit.data.records import UNWRITTEN, Job, JobState, Label, Prediction, QueueItem, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
@@ -31,9 +31,6 @@ from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
 
 log = logging.getLogger(__name__)
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet, so they are considered at the next beat."""
-
 AT_ONCE = 0.25
 """The share of a day's label budget that may be spent at any time of it."""
 
