@@ -12,6 +12,9 @@ from keepfit.data.records import Window
 TOO_FEW = "too few"
 """The note of a measurement that was taken on so little that it never counts as breached."""
 
+CANNOT = "cannot be estimated"
+"""The note of a measurement that has no value: the numbers beside it say nothing."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -20,7 +23,10 @@ class Measurement:
     Names: `accuracy`, `macro_f1`, and `accuracy:lastN` (on the newest N labels only); `label_mix` (total variation
     distance to the reference, in [0, 1]) and `share:LABEL`; the means `confidence`, `length` (tokens), `unknown` (share
     of tokens); `embedding_drift` (standard deviations of the reference per component); `ks:FEATURE` (largest gap
-    between the two distribution functions, in [0, 1], with its `p`).
+    between the two distribution functions, in [0, 1], with its `p`); `detector:NAME` (a detector of the settings);
+    `input_drift` (the evidence that the inputs changed, as a power of ten; breached for a day after an alarm).
+    `accuracy:estimated` is told without labels, with the interval that it has; where it cannot be, its note begins
+    with CANNOT and it has no value. `accuracy:corrected` is the same corrected by the labels of the window.
     """
 
     name: str
@@ -51,6 +57,11 @@ class Measurement:
     def judged(self) -> bool:
         """False when the window was too small to say anything."""
         return not self.note.startswith(TOO_FEW)
+
+    @property
+    def known(self) -> bool:
+        """False when it has no value at all."""
+        return not self.note.startswith(CANNOT)
 
     def to_json(self) -> dict[str, Any]:
         """A mapping of plain values; times as ISO 8601."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the decision layer: when to retrain, on what, is it better."""
