@@ -81,8 +81,8 @@ class Refutation:
 
     @property
     def refuted(self) -> bool:
-        """The labels contradict the estimate by more than chance and its own interval explain."""
-        return self.n >= ENOUGH and abs(self.residual) - self.half > self.allowed
+        """The labels contradict the estimate by more than chance and its own interval explain together."""
+        return self.n >= ENOUGH and abs(self.residual) > float(np.hypot(self.half, self.allowed))
 
 
 def refutation(right: Doubles, chance: Doubles, weights: Doubles, allowed: float) -> Refutation:

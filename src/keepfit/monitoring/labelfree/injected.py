@@ -26,7 +26,7 @@ class Injected:
 
 
 class Shifts:
-    """Makes windows of `size` rows from a sample; the same generator makes the same windows."""
+    """Makes windows from a sample, of `size` rows where rows are drawn; the same generator makes the same windows."""
 
     def __init__(self, sample: Sample, size: int, seed: int) -> None:
         self._sample, self._size = sample, size
@@ -58,6 +58,10 @@ class Shifts:
     def _drawn(self, rng: np.random.Generator, weights: Doubles) -> Injected:
         places = rng.choice(len(weights), self._size, p=weights / weights.sum())
         return Injected(self._sample.rows(places), places, False)
+
+    def _every(self) -> Injected:
+        # each row once: the accuracy then changes by the move alone, and not by the luck of a draw
+        return Injected(self._sample, np.arange(len(self._sample)), False)
 
     def _moved(self, drawn: Injected, step: Doubles) -> Injected:
         """Embeddings moved by a step, shape (n, d), with the answers that the model gives there."""
@@ -91,19 +95,19 @@ class Shifts:
 
     def noise(self, rng: np.random.Generator) -> Injected:
         """Embeddings with noise, as of misspelt texts."""
-        drawn = self._drawn(rng, np.ones(len(self._sample)))
+        drawn = self._every()
         noise = rng.normal(size=drawn.sample.embeddings.shape) * self._deviation * rng.uniform(0.1, 0.8)
         return self._moved(drawn, noise)
 
     def move(self, rng: np.random.Generator) -> Injected:
         """All embeddings moved the same way, as of another source."""
-        drawn = self._drawn(rng, np.ones(len(self._sample)))
+        drawn = self._every()
         step = rng.normal(size=len(self._deviation)) * self._deviation * rng.uniform(0.1, 0.8)
         return self._moved(drawn, np.tile(step, (len(drawn.places), 1)))
 
     def mix(self, rng: np.random.Generator) -> Injected:
         """Embeddings on the way to those of another row, as of texts that speak of several things."""
-        drawn = self._drawn(rng, np.ones(len(self._sample)))
+        drawn = self._every()
         embeddings = drawn.sample.embeddings
         others = embeddings[rng.permutation(len(embeddings))]
         return self._moved(drawn, (others - embeddings) * rng.uniform(0.05, 0.45))

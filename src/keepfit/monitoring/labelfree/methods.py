@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from keepfit.monitoring.detectors import Components
-from keepfit.monitoring.labelfree.sample import SMALLEST, Doubles, Ints, Sample
+from keepfit.monitoring.labelfree.labelshift import LabelShift
+from keepfit.monitoring.labelfree.sample import Doubles, Ints, Sample
 from keepfit.monitoring.labelfree.support import EDGE, Support
 
 METHODS = ("atc", "doc", "cbpe", "mlls", "bbse", "heads", "errors")
+BY_SHARES = ("mlls", "bbse")
+"""Those that reckon with other shares of the classes."""
 FOLDS, HEADS = 3, 3
 """Random heads are fitted on all folds but one, so that what they say of a reference row is not what they learnt."""
 MOST_COMPONENTS = 48
 ERROR_COMPONENTS = 12
-ROUNDS = 60
-"""Of the search for the new shares of the classes; it has settled long before."""
-STRENGTH = 20.0
-"""Rows by which the recall of a rare class is pulled towards the accuracy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +31,14 @@ class Rowwise:
     errors: Doubles
     far: Doubles
     """1 where the row lies beyond the edge of the reference, else 0."""
+    projected: Doubles
+    """Leading components, shape (n, c)."""
 
     def rows(self, places: Ints) -> Rowwise:
         """The same of some rows."""
-        return Rowwise(self.cbpe[places], self.heads[places], self.errors[places], self.far[places])
+        return Rowwise(
+            self.cbpe[places], self.heads[places], self.errors[places], self.far[places], self.projected[places]
+        )
 
 
 class Methods:
@@ -44,9 +47,9 @@ class Methods:
     `atc`: the share above the score that as many reference rows were above as were right (Garg et al., 2201.04234).
     `doc`: the reference's accuracy and the difference of the mean top score (Guillory et al., ICCV 2021).
     `cbpe`: the mean of the calibrated chance to be right, given the top score and the answer (as NannyML's CBPE).
-    `mlls`: the same by the class probabilities, re-weighted for the shares of the classes that explain the window
-    (Saerens et al. 2002; Alexandari et al., 1901.06852). `bbse`: the recall of each class, weighted by the shares that
-    explain how often each class is answered (Lipton et al., 1802.03916). `heads`: the calibrated chance given how far
+    `mlls`: the same by the class probabilities, weighted for the shares of the classes under which the window is
+    likeliest; `bbse`: the recall of each class, weighted by the shares that explain what is answered (see `LabelShift`).
+    `heads`: the calibrated chance given how far
     random heads on the same embeddings agree with the answer (after Baek et al. 2206.13089; 2404.01542: the diversity
     must come from the head). `errors`: a regression of being right on all of these and the embedding.
     """
@@ -57,9 +60,12 @@ class Methods:
         self._components = Components(sample.embeddings, MOST_COMPONENTS)
         self._scale = {name: centre(column) for name, column in sample.measures.items()}
         self.accuracy = float(sample.right.mean())
-        self._prepare_scores(sample)
+        self._mean_top = float(sample.top.mean())
+        # as many rows are above it as were right
+        self._threshold = float(np.quantile(sample.top, 1 - self.accuracy, method="nearest"))
         projected = self._components.project(sample.embeddings)
-        self._heads = [self._fit_heads(projected, sample.truth, fold) for fold in range(FOLDS)]
+        self._shift = LabelShift(sample, projected[:, :ERROR_COMPONENTS])
+        self._heads = [self._fit_heads(projected, sample, fold) for fold in range(FOLDS)]
         agreement = self._agreement(projected, sample.said, out_of_fold=True)
         self._by_score = chance(self._score_columns(sample), sample.right)
         self._by_heads = chance(self._head_columns(agreement), sample.right)
@@ -68,26 +74,13 @@ class Methods:
         own = Rowwise(
             self._by_score(self._score_columns(sample)), self._by_heads(self._head_columns(agreement)),
             self._by_all(self._all_columns(sample, projected, agreement)), np.full(len(sample), 1 - EDGE),
+            projected[:, :ERROR_COMPONENTS],
         )  # fmt: skip
         self.base = self.estimates(sample, own)
         """What each method says of the reference itself."""
 
-    def _prepare_scores(self, sample: Sample) -> None:
-        known = sample.truth >= 0
-        self._temperature = temperature(sample.scores[known], sample.truth[known])
-        k = sample.scores.shape[1]
-        counts = np.bincount(sample.truth[known], minlength=k)
-        self._prior = (counts + 0.5) / (counts + 0.5).sum()
-        hit = np.bincount(sample.truth[known], sample.right[known], k)
-        self._recall = (hit + STRENGTH * self.accuracy) / (counts + STRENGTH)
-        confusion = np.zeros((k, k))
-        np.add.at(confusion, (sample.said[known], sample.truth[known]), 1.0)
-        self._confusion = (confusion + np.eye(k)) / (confusion + np.eye(k)).sum(axis=0, keepdims=True)
-        self._mean_top = float(sample.top.mean())
-        # as many rows are above it as were right
-        self._threshold = float(np.quantile(sample.top, 1 - self.accuracy, method="nearest"))
-
-    def _fit_heads(self, projected: Doubles, truth: Ints, fold: int) -> list[LogisticRegression]:
+    def _fit_heads(self, projected: Doubles, sample: Sample, fold: int) -> Layer:
+        truth = sample.truth
         rng = np.random.default_rng([self._seed, fold])
         inside = np.flatnonzero((np.arange(len(truth)) % FOLDS != fold) & (truth >= 0))
         found = []
@@ -96,21 +89,17 @@ class Methods:
             weights = rng.exponential(size=len(drawn))
             if len(np.unique(truth[drawn])) > 1:
                 made = LogisticRegression(C=float(rng.choice([0.03, 0.1, 0.3])), max_iter=100, tol=1e-3)
-                found.append(made.fit(projected[drawn], truth[drawn], weights))
-        return found
+                found.append(layer_of(made.fit(projected[drawn], truth[drawn], weights), sample.scores.shape[1]))
+        return Layer(np.stack([one.weights for one in found]), np.stack([one.offsets for one in found]))
 
     def _agreement(self, projected: Doubles, said: Ints, out_of_fold: bool) -> Doubles:
         """The mean probability that the heads give to the answer; shape (n,)."""
-        total, count = np.zeros(len(said)), np.zeros(len(said))
+        total = np.zeros(len(said))
         for fold, heads in enumerate(self._heads):
             rows = np.flatnonzero(np.arange(len(said)) % FOLDS == fold) if out_of_fold else np.arange(len(said))
-            for head in heads:
-                scores = head.predict_proba(projected[rows])
-                place = {int(c): j for j, c in enumerate(head.classes_)}
-                column = np.array([place.get(int(c), -1) for c in said[rows]])
-                total[rows] += np.where(column >= 0, scores[np.arange(len(rows)), column], 0.0)
-                count[rows] += 1
-        return np.asarray(total / np.maximum(count, 1), np.float64)
+            scores = heads.scores(projected[rows])
+            total[rows] += scores[:, np.arange(len(rows)), said[rows]].mean(axis=0) / (1 if out_of_fold else FOLDS)
+        return np.asarray(total, np.float64)
 
     def _score_columns(self, sample: Sample) -> Doubles:
         said = np.eye(sample.scores.shape[1])[sample.said]
@@ -139,20 +128,25 @@ class Methods:
             self._by_heads(self._head_columns(agreement)),
             self._by_all(self._all_columns(sample, projected, agreement)),
             self._support.far(sample.embeddings),
+            projected[:, :ERROR_COMPONENTS],
         )
 
     def estimates(self, sample: Sample, rows: Rowwise) -> dict[str, float]:
         """The accuracy of a window (at least one row, with what is known of each), by each method."""
-        shares = self.new_prior(sample)
+        posterior, answered = self._shift.posterior(sample.scores), self._shift.bbse(sample)
         return {
             "atc": float((sample.top >= self._threshold).mean()),
             "doc": float(np.clip(self.accuracy + sample.top.mean() - self._mean_top, 0, 1)),
             "cbpe": float(rows.cbpe.mean()),
-            "mlls": self._reweighted(sample, shares),
-            "bbse": self._by_recall(sample),
+            "mlls": self._shift.by_posterior(posterior, self._shift.mlls(posterior, answered), sample),
+            "bbse": self._shift.by_recall(answered),
             "heads": float(rows.heads.mean()),
             "errors": float(rows.errors.mean()),
         }
+
+    def explained(self, sample: Sample, rows: Rowwise) -> float:
+        """How much of the window's change a mere change of the class shares explains, in [0, 1]."""
+        return self._shift.explained(sample, rows.projected, self._shift.bbse(sample))
 
     def lexical(self, sample: Sample) -> dict[str, float]:
         """How far the mean of each measure (length, unknown tokens) moved, in standard deviations; cut at 3."""
@@ -162,30 +156,6 @@ class Methods:
             seen = column[np.isfinite(column)]
             found[name] = float(np.clip((seen.mean() - mean) / deviation, -3, 3)) if len(seen) else 0.0
         return found
-
-    def new_prior(self, sample: Sample) -> Doubles:
-        """The shares of the classes under which the window is likeliest if only they changed, shape (k,)."""
-        posterior, shares = cooled(sample.scores, self._temperature), self._prior.copy()
-        for _ in range(ROUNDS):
-            weighted = posterior * (shares / self._prior)
-            weighted /= weighted.sum(axis=1, keepdims=True)
-            shares = (weighted.sum(axis=0) + self._prior) / (len(sample) + 1)
-        return np.asarray(shares, np.float64)
-
-    def _reweighted(self, sample: Sample, shares: Doubles) -> float:
-        weighted = cooled(sample.scores, self._temperature) * (shares / self._prior)
-        weighted /= weighted.sum(axis=1, keepdims=True)
-        return float(weighted[np.arange(len(sample)), sample.said].mean())
-
-    def _by_recall(self, sample: Sample) -> float:
-        answered = np.bincount(sample.said, minlength=len(self._prior)) / len(sample)
-        # a little of the old shares keeps classes that are hardly told apart from taking any share at all
-        shrunk = 0.05 * np.eye(len(self._prior))
-        shares = np.linalg.solve(
-            self._confusion.T @ self._confusion + shrunk, self._confusion.T @ answered + 0.05 * self._prior
-        )
-        shares = np.maximum(shares, 0.0)
-        return float(self._recall @ (shares / max(shares.sum(), SMALLEST)))
 
 
 class Constant:
@@ -204,10 +174,39 @@ class Logistic:
     def __init__(self, columns: Doubles, right: Doubles, strength: float) -> None:
         self._mean, self._deviation = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
         made = LogisticRegression(C=strength, max_iter=300)
-        self._made = made.fit((columns - self._mean) / self._deviation, right.astype(int))
+        made.fit((columns - self._mean) / self._deviation, right.astype(int))
+        self._weights, self._offset = made.coef_[0], float(made.intercept_[0])
 
     def __call__(self, columns: Doubles) -> Doubles:
-        return np.asarray(self._made.predict_proba((columns - self._mean) / self._deviation)[:, 1], np.float64)
+        raised = ((columns - self._mean) / self._deviation) @ self._weights + self._offset
+        return np.asarray(1 / (1 + np.exp(-np.clip(raised, -30, 30))), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """h linear layers with a softmax each; scikit-learn's own way to the same numbers takes ten times as long."""
+
+    weights: Doubles
+    """Shape (h, d, k); of one layer (d, k)."""
+    offsets: Doubles
+    """Shape (h, k); of one layer (k,)."""
+
+    def scores(self, rows: Doubles) -> Doubles:
+        """Shape (h, n, k)."""
+        raised = rows @ self.weights + self.offsets[:, None]
+        raised = np.exp(raised - raised.max(axis=2, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=2, keepdims=True), np.float64)
+
+
+def layer_of(made: LogisticRegression, classes: int) -> Layer:
+    """A fitted regression; classes that it has not seen have no chance."""
+    weights, offsets = np.zeros((made.coef_.shape[1], classes)), np.full(classes, -50.0)
+    if len(made.classes_) == 2:  # one row, for the second class against the first
+        offsets[made.classes_[0]], offsets[made.classes_[1]] = 0.0, made.intercept_[0]
+        weights[:, made.classes_[1]] = made.coef_[0]
+    else:
+        offsets[made.classes_], weights[:, made.classes_] = made.intercept_, made.coef_.T
+    return Layer(weights, offsets)
 
 
 def chance(columns: Doubles, right: Doubles, strength: float = 1.0) -> Constant | Logistic:
@@ -227,17 +226,3 @@ def logit(shares: NDArray[np.float64]) -> Doubles:
     """log(p / (1 - p)), cut at 8 on either side."""
     kept = np.clip(shares, 1e-4, 1 - 1e-4)
     return np.asarray(np.clip(np.log(kept / (1 - kept)), -8, 8), np.float64)
-
-
-def cooled(scores: Doubles, heat: float) -> Doubles:
-    """The probabilities at a temperature."""
-    raised = np.maximum(scores, SMALLEST) ** (1 / heat)
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float64)
-
-
-def temperature(scores: Doubles, truth: Ints) -> float:
-    """The temperature with the smallest log loss, from 0.3 to 5."""
-    grid = np.geomspace(0.3, 5, 40)
-    places = np.arange(len(truth))
-    losses = [-np.log(cooled(scores, heat)[places, truth] + SMALLEST).mean() for heat in grid]
-    return float(grid[int(np.argmin(losses))]) if len(truth) else 1.0

@@ -9,7 +9,7 @@ from keepfit.monitoring.labelfree.sample import Doubles
 
 COMPONENTS = 16
 NEIGHBOURS = 5
-MOST_ROWS = 2_000
+MOST_ROWS = 1_000
 EDGE = 0.95
 """This share of the reference's own rows is nearer to the others than the edge."""
 OUTSIDE = 0.5
