@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from keepfit.errors import InvalidInput
 from keepfit.app import settings
 from keepfit.app.wiring import DETECTORS as NAMED
 from keepfit.app.wiring import named
+from keepfit.errors import InvalidInput
 from keepfit.monitoring.detectors import Components, DriftDetector, KsMax, MeanShift
 from keepfit.monitoring.two_sample import ClassifierTwoSample, Mmd, Psi
 
@@ -30,7 +30,7 @@ def reference() -> np.ndarray:
 
 def test_every_detector_has_its_name_in_the_settings() -> None:
     assert {name: named(entry) for name, entry in NAMED.items()} == {made().name: made for made in DETECTORS}
-    assert settings.DETECTORS == set(NAMED)
+    assert set(NAMED) == settings.DETECTORS
 
 
 def test_identical_data_score_zero(detector: DriftDetector, reference: np.ndarray) -> None:

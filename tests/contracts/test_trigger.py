@@ -50,7 +50,8 @@ LOUD = Situation(
 )  # fmt: skip
 
 TRIGGERS: list[Trigger] = [
-    AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), InputDrift(), Schedule("0 3 * * 1"), NewLabels(100), OnEvent(), OnDemand(),
+    AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), InputDrift(),
+    Schedule("0 3 * * 1"), NewLabels(100), OnEvent(), OnDemand(),
     AnyOf((AccuracyFloor(), NewLabels(100))), AllOf((AccuracyFloor(), NewLabels(100))),
     Cooldown(NewLabels(100), HOUR), WarmUp(NewLabels(100), HOUR, 10), trigger_from([{"kind": "ks"}]),
 ]  # fmt: skip

@@ -154,7 +154,8 @@ def test_a_shift_is_found_soon_once_the_hour_is_known_and_named(ranks: Ranks) ->
     rng = np.random.default_rng(6)
     assert play(ranks, bets, rows_of(rng, 3000)) == []
     moved = rows_of(rng, 3000)
-    values = ranks.values(Rows(moved.scores, moved.embeddings, {**moved.measures, "length": moved.measures["length"] * 3}, moved.lots))  # fmt: skip
+    longer = {**moved.measures, "length": moved.measures["length"] * 3}
+    values = ranks.values(Rows(moved.scores, moved.embeddings, longer, moved.lots))
     alarms = bets.update(values, np.ones(3000), np.zeros(3000, np.int64))
     assert alarms
     assert alarms[0].place < 400
@@ -207,7 +208,8 @@ def test_alike_neighbours_are_averaged_over_long_blocks_and_raise_no_alarm(ranks
     latent, rho = rng.normal(size=(40_000, WIDTH)), 0.9
     for i in range(1, len(latent)):
         latent[i] = rho * latent[i - 1] + (1 - rho**2) ** 0.5 * latent[i]
-    alike = Rows(rows.scores, latent.astype(np.float32), {"length": np.round(np.exp(2 + latent[:, 0])), "unknown": rows.measures["unknown"]}, rows.lots)  # fmt: skip
+    measures = {"length": np.round(np.exp(2 + latent[:, 0])), "unknown": rows.measures["unknown"]}
+    alike = Rows(rows.scores, latent.astype(np.float32), measures, rows.lots)
     assert play(ranks, bets, alike) == []
     assert bets.block is not None
     assert bets.block >= 32
@@ -302,7 +304,8 @@ def test_the_state_does_not_grow(ranks: Ranks) -> None:
 
 
 def test_the_state_of_another_reference_is_refused(ranks: Ranks) -> None:
-    other = Ranks(Reference(np.eye(3, dtype=np.float32)[np.arange(300) % 3], np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32), np.zeros(300, np.int64)))  # fmt: skip
+    scores, embeddings = np.eye(3, dtype=np.float32)[np.arange(300) % 3], np.random.default_rng(0).normal(size=(300, 2))
+    other = Ranks(Reference(scores, embeddings.astype(np.float32), np.zeros(300, np.int64)))
     with pytest.raises(ValueError, match="another reference"):
         InputBets.from_json(bets_of(ranks).to_json(), bets_of(other).bounds, 1e5)
     with pytest.raises(ValueError, match="run length"):

@@ -1,9 +1,9 @@
-"""Looks of the watch: input drift asks for labels and warns, accuracy is estimated and refuted, detectors are measured."""
+"""Looks of the watch: input drift asks for labels and warns, accuracy is estimated and refuted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -20,13 +20,15 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.detectors import MeanShift
+from keepfit.monitoring.labelfree.estimator import Estimator
+from keepfit.monitoring.labelfree.sample import Sample, of_reference
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.monitoring.two_sample import Psi
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.estimating import AccuracyWatch
 from keepfit.pipelines.inputs import LASTS, InputWatch
-from keepfit.pipelines.looks import Beat, ChosenDetectors, looked
+from keepfit.pipelines.looks import Beat, ChosenDetectors, looked, mark_of
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.triggers.inputs import InputDrift
 from keepfit.triggers.policies import trigger_from
@@ -101,8 +103,7 @@ def post(store_url: str, clock: ManualClock) -> Iterator[Post]:
         watch = Watch(
             MODEL, store, Monitor(), trigger_from([{"kind": "accuracy_floor", "floor": 0.6}]),
             lambda number: reference_of(), WatchPlan(timedelta(hours=1), timedelta(hours=6), 0.1, 0), clock,
-            looks=(inputs, ChosenDetectors({"psi": (Psi(), 0.5), "mean_shift": (MeanShift(), 0.3)}),
-                   AccuracyWatch(MODEL, store)),
+            looks=(inputs, ChosenDetectors({"psi": (Psi(), 0.5), "mean_shift": (MeanShift(), 0.3)})),
             more_labels=inputs.more_labels,
         )  # fmt: skip
         yield Post(store, clock, watch, inputs)
@@ -194,44 +195,67 @@ def test_the_trigger_fires_on_an_alarm_once_and_only_for_who_names_it(post: Post
 # accuracy without labels
 
 
-def test_accuracy_is_estimated_without_a_label_and_no_trigger_reads_it(post: Post) -> None:
-    post.live(30)
-    estimated = post.seen()["accuracy:estimated"]
+@pytest.fixture(scope="module")
+def fitted() -> tuple[str, Estimator]:
+    return mark_of(reference_of()), Estimator(of_reference(reference_of()))
+
+
+@pytest.fixture
+def estimating(post: Post, fitted: tuple[str, Estimator]) -> Post:
+    post.watch = replace(post.watch, looks=(AccuracyWatch(MODEL, post.store, _fitted=fitted),))
+    return post
+
+
+def test_the_watch_fits_once_for_each_version(post: Post, fitted: tuple[str, Estimator]) -> None:
+    look = AccuracyWatch(MODEL, post.store)
+    first = look._ready(reference_of())
+    assert look._ready(reference_of()) is first
+    window = sample_of_window(post.rng)
+    assert first.estimate(window) == fitted[1].estimate(window)
+
+
+def sample_of_window(rng: np.random.Generator) -> Sample:
+    return of_reference(reference_of(200, int(rng.integers(1, 9))))
+
+
+def test_accuracy_is_estimated_without_a_label_and_no_trigger_reads_it(estimating: Post) -> None:
+    estimating.live(30)
+    estimated = estimating.seen()["accuracy:estimated"]
     reference = reference_of()
     actual = float((reference.scores.argmax(axis=1) == reference.truth).mean())
     assert estimated.known
     assert estimated.low < actual < estimated.high
     assert abs(estimated.value - actual) < 0.05
-    assert "accuracy" not in post.seen()
-    assert "accuracy is unknown" in post.store.decisions(MODEL, subject="trigger", limit=1)[0].decision.because[0]
+    assert "accuracy" not in estimating.seen()
+    assert "accuracy is unknown" in estimating.store.decisions(MODEL, subject="trigger", limit=1)[0].decision.because[0]
 
 
-def test_labels_correct_the_estimate(post: Post) -> None:
-    post.live(40, asked=0.2)
-    corrected = post.seen()["accuracy:corrected"]
-    plain = post.seen()["accuracy"]
+def test_labels_correct_the_estimate(estimating: Post) -> None:
+    estimating.live(40, asked=0.2)
+    corrected = estimating.seen()["accuracy:corrected"]
+    plain = estimating.seen()["accuracy"]
     assert corrected.n >= 100
     assert corrected.high - corrected.low < 1.1 * (plain.high - plain.low)
     assert corrected.low < 0.8 < corrected.high
 
 
-def test_a_turned_meaning_refutes_the_estimate_and_that_is_on_record_once(post: Post) -> None:
-    post.live(20, asked=0.3)
-    assert post.seen()["accuracy:estimated"].known
-    assert post.store.decisions(MODEL, subject="estimate") == []
-    post.live(60, flip=True, asked=0.3)
-    estimated = post.seen()["accuracy:estimated"]
+def test_a_turned_meaning_refutes_the_estimate_and_that_is_on_record_once(estimating: Post) -> None:
+    estimating.live(20, asked=0.3)
+    assert estimating.seen()["accuracy:estimated"].known
+    assert estimating.store.decisions(MODEL, subject="estimate") == []
+    estimating.live(60, flip=True, asked=0.3)
+    estimated = estimating.seen()["accuracy:estimated"]
     assert not estimated.known
     assert (estimated.value, estimated.low, estimated.high) == (0.0, 0.0, 1.0)
     assert "worse than the answers look" in estimated.note
-    (kept,) = post.store.decisions(MODEL, subject="estimate")
+    (kept,) = estimating.store.decisions(MODEL, subject="estimate")
     assert kept.decision.outcome is Outcome.FAIL
 
 
-def test_a_window_outside_the_reference_cannot_be_estimated(post: Post) -> None:
-    post.live(20, shift=8.0)
-    assert "farther from the reference" in post.seen()["accuracy:estimated"].note
-    assert not post.seen()["accuracy:estimated"].known
+def test_a_window_outside_the_reference_cannot_be_estimated(estimating: Post) -> None:
+    estimating.live(20, shift=8.0)
+    assert "farther from the reference" in estimating.seen()["accuracy:estimated"].note
+    assert not estimating.seen()["accuracy:estimated"].known
 
 
 # detectors of the settings, and robustness

@@ -333,8 +333,8 @@ VIDEO_FLOOR = 0.6
 OF_VIDEO = frozenset({"precision", "inference", "seed", "start", "video"})
 """What a video model heeds of `[models.NAME.recipe]`."""
 OF_TABLES = frozenset({"folder", "recent_share", "estimate_accuracy"})
-"""Of `[models.NAME.watch]`: files that appear are read as tables, a video's windows have no weights, and half of its test
-part is made of events, which says nothing of the accuracy in life."""
+"""Of `[models.NAME.watch]`: files that appear are read as tables, a video's windows have no weights, and half of its
+test part is made of events, which says nothing of the accuracy in life."""
 OF_TEXT_GATES = frozenset({"must_hold", "invariances", "names"})
 
 

@@ -25,8 +25,10 @@ PULL, SHARES_PULL, OUTSIDE_PULL, LEXICAL_PULL = 100.0, 1e5, 20.0, 30.0
 """How strongly the weights of the stack are held to plain means of the methods, and the other ones to 0. Chosen on sets
 that are not among the reported ones; where only the shares of the classes changed, the plain mean was best."""
 COVERAGE = 0.95
-FLOOR, PER_SPREAD, PER_MOVE = 0.01, 0.5, 0.25
-"""The scale of an error: a constant, a share of what the methods differ by, a share of how far the estimate moved."""
+FLOOR, PER_SPREAD, PER_MOVE, PER_OUTSIDE = 0.01, 0.5, 0.25, 0.15
+"""The scale of an error: a constant, and a share each of what the methods differ by, of how far the estimate moved, and of
+what lies beyond the edge of the reference. The last one was added after a first look at reviews of books, whose accuracy
+falls by ten points without a sign of it in any score."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ class Estimator:
             return Estimate(0.0, 0.0, 1.0, len(sample), self.refusal)
         rows = self.methods.rowwise(sample)
         said = self.methods.estimates(sample, rows)
-        move = float(columns_of(self.methods, self.methods.base, said, sample, rows) @ self._weights)
+        columns = columns_of(self.methods, self.methods.base, said, sample, rows)[None]
+        move = float((columns @ self._weights)[0])
         value = float(np.clip(self.methods.accuracy + move, 0.0, 1.0))
-        half = self._half(spread_of(said), move, value, len(sample))
+        learnt = self._wrong_by * float(scale(columns, np.array([spread_of(said)]), np.array([move]))[0])
+        half = float(np.hypot(learnt, self._drawn(value, len(sample))))
         outside = float(rows.far.mean())
         cannot = f"{outside:.0%} of the inputs are farther from the reference than 95 % of its own are"
         return Estimate(
@@ -89,11 +93,10 @@ class Estimator:
             said, outside,
         )  # fmt: skip
 
-    def _half(self, spread: float, move: float, value: float, n: int) -> float:
-        learnt = self._wrong_by * float(scale(np.array([spread]), np.array([move]))[0])
+    def _drawn(self, value: float, n: int) -> float:
+        """Half of the interval that the luck of the draws alone would have, of the reference and of the window."""
         kept = float(np.clip(value, 0.02, 0.98))
-        drawn = normal_quantile(COVERAGE) * (kept * (1 - kept) * (1 / self.n + 1 / n)) ** 0.5
-        return float(np.hypot(learnt, drawn))
+        return float(normal_quantile(COVERAGE) * (kept * (1 - kept) * (1 / self.n + 1 / n)) ** 0.5)
 
     def right(self, sample: Sample) -> Doubles:
         """The chance of each answer to be right, shape (n,); only where nothing was refused."""
@@ -170,11 +173,12 @@ def wrong_by(known: Known) -> float:
     for name in dict.fromkeys(known.family):
         out = family == name
         said = known.columns[out] @ stacked(known.columns[~out], known.truth[~out])
-        ratios.append(np.abs(said - known.truth[out]) / scale(known.spread[out], said))
+        ratios.append(np.abs(said - known.truth[out]) / scale(known.columns[out], known.spread[out], said))
     found = np.sort(np.concatenate(ratios))
     return float(found[min(len(found) - 1, int(np.ceil(COVERAGE * (len(found) + 1))) - 1)])
 
 
-def scale(spread: Doubles, move: Doubles) -> Doubles:
-    """How large an error may be, but for a factor; shape (m,)."""
-    return np.asarray(FLOOR + PER_SPREAD * spread + PER_MOVE * np.abs(move), np.float64)
+def scale(columns: Doubles, spread: Doubles, move: Doubles) -> Doubles:
+    """How large an error may be, but for a factor; shape (m,), of columns (m, p)."""
+    outside = np.maximum(columns[:, len(METHODS) + len(BY_SHARES)], 0.0)
+    return np.asarray(FLOOR + PER_SPREAD * spread + PER_MOVE * np.abs(move) + PER_OUTSIDE * outside, np.float64)

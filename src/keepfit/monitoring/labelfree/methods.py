@@ -48,10 +48,10 @@ class Methods:
     `doc`: the reference's accuracy and the difference of the mean top score (Guillory et al., ICCV 2021).
     `cbpe`: the mean of the calibrated chance to be right, given the top score and the answer (as NannyML's CBPE).
     `mlls`: the same by the class probabilities, weighted for the shares of the classes under which the window is
-    likeliest; `bbse`: the recall of each class, weighted by the shares that explain what is answered (see `LabelShift`).
-    `heads`: the calibrated chance given how far
-    random heads on the same embeddings agree with the answer (after Baek et al. 2206.13089; 2404.01542: the diversity
-    must come from the head). `errors`: a regression of being right on all of these and the embedding.
+    likeliest; `bbse`: the recall of each class, weighted by the shares that explain what is answered (`LabelShift`).
+    `heads`: the calibrated chance given how far random heads on the same embeddings agree with the answer (after Baek
+    et al., 2206.13089; the diversity must come from the head: 2404.01542). `errors`: a regression of being right on all
+    of these and the embedding.
     """
 
     def __init__(self, sample: Sample, seed: int) -> None:
