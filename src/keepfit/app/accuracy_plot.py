@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
 from keepfit.data.records import StoredDecision
@@ -57,9 +57,9 @@ def draw(store: RecordStore, model: str, path: Path) -> int:
     first = min(point.at for found in lines.values() for point in found)
     for deployment in store.deployments(model, limit=100):
         if deployment.at >= first:
-            axes.axvline(float(date2num(deployment.at)), color="#999999", linewidth=1, linestyle=":")
+            at: Any = deployment.at
+            axes.axvline(at, color="#999999", linewidth=1, linestyle=":")
     axes.set(ylabel="accuracy", title=f"{model}: accuracy at each check, with 95 % intervals; dotted: deployments")
-    axes.xaxis_date()
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left", frameon=False)
     figure.autofmt_xdate()
@@ -85,7 +85,7 @@ def line(axes: Axes, found: Sequence[Point], words: str, colour: str) -> None:
     """One line with its interval."""
     if not found:
         return
-    times = [float(date2num(point.at)) for point in found]
+    times: Any = [point.at for point in found]
     axes.plot(times, [point.seen.value for point in found], color=colour, linewidth=1.8, marker=".", label=words)
     axes.fill_between(
         times, [point.seen.low for point in found], [point.seen.high for point in found], color=colour, alpha=0.15

@@ -26,9 +26,9 @@ PULL, SHARES_PULL, OUTSIDE_PULL, LEXICAL_PULL = 100.0, 1e5, 20.0, 30.0
 that are not among the reported ones; where only the shares of the classes changed, the plain mean was best."""
 COVERAGE = 0.95
 FLOOR, PER_SPREAD, PER_MOVE, PER_OUTSIDE = 0.01, 0.5, 0.25, 0.15
-"""The scale of an error: a constant, and a share each of what the methods differ by, of how far the estimate moved, and of
-what lies beyond the edge of the reference. The last one was added after a first look at reviews of books, whose accuracy
-falls by ten points without a sign of it in any score."""
+"""The scale of an error: a constant, and a share each of what the methods differ by, of how far the estimate moved, and
+of what lies beyond the edge of the reference. The last one was added after a first look at reviews of books, on which
+the accuracy of a model of films falls by ten points without a sign of it in any score."""
 
 
 @dataclass(frozen=True)
