@@ -223,7 +223,7 @@ def test_status_draws_accuracy_over_time(shell: Shell, tmp_path: Path) -> None:
     tell(shell, live(shell, "good"), "pos")
     assert shell("check").code == 0
     picture = tmp_path / "accuracy.png"
-    assert str(picture) in shell("status", "--plot", str(picture)).out.replace("\n", "")
+    assert str(picture) in shell("status", "--plot", str(picture)).err.replace("\n", "")
     assert picture.stat().st_size > 1000
     refused = shell("status", "--plot", str(tmp_path / "accuracy.doc"))
     assert refused.code == 2

@@ -142,6 +142,16 @@ def test_the_weights_of_all_wagers_are_one_and_every_feature_has_the_same(ranks:
     assert share == pytest.approx(np.full(len(ranks.features), 1 / len(ranks.features)))
 
 
+def test_the_run_length_is_what_the_user_asked_for_even_at_the_very_bound() -> None:
+    middle = np.array([0.5, 0.5])
+    # no dead-band, no allowance for unknown hours: the null holds with nothing to spare
+    bets = InputBets(Bounds(middle, middle, np.zeros(2), np.array([0, 1])), 200.0)
+    alarms, rng = 0, np.random.default_rng(13)
+    for _ in range(40):
+        alarms += len(bets.update(rng.random((1000, 2)), np.ones(1000), np.zeros(1000, np.int64)))
+    assert 0 < alarms <= 40_000 / 200
+
+
 def test_quiet_streams_raise_no_alarm(ranks: Ranks) -> None:
     bets = bets_of(ranks)
     assert play(ranks, bets, rows_of(np.random.default_rng(5), 30_000)) == []
