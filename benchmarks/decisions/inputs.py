@@ -1,6 +1,6 @@
 """Input drift by betting: false alarms on streams without a change, and the delay after one.
 
-`python -m benchmarks.decisions.inputs [--millions N] [--only FAMILY]` simulates streams (no data is needed), prints two
+`python -m benchmarks.decisions.inputs [quiet] [delays] [classical] [cost]` simulates streams (needs no data), prints
 tables and writes results/decisions_inputs.json. The classical detectors are run on the same streams, in windows.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.results import save, table
+from benchmarks.results import FOLDER, save, table
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.betting import Bounds, InputBets
 from keepfit.monitoring.detectors import KsMax, MeanShift
@@ -251,33 +251,39 @@ def poisson_upper(count: int) -> float:
     return float(high)
 
 
+PARTS = ("quiet", "delays", "classical", "cost")
+
+
+def measured(part: str, millions: float, seeds: int) -> Any:
+    """One part of the results, printed as a table."""
+    if part == "cost":
+        return cost()
+    if part == "classical":
+        rows = classical(100)
+        table("Classical detectors on windows of 500 without a change", rows)
+    elif part == "delays":
+        calm = ((2_000, 0.0), (3 * DAY, 0.0), (3 * DAY, 0.3))
+        rows = [row for n in REFERENCES for quiet_for, season in calm for row in delays(n, quiet_for, seeds, season)]
+        table("A change: predictions to the first alarm", rows)
+    else:
+        rows = [quiet(name, world, n, seeds, millions) for name, world in FAMILIES.items() for n in REFERENCES]
+        table("No change: false alarms (asked for: at most 1 in 10^6 predictions)", rows)
+    return rows
+
+
 def main() -> None:
-    """Run everything."""
+    """Run the parts that are wanted; the others stay as they were."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--millions", type=float, default=1.0, help="Predictions of each stream.")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--only", default=None)
+    parser.add_argument("parts", nargs="*", default=PARTS, help=f"Of {', '.join(PARTS)}; all unless given.")
+    parser.add_argument("--millions", type=float, default=1.12, help="Predictions of each quiet stream.")
+    parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    chosen = {name: world for name, world in FAMILIES.items() if given.only in (None, name)}
-    still = []
-    for name, world in chosen.items():
-        for n in REFERENCES:
-            still.append(quiet(name, world, n, given.seeds, given.millions))
-            print(still[-1], flush=True)
-    table("No change: false alarms (asked for: at most 1 in 10^6 predictions)", still)
-    if given.only is not None:
-        return
-    moved = [
-        row
-        for n in REFERENCES
-        for quiet_for, season in ((2_000, 0.0), (4 * DAY, 0.0), (4 * DAY, 0.3))
-        for row in delays(n, quiet_for, 8, season)
-    ]
-    table("A change: predictions to the first alarm", moved)
-    usual = classical(100)
-    table("Classical detectors on windows of 500 without a change", usual)
-    save("decisions_inputs", {"run_length": RUN_LENGTH, "day": DAY, "cost": cost(), "quiet": still, "delays": moved,
-                                "classical": usual})  # fmt: skip
+    file = FOLDER / "decisions_inputs.json"
+    known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    kept = {part: known[part] for part in PARTS if part in known}
+    for part in given.parts:
+        kept[part] = measured(part, given.millions, given.seeds)
+        save("decisions_inputs", {"run_length": RUN_LENGTH, "day": DAY, **kept})
 
 
 if __name__ == "__main__":
