@@ -48,7 +48,6 @@ SOURCES = {
     "hate_offensive": Source("hate_offensive/hate_offensive_a.csv.gz", "text", "label", 4000, 48),
     "sst2": Source("sst2_sentences/sst2_sentences_a.csv.gz", "text", "label", 2500, 48),
     "offensive": Source("tweeteval/offensive_a.csv.gz", "text", "label", 2500, 48),
-    "ag_news": Source("ag_news/ag_news_a.csv.gz", "text", "label", 2500, 64),
 }
 
 

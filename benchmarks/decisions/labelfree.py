@@ -64,7 +64,7 @@ REPORTED = {
     "semeval": Plan(1200, 1400, (), by_time=True),
     "hate_offensive": Plan(1200, 1500),
 }
-TUNED = {"sst2": Plan(800, 1000, ("imdb",)), "offensive": Plan(800, 1000), "ag_news": Plan(600, 1000)}
+TUNED = {"sst2": Plan(800, 1000, ("imdb",)), "offensive": Plan(800, 1000)}
 
 
 def worlds(plans: dict[str, Plan], seed: int) -> Iterator[World]:

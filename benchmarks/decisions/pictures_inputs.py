@@ -69,8 +69,8 @@ def estimates() -> None:
         ends = np.array([[w["estimated"] - w["low"], w["high"] - w["estimated"]] for w in some]).T
         axes.errorbar(actual, said, np.maximum(ends, 0), fmt="o", markersize=3, elinewidth=0.4, color=colour,
                       alpha=0.6, label=WORDS[kind])  # fmt: skip
-    axes.plot([0.35, 1], [0.35, 1], color="#999999", linewidth=1)
-    axes.set(xlabel="accuracy that it really had", ylabel="estimated without a label", xlim=(0.4, 1), ylim=(0.4, 1))
+    axes.plot([0.15, 1], [0.15, 1], color="#999999", linewidth=1)
+    axes.set(xlabel="accuracy that it really had", ylabel="estimated without a label", xlim=(0.15, 1), ylim=(0.15, 1))
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", frameon=False)
     made.savefig(DOCS / "accuracy_without_labels.png")
