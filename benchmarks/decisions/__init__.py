@@ -1,1 +1,1 @@
-"""Benchmarks of the decision layer: when to retrain, on what, is it better."""
+"""The proof of the decisions: when to alarm, when to retrain, on what, and whether the result is better."""

@@ -62,6 +62,7 @@ LATE = {
     "prune": "keepfit.app.retaining:prune",
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
+    "picture": "keepfit.app.evidence:picture",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",

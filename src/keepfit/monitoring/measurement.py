@@ -9,6 +9,7 @@ from typing import Any
 
 from keepfit.data.records import Window
 
+HARM = "harm"
 TOO_FEW = "too few"
 """The note of a measurement that was taken on so little that it never counts as breached."""
 
@@ -24,9 +25,11 @@ class Measurement:
     distance to the reference, in [0, 1]) and `share:LABEL`; the means `confidence`, `length` (tokens), `unknown` (share
     of tokens); `embedding_drift` (standard deviations of the reference per component); `ks:FEATURE` (largest gap
     between the two distribution functions, in [0, 1], with its `p`); `detector:NAME` (a detector of the settings);
-    `input_drift` (the evidence that the inputs changed, as a power of ten; breached for a day after an alarm).
-    `accuracy:estimated` is told without labels, with the interval that it has; where it cannot be, its note begins
-    with CANNOT and it has no value. `accuracy:corrected` is the same corrected by the labels of the window.
+    `input_drift` (the evidence that the inputs changed, as a power of ten; breached for a day after an alarm);
+    `harm` and `harm:NAME=VALUE` (evidence of the harm detector, of all answers or a slice, as a multiple of what an
+    alarm needs; breached since its alarm, until the next attempt to retrain). `accuracy:estimated` is told without
+    labels, with the interval that it has; where it cannot be, its note begins with CANNOT and it has no value.
+    `accuracy:corrected` is the same corrected by the labels of the window.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Measurement:
     """The p-value of a test, uncorrected; None where there is no test."""
     effective: float | None = None
     """How many equally weighted labels it is worth, where labels had unequal chances of being asked for."""
+    since: str = ""
+    """When what was measured may have begun, as ISO 8601; empty where that is not known."""
 
     @property
     def weight(self) -> float:

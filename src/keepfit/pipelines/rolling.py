@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from keepfit.clock import Clock
-from keepfit.data.records import MEASURING, STREAM, Example, Label, Prediction, Window
+from keepfit.data.records import MEASURING, STREAM, UNWRITTEN, Example, Label, Prediction, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, Refused
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 COUNTS = "rollout_counts"
 """Under this name the store keeps what was counted so far, so that each answer is looked at once."""
-
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet."""
 
 FAILED = frozenset({"answer", "slow"})
 """Failures to answer a live request."""

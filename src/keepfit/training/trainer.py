@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from keepfit.training.cores import GiveWay, gives_way
 from keepfit.training.precision import PrecisionChoice, choose
 
 Batch = Mapping[str, Tensor]
@@ -90,7 +91,11 @@ def train(
         loss,
         settings.head_factor,
         args=_arguments(settings, len(batches), precision, workdir),
-        callbacks=[EarlyStoppingCallback(settings.patience), _Reporter(report, spent)],
+        callbacks=[
+            EarlyStoppingCallback(settings.patience),
+            _Reporter(report, spent),
+            *([GiveWay(torch.get_num_threads())] if device == "cpu" and gives_way() else []),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_checkpoint(workdir))
