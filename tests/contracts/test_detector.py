@@ -7,10 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from keepfit.app import settings
+from keepfit.app.wiring import DETECTORS as NAMED
+from keepfit.app.wiring import named
 from keepfit.errors import InvalidInput
 from keepfit.monitoring.detectors import Components, DriftDetector, KsMax, MeanShift
+from keepfit.monitoring.two_sample import ClassifierTwoSample, Mmd, Psi
 
-DETECTORS: list[Callable[[], DriftDetector]] = [MeanShift, KsMax]
+DETECTORS: list[Callable[[], DriftDetector]] = [MeanShift, KsMax, Mmd, ClassifierTwoSample, Psi]
 
 
 @pytest.fixture(params=DETECTORS, ids=lambda made: made.__name__)
@@ -22,6 +26,11 @@ def detector(request: pytest.FixtureRequest) -> DriftDetector:
 @pytest.fixture
 def reference() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(500, 4))
+
+
+def test_every_detector_has_its_name_in_the_settings() -> None:
+    assert {name: named(entry) for name, entry in NAMED.items()} == {made().name: made for made in DETECTORS}
+    assert set(NAMED) == settings.DETECTORS
 
 
 def test_identical_data_score_zero(detector: DriftDetector, reference: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
+from keepfit.triggers.inputs import InputDrift
 from keepfit.triggers.policies import KINDS, trigger_from
 from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Schedule
 from keepfit.triggers.trigger import Reason, Situation, Trigger
@@ -33,6 +34,7 @@ def measured(hours_ago: int, accuracy: float, n: int, p: float) -> tuple[Measure
         Measurement("accuracy", i.value, i.low, i.high, n, when, 2),
         Measurement("ks:length", 0.4, 0.4, 0.4, 500, when, 2, p=p),
         Measurement("ks:confidence", 0.01, 0.01, 0.01, 500, when, 2, p=0.9),
+        Measurement("input_drift", 6.0, 6.0, 6.0, 500, when, 2, breached=p < 0.05, limit=6.0, note="moved: length"),
         Measurement("harm", 1 - accuracy, 1 - accuracy, 1 - accuracy, n, when, 2, accuracy < 0.7, 1.0, "since then"),
     )
 
@@ -50,8 +52,8 @@ LOUD = Situation(
 )  # fmt: skip
 
 TRIGGERS: list[Trigger] = [
-    Harm(), AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), Schedule("0 3 * * 1"), NewLabels(100), OnEvent(),
-    OnDemand(),
+    Harm(), AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), InputDrift(),
+    Schedule("0 3 * * 1"), NewLabels(100), OnEvent(), OnDemand(),
     AnyOf((AccuracyFloor(), NewLabels(100))), AllOf((AccuracyFloor(), NewLabels(100))),
     Cooldown(NewLabels(100), HOUR), WarmUp(NewLabels(100), HOUR, 10), trigger_from([{"kind": "ks"}]),
 ]  # fmt: skip

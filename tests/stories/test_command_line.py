@@ -219,6 +219,16 @@ def test_status_says_what_is_live_and_how_accurate_it_is(shell: Shell) -> None:
     assert f"{LIVE} labels" in words.out
 
 
+def test_status_draws_accuracy_over_time(shell: Shell, tmp_path: Path) -> None:
+    tell(shell, live(shell, "good"), "pos")
+    assert shell("check").code == 0
+    picture = tmp_path / "accuracy.png"
+    assert str(picture) in shell("status", "--plot", str(picture)).err.replace("\n", "")
+    assert picture.stat().st_size > 1000
+    refused = shell("status", "--plot", str(tmp_path / "accuracy.doc"))
+    assert refused.code == 2
+
+
 def test_history_decisions_and_models_have_the_documented_shapes(shell: Shell) -> None:
     (row,) = shell.json("history")["deployments"]
     assert row.keys() >= {"id", "at", "actor", "reason", "traffic", "shadow", "decision_id", "applied"}

@@ -22,6 +22,7 @@ class AlertKind(StrEnum):
     FAILURE = "failure"
     BUDGET = "budget"
     LABELLER = "labeller"
+    DRIFT = "drift"
     TEST = "test"
 
 

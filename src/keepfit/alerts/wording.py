@@ -102,6 +102,23 @@ def set_apart(model: str, actor: str, decision: Decision, at: datetime) -> Alert
     return Alert(AlertKind.LABELLER, model, f"{model}: labels of {actor!r} are set apart", body, at, undo)
 
 
+def inputs_moved(model: str, decision: Decision, at: datetime) -> Alert:
+    """The inputs are no longer like those that the version was judged on; nothing is retrained by it."""
+    body = (
+        f"Seen at {clock(at)}:\n{listed(decision.because)}\n\nThis is no harm yet: whether the answers are still right "
+        f"only labels can say, so more of them are asked for during a day. `keepfit labels next --model {model}` shows "
+        "which. Nothing else changes."
+    )
+    return Alert(AlertKind.DRIFT, model, f"{model}: the inputs have changed", body, at)
+
+
+def estimate_refuted(model: str, decision: Decision, at: datetime) -> Alert:
+    """Labels contradict the accuracy that was estimated without them."""
+    stands = "The accuracy on labels stands, and what triggers read is that one."
+    body = f"Seen at {clock(at)}:\n{listed(decision.because)}\n\n{stands}"
+    return Alert(AlertKind.DRIFT, model, f"{model}: labels contradict the estimated accuracy", body, at)
+
+
 def failed(model: str, what: str, error: str, at: datetime) -> Alert:
     """Something could not be done, for example `what` = "the retraining"."""
     body = (

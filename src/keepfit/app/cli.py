@@ -313,9 +313,19 @@ def approve(
 
 
 @cli.command()
-def status(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+def status(
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy over time into this file: .png, .svg or .pdf.")
+    ] = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
     """What is live, how accurate it is, and what the last check said."""
-    show.status(Project(project, model), json)
+    home = Project(project, model)
+    show.status(home, json)
+    if plot is not None:
+        checks = named(LATE["accuracy_plot"])(home.store, home.model, plot)
+        if not json:
+            show.text(f"{checks} checks are drawn in {plot}.")
 
 
 @cli.command()

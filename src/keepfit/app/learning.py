@@ -18,10 +18,12 @@ from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
+    DETECTORS,
     Home,
     answering_half,
     code_version,
     learning_half,
+    named,
     own_metrics,
     recipe,
     roller,
@@ -45,7 +47,10 @@ from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, Negat
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.estimating import AccuracyWatch
 from keepfit.pipelines.harming import Harming
+from keepfit.pipelines.inputs import InputWatch
+from keepfit.pipelines.looks import ChosenDetectors, Look
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
@@ -103,12 +108,25 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         model.watch.window, model.watch.label_window, model.watch.label_rate, model.watch.label_budget,
         unasked(model), model.settle_after, home.settings.timezone,
     )  # fmt: skip
+    inputs = InputWatch(name, store, home.settings.timezone, model.watch.drift_run_length, model.watch.drift_label_rate)
     return Watch(
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
-        ledger(home, store).objection, harming(home, name, store),
+        ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
+        inputs.more_labels,
     )  # fmt: skip
+
+
+def looks(name: str, model: ModelSettings, store: RecordStore, inputs: InputWatch) -> tuple[Look, ...]:
+    """What is measured besides the plain windows."""
+    few = model.watch.min_predictions
+    chosen = {kind: (named(DETECTORS[kind])(), limit) for kind, limit in model.watch.detectors.items()}
+    found: list[Look] = [inputs, ChosenDetectors(chosen, few)]
+    # half of a detector's test part is made of events, so it says nothing of the accuracy in life
+    if model.watch.estimate_accuracy and not traits(model.task).detects:
+        found.append(AccuracyWatch(name, store, few))
+    return tuple(found)
 
 
 def harming(home: Home, name: str, store: RecordStore) -> Harming | None:

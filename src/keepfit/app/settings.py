@@ -248,9 +248,38 @@ class WatchSettings(Section):
     label_rate: Share = Field(0.05, description="Share of predictions whose label is asked for, at random.")
     label_budget: int = Field(200, ge=0, description="Labels asked for per day at most.")
     min_predictions: int = Field(30, ge=1, description="Smaller windows are measured but never breach.")
+    drift_run_length: float = Field(
+        1e6, ge=1000, le=1e12, description="Answers between two false alarms of input drift, on average at least."
+    )
+    drift_label_rate: float = Field(
+        2.0,
+        ge=1,
+        le=20,
+        description="For a day after such an alarm label_rate is so many times as high, in the budget.",
+    )
+    estimate_accuracy: bool = Field(True, description="Estimate the accuracy without labels, with an interval.")
+    detectors: Mapping[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Classical detectors with the score that is a breach, such as {mmd = 0.95}; see docs/watching.md.",
+    )
     folder: Path | None = Field(None, description="A file that appears here is an event of the kind new_data.")
     holdout: Share = Field(0.4, description="Share of the new labels kept for the gate, never trained on.")
     recent_share: Share = Field(0.5, description="Share of the training weight that new labels get together.")
+
+    @field_validator("detectors")
+    @classmethod
+    def each_detector_is_known(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+        """An unknown name is refused with the nearest known one."""
+        for name in value:
+            if name not in DETECTORS:
+                near = difflib.get_close_matches(name, DETECTORS, 1, 0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(DETECTORS))}"
+                raise ValueError(f"there is no detector {name!r}; {hint}")
+        return value
+
+
+DETECTORS = frozenset({"mean_shift", "ks", "mmd", "classifier", "psi"})
+"""What `watch.detectors` may name."""
 
 
 class ModelSettings(Section):
@@ -306,8 +335,9 @@ VIDEO_FLOOR = 0.6
 """Area under the curve on the test windows that a video model needs, unless set."""
 OF_VIDEO = frozenset({"precision", "inference", "seed", "start", "video"})
 """What a video model heeds of `[models.NAME.recipe]`."""
-OF_TABLES = frozenset({"folder", "recent_share"})
-"""Of `[models.NAME.watch]`: files that appear are read as tables, and a video's windows have no weights."""
+OF_TABLES = frozenset({"folder", "recent_share", "estimate_accuracy"})
+"""Of `[models.NAME.watch]`: files that appear are read as tables, a video's windows have no weights, and half of its
+test part is made of events, which says nothing of the accuracy in life."""
 OF_TEXT_GATES = frozenset({"must_hold", "invariances", "names"})
 
 

@@ -53,6 +53,7 @@ LATE = {
     "intake": "keepfit.tasks.video.intake:Intake",
     "search": "keepfit.training.tuning:Search",
     "trust": "keepfit.pipelines.trust:LabelTrust",
+    "accuracy_plot": "keepfit.app.accuracy_plot:draw",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
     "tracer": "keepfit.app.otel:tracer",
@@ -62,6 +63,13 @@ LATE = {
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
     "picture": "keepfit.app.evidence:picture",
+}
+DETECTORS = {
+    "mean_shift": "keepfit.monitoring.detectors:MeanShift",
+    "ks": "keepfit.monitoring.detectors:KsMax",
+    "mmd": "keepfit.monitoring.two_sample:Mmd",
+    "classifier": "keepfit.monitoring.two_sample:ClassifierTwoSample",
+    "psi": "keepfit.monitoring.two_sample:Psi",
 }
 STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
     "immediate": lambda one: strategies.immediate(one.watched, limits(one)),

@@ -13,6 +13,9 @@ HARM = "harm"
 TOO_FEW = "too few"
 """The note of a measurement that was taken on so little that it never counts as breached."""
 
+CANNOT = "cannot be estimated"
+"""The note of a measurement that has no value: the numbers beside it say nothing."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -21,9 +24,12 @@ class Measurement:
     Names: `accuracy`, `macro_f1`, and `accuracy:lastN` (on the newest N labels only); `label_mix` (total variation
     distance to the reference, in [0, 1]) and `share:LABEL`; the means `confidence`, `length` (tokens), `unknown` (share
     of tokens); `embedding_drift` (standard deviations of the reference per component); `ks:FEATURE` (largest gap
-    between the two distribution functions, in [0, 1], with its `p`); `harm` and `harm:NAME=VALUE` (evidence of the harm
-    detector, of all answers or a slice, as a multiple of what an alarm needs; breached since its alarm, until the next
-    attempt to retrain).
+    between the two distribution functions, in [0, 1], with its `p`); `detector:NAME` (a detector of the settings);
+    `input_drift` (the evidence that the inputs changed, as a power of ten; breached for a day after an alarm);
+    `harm` and `harm:NAME=VALUE` (evidence of the harm detector, of all answers or a slice, as a multiple of what an
+    alarm needs; breached since its alarm, until the next attempt to retrain). `accuracy:estimated` is told without
+    labels, with the interval that it has; where it cannot be, its note begins with CANNOT and it has no value.
+    `accuracy:corrected` is the same corrected by the labels of the window.
     """
 
     name: str
@@ -56,6 +62,11 @@ class Measurement:
     def judged(self) -> bool:
         """False when the window was too small to say anything."""
         return not self.note.startswith(TOO_FEW)
+
+    @property
+    def known(self) -> bool:
+        """False when it has no value at all."""
+        return not self.note.startswith(CANNOT)
 
     def to_json(self) -> dict[str, Any]:
         """A mapping of plain values; times as ISO 8601."""

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepfit.alerts.alerts import Alert, Alerts, Delivery
-from keepfit.alerts.wording import budget_spent, deployed, failed, gate_judged, rolled_back, set_apart, trigger_fired
+from keepfit.alerts.wording import (
+    budget_spent,
+    deployed,
+    estimate_refuted,
+    failed,
+    gate_judged,
+    inputs_moved,
+    rolled_back,
+    set_apart,
+    trigger_fired,
+)
 from keepfit.clock import Clock
 from keepfit.data.records import Deployment, StoredDecision
 from keepfit.data.store import RecordStore
@@ -65,6 +75,10 @@ class Announcer:
             return set_apart(stored.model, subject.removeprefix("labeller "), decision, stored.at)
         if subject == "retrain" and decision.outcome is Outcome.FAIL:
             return failed(stored.model, "the retraining", "; ".join(decision.because), stored.at)
+        if subject == "inputs" and decision.outcome is Outcome.FIRE and not decision.evidence.get("again"):
+            return inputs_moved(stored.model, decision, stored.at)
+        if subject == "estimate" and decision.outcome is Outcome.FAIL:
+            return estimate_refuted(stored.model, decision, stored.at)
         if subject == "budget":
             return budget_spent(stored.model, decision, stored.at)
         return None

@@ -24,6 +24,7 @@ from keepfit.monitoring.asking import Drawn, draw, rate_within
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.harming import Harming
+from keepfit.pipelines.looks import Beat, Look, looked
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
@@ -67,6 +68,10 @@ class Watch:
     """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
     harming: Harming | None = None
     """Feeds the harm detectors; None where no trigger reads them."""
+    looks: Sequence[Look] = ()
+    """What is measured besides: input drift, accuracy without labels, detectors of the settings."""
+    more_labels: Callable[[datetime], float] = lambda now: 1.0
+    """By what the label rate is multiplied, such as after an alarm of input drift; the budget holds all the same."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -127,14 +132,13 @@ class Watch:
         end = now + timedelta(microseconds=1)
         window = Window(max(began, now - self.plan.window), end)
         labels = Window(max(began, now - self.plan.label_window), end)
-        measured = self.monitor.measure(
-            self.store.predictions(self.model, window, version, limit=5000),
-            self.own_labels(labels, version, began),
-            reference, window, version,
-        )  # fmt: skip
+        said = self.store.predictions(self.model, window, version, limit=5000)
+        told = self.own_labels(labels, version, began)
+        measured = self.monitor.measure(said, told, reference, window, version)
+        measured += looked(self.looks, Beat(now, version, began, reference, window, said, told))
         self.store.put(self.model, "accuracy", accuracy_of(measured))
         try:
-            self.log_window(now, {m.name: m.value for m in measured})
+            self.log_window(now, {m.name: m.value for m in measured if m.known})
         except BackendError as error:
             # the watch must see harm also while the tracking server is away; the record holds the same numbers
             log.warning("the window was not logged to the tracking server: %s", error)
@@ -172,10 +176,14 @@ class Watch:
         # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
         left = int(self.plan.label_budget * max(elapsed, AT_ONCE)) - asked
         # the rate looks at how many answers there are, never at what they say
-        chosen = draw(fresh, rate_within(self.plan.label_rate, left, len(fresh)), salt=self.model)
+        chosen = draw(fresh, rate_within(self.wanted_rate(now), left, len(fresh)), salt=self.model)
         self.store.ask([self.queue_item(drawn, now) for drawn in chosen])
         self.store.put(self.model, "asked", {today: asked + len(chosen)})
         self.store.set_asked_until(self.model, end)
+
+    def wanted_rate(self, now: datetime) -> float:
+        """The share of answers to ask about, before the budget; more while the inputs drift."""
+        return min(1.0, self.plan.label_rate * self.more_labels(now))
 
     def queue_item(self, drawn: Drawn, now: datetime) -> QueueItem:
         """What a labeller is shown, with the chance with which it was drawn."""

@@ -1,0 +1,1 @@
+"""How accurate the answers are, estimated without labels, and corrected by those that come in."""
