@@ -15,7 +15,7 @@ from keepfit.alerts.alerts import Alert, Alerts, Channel
 from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
-from keepfit.app.spending import ledger
+from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
     Home,
@@ -50,6 +50,7 @@ from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.watch import Watch, WatchPlan
+from keepfit.pipelines.worth import Worth, needed
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
@@ -104,8 +105,14 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
-        ledger(home, store).objection,
+        ledger(home, store).objection, worth(home, name, store),
     )  # fmt: skip
+
+
+def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
+    """Gathers harm and costs, where a trigger of the settings weighs them."""
+    _, model = home.settings.model(name)
+    return Worth(name, store, valued(model, home.settings.costs)) if needed(model.triggers) else None
 
 
 def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:

@@ -25,6 +25,7 @@ from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
+from keepfit.pipelines.worth import Worth
 from keepfit.rollout.rollout import serving_since, single, under_way
 from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
@@ -67,6 +68,8 @@ class Watch:
     """Moves rollouts; None where nothing is rolled out in steps."""
     objection: Callable[[], str | None] = lambda: None
     """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
+    worth: Worth | None = None
+    """Gathers harm and costs; None where no trigger weighs them."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -103,6 +106,7 @@ class Watch:
         measurements = self.measure(version, began, reference, now)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
+        weighed: Mapping[str, Any] = {} if self.worth is None else self.worth.facts(version, began, now)
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
             reference_accuracy=accuracy_on(reference),
@@ -110,7 +114,7 @@ class Watch:
             measurements=measurements, history=self.history(measurements),
             events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,
             labels_since_deployment=now - self.plan.label_window <= began,
-            predictions=self.store.count_predictions(self.model, Window(began, now + timedelta(seconds=1))),
+            predictions=self.store.count_predictions(self.model, Window(began, now + timedelta(seconds=1))), **weighed,
         )  # fmt: skip
 
     def measure(self, version: int, began: datetime, reference: Reference, now: datetime) -> tuple[Measurement, ...]:

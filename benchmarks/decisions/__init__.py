@@ -1,0 +1,1 @@
+"""Benchmarks of decisions: when to alarm, when to retrain, on what, and whether it is better."""
