@@ -1,6 +1,6 @@
 """Real texts by time as traffic for retraining policies: frozen MiniLM embeddings, made once, kept in build/benchmarks.
 
-    KEEPFIT_DATA=... python -m benchmarks.decisions.real     # makes all of them, some minutes on one core
+KEEPFIT_DATA=... python -m benchmarks.decisions.real     # makes all of them, some minutes on one core
 """
 
 from __future__ import annotations

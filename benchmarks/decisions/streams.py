@@ -128,8 +128,8 @@ HEIGHTS = tuple(np.geomspace(30, 40_000, 28))
 def causal_grid(worlds: list[World], price: float) -> Doubles:
     """Cost of every two-parameter rule in each world, shape (widths, heights, worlds).
 
-    The rule: retrain when the estimated excess mistakes of the last `width` steps (since the deployment at most) are more
-    than `height`. The widest is ski rental at any price; the narrowest an alarm at once. It knows the true error OWN.
+    The rule: retrain when the estimated excess mistakes of the last `width` steps (since the deployment at most) are
+    more than `height`. The widest is ski rental at any price; the narrowest an alarm at once. It knows OWN.
     """
     steps, n = len(worlds[0].errors), len(worlds)
     all_errors = np.stack([w.errors for w in worlds])

@@ -33,10 +33,10 @@ from keepfit.data.columns import Columns
 from keepfit.data.files import read_rows
 from keepfit.data.labellers import FILE
 from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
-from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.snapshot import Snapshot, Split, open_snapshot
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
-from keepfit.errors import InvalidInput
+from keepfit.errors import InvalidInput, KeepfitError
 from keepfit.evaluation.behaviour import NAMES, BehaviourPlan, BehaviourResult, check_behaviour
 from keepfit.evaluation.evaluator import Judged, Reference, cost_matrix, of_class, read_reference
 from keepfit.evaluation.gate import Gate
@@ -112,7 +112,17 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
 def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
     """Gathers harm and costs, where a trigger of the settings weighs them."""
     _, model = home.settings.model(name)
-    return Worth(name, store, valued(model, home.settings.costs)) if needed(model.triggers) else None
+    if not needed(model.triggers):
+        return None
+    return Worth(name, store, valued(model, home.settings.costs), lru_cache(maxsize=256)(partial(rows_of, home)))
+
+
+def rows_of(home: Home, snapshot: str) -> int:
+    """Rows of a snapshot; 0 where it is gone."""
+    try:
+        return int(open_snapshot(home.snapshots, snapshot).lineage.get("rows", 0))
+    except KeepfitError:
+        return 0
 
 
 def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:

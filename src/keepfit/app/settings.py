@@ -272,7 +272,9 @@ class PriceSettings(Section):
     def one_currency(self) -> PriceSettings:
         """A price that contradicts the currency, or that nothing would come of, is refused."""
         if self.currency == "mistakes" and self.mistake is not None and self.mistake != 1:
-            raise ValueError('a mistake costs 1 where currency = "mistakes"; leave mistake out, or set seconds or money')
+            raise ValueError(
+                'a mistake costs 1 where currency = "mistakes"; leave mistake out, or set seconds or money'
+            )
         if self.currency != "mistakes" and self.mistake is None:
             raise ValueError(f"with currency = {self.currency!r} say what a wrong answer costs: set mistake")
         if self.currency == "seconds" and self.hour is not None:
@@ -509,7 +511,11 @@ class Settings(Section):
         own = self.costs.per_cpu_hour is not None or self.costs.per_gpu_hour is not None
         for name, model in self.models.items():
             if model.prices.currency == "money" and own == (model.prices.hour is not None):
-                both = "costs.per_cpu_hour (or per_gpu_hour) and hour are" if own else "neither costs.per_cpu_hour nor hour is"
+                both = (
+                    "costs.per_cpu_hour (or per_gpu_hour) and hour are"
+                    if own
+                    else "neither costs.per_cpu_hour nor hour is"
+                )
                 raise ValueError(f"models.{name}.prices: {both} set; an hour of training needs one price")
         return self
 

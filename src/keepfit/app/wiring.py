@@ -61,6 +61,8 @@ LATE = {
     "prune": "keepfit.app.retaining:prune",
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
+    "backtest": "keepfit.app.backtesting:run",
+    "backtest_asked": "keepfit.app.backtesting:Asked",
 }
 STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
     "immediate": lambda one: strategies.immediate(one.watched, limits(one)),

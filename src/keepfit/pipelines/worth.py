@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from keepfit.data.costs import RETRAIN, Cost
 from keepfit.data.records import Job, JobState, Window
 from keepfit.data.store import RecordStore
+from keepfit.errors import NotFound
 from keepfit.monitoring.performance import weight
 from keepfit.pipelines.costs import HOUR, Amounts, Prices
 from keepfit.triggers.facts import Attempt, Losses, Price
@@ -23,7 +24,7 @@ ASSUMED = 600.0
 REMEMBERED = timedelta(days=400)
 LONGEST = timedelta(days=90)
 """Labels of older answers are left out, for all of them are read at each check."""
-NEEDED_BY = frozenset({"ski_rental", "benefit", "worth_it"})
+NEEDED_BY = frozenset({"ski_rental", "benefit", "growth", "worth_it"})
 """The kinds of triggers that look at these facts."""
 
 
@@ -41,7 +42,7 @@ class Valued:
     """Labels that a retraining needs besides those that the watch asks for."""
     fixed: float = 0.0
     """What each retraining costs besides."""
-    money: Prices = Prices()
+    money: Prices = field(default_factory=Prices)
 
     def price(self, past: Sequence[Sequence[Cost]]) -> Price:
         """Of one retraining, by what past ones used: the rows of each, newest first.
@@ -63,9 +64,7 @@ class Valued:
         money = total if self.currency == "money" else None
         return Price(total / self.mistake, words, len(past), money, seconds)
 
-    def _machine(
-        self, seconds: float, past: Sequence[Sequence[Cost]], source: str, unit: str
-    ) -> tuple[float, str]:
+    def _machine(self, seconds: float, past: Sequence[Sequence[Cost]], source: str, unit: str) -> tuple[float, str]:
         """What the machine's time is worth, and the arithmetic."""
         if self.currency == "seconds":
             return seconds, f"{seconds:.0f} s ({source})"
@@ -85,16 +84,46 @@ class Worth:
     model: str
     store: RecordStore
     valued: Valued
+    rows: Callable[[str], int] = lambda snapshot: 0
+    """Rows of a snapshot by its id; 0 where it is gone."""
 
     def facts(self, version: int, began: datetime, now: datetime) -> Mapping[str, Any]:
         """The fields of a `Situation` that triggers on benefit need."""
-        attempts = [job for job in self.store.jobs(self.model, kind="retrain", limit=1000) if not first(job)]
-        last = max((job.at for job in attempts), default=began)
+        jobs = self.store.jobs(self.model, kind="retrain", limit=1000)
+        ended = [job for job in jobs if job.state in (JobState.DONE, JobState.FAILED)]
+        learnt = [self.rows(str(job.result.get("snapshot", ""))) for job in ended]
+        last = max((job.at for job in jobs if not first(job)), default=began)
         return {
             "losses": self.losses(version, max(began, last, now - LONGEST), now),
             "price": self.price(now),
-            "attempts": tuple(attempt(job) for job in attempts if job.state in (JobState.DONE, JobState.FAILED)),
+            "learnt": next((rows for rows in learnt if rows), 0),
+            "attempts": tuple(
+                self.attempt(job, own, before)
+                for job, own, before in zip(ended, learnt, [*learnt[1:], 0], strict=True)
+                if not first(job)
+            ),
         }
+
+    def attempt(self, job: Job, rows: int, before: int) -> Attempt:
+        """What became of a job that has ended, which learnt from so many rows, and the one before from `before`."""
+        passed = job.state is JobState.DONE and job.result.get("verdict") == "pass"
+        reason = str(job.request.get("reason"))
+        gain = None if (id_ := job.result.get("decision")) is None else self.gain(str(id_))
+        grown = rows / before if rows and before else None
+        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gain, grown)
+
+    def gain(self, decision: str) -> float | None:
+        """By how much the gate found a candidate more accurate than the champion; None where it did not compare."""
+        try:
+            rules = self.store.decision(decision).decision.evidence.get("rules", {})
+        except NotFound:
+            return None
+        found = [
+            rules[name]["difference"]["value"]
+            for name in ("better", "not_worse")
+            if "difference" in rules.get(name, {})
+        ]
+        return next((float(value) for value in found if value is not None), None)
 
     def losses(self, version: int, since: datetime, now: datetime) -> Losses:
         """The version's mistakes on labels that measure."""
@@ -121,12 +150,6 @@ def by_job(rows: Iterable[Cost]) -> list[list[Cost]]:
 def first(job: Job) -> bool:
     """Whether it was the training before which nothing was deployed."""
     return job.request.get("reason") == "first"
-
-
-def attempt(job: Job) -> Attempt:
-    """What became of a job that has ended."""
-    passed = job.state is JobState.DONE and job.result.get("verdict") == "pass"
-    return Attempt(job.at, passed, job.request.get("reason") == Reason.ASKED.value)
 
 
 def needed(rules: Iterable[Mapping[str, Any]]) -> bool:

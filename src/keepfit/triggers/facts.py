@@ -1,17 +1,17 @@
-"""Facts that triggers on cost and benefit look at: labelled losses, what a retraining costs, what became of earlier ones.
+"""Facts that triggers on benefit look at: labelled losses, the price of a retraining, what became of earlier ones.
 
 They are frozen parts of a `Situation`; `pipelines/worth.py` gathers them from the record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Doubles = NDArray[np.float64]
 MOST = 64
@@ -52,18 +52,16 @@ class Losses:
         return sum(one.labels for one in self.stretches)
 
     @classmethod
-    def of(
-        cls, since: datetime, now: datetime, predictions: int, wrong: Sequence[float], weights: Sequence[float]
-    ) -> Losses:
+    def of(cls, since: datetime, now: datetime, predictions: int, wrong: ArrayLike, weights: ArrayLike) -> Losses:
         """From labels in the order of their answers: wrong (n,) of 0 or 1, weights (n,) of one over the propensity."""
         loss, weight = np.asarray(wrong, np.float64), np.asarray(weights, np.float64)
         if loss.shape != weight.shape:
             raise ValueError("there must be one weight for each label")
         days = max((now - since).total_seconds(), 0.0) / 86_400
-        cuts = np.linspace(0, len(loss), min(MOST, len(loss)) + 1).astype(int)
+        cuts = np.linspace(0, len(loss), min(MOST, len(loss)) + 1).astype(int).tolist()
         found = tuple(
             Stretch(b - a, float(w.sum()), float(w @ loss[a:b]), float(w @ w))
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+            for a, b in itertools.pairwise(cuts)
             for w in [weight[a:b]]
         )
         return cls(since, predictions, found, float(weight.max(initial=1.0)), days)

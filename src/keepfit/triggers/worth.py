@@ -21,7 +21,7 @@ from keepfit.triggers.trigger import NoObjection, Reason, Situation, Trigger, fi
 SHRINK = 50.0
 """Labels that the champion's own error counts for in the present error: few new labels move it little."""
 PASSES, REFUSALS = 4.0, 1.0
-"""What is believed before the first retraining of life: four of five pass their gate (a Beta distribution's numbers)."""
+"""What is believed before the first retraining of life: four of five pass their gate (a Beta distribution)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Excess:
 
         The labels' inverse propensities make the sum of all mistakes an unbiased estimate; labels that are missing or
         late are taken to be like those that came. The bound holds the test part's uncertainty, too: it counts from the
-        upper end of the champion's own error. The beginning of the harm is the cut at which the labels since differ most
+        upper end of its own error. The beginning of the harm is the cut at which the labels since differ most
         from the champion's own error, by likelihood (Page 1954).
         """
         weight = np.array([one.weight for one in losses.stretches])
@@ -141,8 +141,8 @@ class SkiRental(NoObjection):
             return found
         seen, cost = found.excess, found.price.mistakes
         sum_ = (
-            f"{seen.paid:.4g} more mistakes than its test part foretold were made in {found.losses.predictions} answers, "
-            f"at least {seen.proven:.4g} of them for sure ({found.losses.labels} labels)"
+            f"{seen.paid:.4g} more mistakes than its test part foretold were made in {found.losses.predictions} answers"
+            f", at least {seen.proven:.4g} of them for sure ({found.losses.labels} labels)"
         )
         if seen.proven > 0 and (seen.proven if self.all_proven else seen.paid) >= cost:
             return fire(self.kind, Reason.HARM, f"{sum_}; that has paid for it: {found.cost()}", found.facts())
@@ -180,11 +180,11 @@ class Benefit:
         if alarm.outcome is not Outcome.FIRE:
             return wait(self.kind, f"no alarm: {alarm.because[0]}", facts)
         if refused_before(situation):
-            said = "a retraining of this champion was refused, so only harm that has paid for another one counts now"
+            said = "a retraining of this champion was refused; now only harm counts that has paid for another"
             return wait(self.kind, f"not worth it: {said}", facts)
         sum_ = (
-            f"a new version would save about {expected:.4g} mistakes: {found.excess.now:.3f} per answer x {answers:.0f} "
-            f"answers ({words}) x {found.chance:.2f}, the chance that it passes its gate"
+            f"a new version would save about {expected:.4g} mistakes: {found.excess.now:.3f} per answer x {answers:.0f}"
+            f" answers ({words}) x {found.chance:.2f}, the chance that it passes its gate"
         )
         if expected > found.price.mistakes:
             return fire(self.kind, Reason.HARM, f"{sum_}; {found.cost()}; {alarm.because[0]}", facts)
@@ -207,9 +207,9 @@ class Benefit:
 class Growth(NoObjection):
     """More data would have paid for a retraining: the champion errs no more than before, but a new one would err less.
 
-    Errors fall with the number of rows n like n to the power of -a (Hestness et al., arXiv 1712.00409). Retrained is when
-    the mistakes that a version trained on all labels so far would have spared come to the price. The power begins at 0.1
-    and follows what earlier routine retrainings gained: where more data does not help, it falls, and attempts become rare.
+    Errors fall with the number of rows n like n to the power of -a (Hestness et al., arXiv 1712.00409). It fires when
+    the mistakes that a version trained on all labels so far would have spared come to the price. The power begins at
+    0.1 and follows what earlier routine retrainings gained: where more data does not help, attempts become rare.
     """
 
     power: float = 0.1
@@ -230,9 +230,10 @@ class Growth(NoObjection):
             "power": power, "growth": growth, "spared": spared, "chance_to_recover": chance, "price": price.to_json(),
         }  # fmt: skip
         words = (
-            f"{situation.new_labels} labels came to {situation.learnt} learnt ones; a version with all of them would have "
-            f"spared about {spared:.4g} of the mistakes in {losses.predictions} answers (error falls by {1 - 2**-power:.1%}"
-            f" with each doubling), and a retraining costs {price.mistakes:.4g} mistakes ({price.words})"
+            f"{situation.new_labels} labels came to {situation.learnt} learnt ones; a version with all of them "
+            f"would have spared about {spared:.4g} of the mistakes in {losses.predictions} answers (the error falls by "
+            f"{1 - 2**-power:.1%} with each doubling), and a retraining costs {price.mistakes:.4g} mistakes "
+            f"({price.words})"
         )
         if spared * chance > price.mistakes:
             return fire(self.kind, Reason.ROUTINE, words, facts)
@@ -269,9 +270,9 @@ class WorthIt:
     """
 
     triggers: tuple[Trigger, ...] = (AccuracyDrop(0.0, 0.3, 100),)
-    """Of `benefit`: what counts as an alarm. It is a light one, for the price keeps it from firing where little is lost."""
+    """Of `benefit`: what counts as an alarm. A light one: the price keeps it from firing for little."""
     alpha: float = 0.3
-    """The chance that harm is taken for proven that is none: a false alarm costs a retraining, a missed one mistakes."""
+    """The chance that none is taken for proven harm: a false alarm costs a retraining, a missed one mistakes."""
     horizon_days: float | None = None
     """Of `benefit`; None: for as long as the champion was calm before the harm."""
     most_per_month: int = 30
@@ -298,11 +299,10 @@ class WorthIt:
     def decide(self, situation: Situation) -> Decision:
         ski, benefit = (part.decide(situation) for part in self._parts())
         fired = [one for one in (ski, benefit) if one.outcome is Outcome.FIRE]
-        evidence = {**ski.evidence, **benefit.evidence, "kind": self.kind}
+        evidence: dict[str, Any] = {**ski.evidence, **benefit.evidence, "kind": self.kind}
         if not fired:
             # without facts both say the same; an alarm that is not worth it is the more telling
-            words = dict.fromkeys((*benefit.because, *ski.because))
-            return Decision(Outcome.WAIT, tuple(words), evidence)
+            return Decision(Outcome.WAIT, tuple(dict.fromkeys((*benefit.because, *ski.because))), evidence)
         by = " and ".join(str(one.evidence["kind"]) for one in fired)
         evidence |= {"reason": Reason.HARM.value, "demanded": False, "by": by}
         words = tuple(reason for one in fired for reason in one.because)

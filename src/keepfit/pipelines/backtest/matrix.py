@@ -106,7 +106,9 @@ class Matrix:
         return found
 
 
-def make(traffic: Traffic, plan: Plan, folder: Path | None = None, progress: Progress = lambda done, of: None) -> Matrix:
+def make(
+    traffic: Traffic, plan: Plan, folder: Path | None = None, progress: Progress = lambda done, of: None
+) -> Matrix:
     """The matrix, from `folder` where the same one was made before.
 
     Raises InvalidInput when the steps would be too small, or the first part has one class only.
@@ -114,7 +116,8 @@ def make(traffic: Traffic, plan: Plan, folder: Path | None = None, progress: Pro
     start = int(len(traffic) * plan.first)
     if (len(traffic) - start) / plan.steps < 5:
         raise InvalidInput(
-            f"{len(traffic)} rows make steps of fewer than 5 rows; take at most {(len(traffic) - start) // 5} steps", "steps"
+            f"{len(traffic)} rows make steps of fewer than 5 rows; take at most {(len(traffic) - start) // 5} steps",
+            "steps",
         )
     rng = np.random.default_rng(plan.seed)
     cuts = np.linspace(start, len(traffic), plan.steps + 1).astype(np.int64)
@@ -125,7 +128,9 @@ def make(traffic: Traffic, plan: Plan, folder: Path | None = None, progress: Pro
     )  # fmt: skip
     first = traffic.truth[:start][~held[:start]]
     if len(np.unique(first)) < 2:
-        raise InvalidInput("the first part, which the first model is made from, has one class only; make it longer", "first")
+        raise InvalidInput(
+            "the first part, which the first model is made from, has one class only; make it longer", "first"
+        )
     digest = hashlib.sha256(f"1\x1f{traffic.key}\x1f{plan.key}".encode()).hexdigest()[:24]
     file = None if folder is None else folder / f"{digest}.npy"
     if file is not None and file.is_file():

@@ -17,7 +17,17 @@ NEVER, EVERY_STEP, SETTINGS = "never", "every_step", "settings"
 OFTEN = 1e-4
 """Days: less than any step lasts."""
 LOOK_AT_LABELS = frozenset(
-    {"accuracy_floor", "accuracy_drop", "ski_rental", "benefit", "growth", "worth_it", "period", "schedule", "new_labels"}
+    {
+        "accuracy_floor",
+        "accuracy_drop",
+        "ski_rental",
+        "benefit",
+        "growth",
+        "worth_it",
+        "period",
+        "schedule",
+        "new_labels",
+    }
 )
 """Kinds that look at no measurement of the inputs."""
 
@@ -57,7 +67,7 @@ def only_labels(rule: Rule) -> bool:
 
 
 def policy_of(text: str, settings: Sequence[Rule] = ()) -> Policy:
-    """From `never`, `every_step`, `settings`, or a kind of trigger with its keys: `accuracy_floor:floor=0.85,alpha=0.1`.
+    """From `never`, `every_step`, `settings`, or a trigger with its keys: `accuracy_floor:floor=0.85,alpha=0.1`.
 
     A value is read as JSON where it is, else as text. Raises InvalidInput (SettingsError) for an unknown kind or key.
 
@@ -116,8 +126,8 @@ def usual(matrix: Matrix) -> list[Policy]:
     period = [f"period:days={figure(days / n)}" for n in (3, 6, 12)]
     amount = [f"new_labels:amount={max(1, labels // n)}" for n in (3, 6, 12)]
     names = [
-        NEVER, EVERY_STEP, *period, *amount, "accuracy_floor", "accuracy_drop", "ks_plain", "ks", "ski_rental", "benefit",
-        "worth_it", "growth",
+        NEVER, EVERY_STEP, *period, *amount, "accuracy_floor", "accuracy_drop", "ks_plain", "ks", "ski_rental",
+        "benefit", "worth_it", "growth",
     ]  # fmt: skip
     both = Policy("worth_it or growth", ({"kind": "worth_it"}, {"kind": "growth"}))
     return [*(policy_of(name) for name in names), both]

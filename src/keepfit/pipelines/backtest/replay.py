@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,18 +162,18 @@ class Replay:
 
     def begin(self, step: int) -> datetime:
         """When a step begins: as the one before ends."""
-        return self.matrix.traffic.times[self.matrix.cuts[step] - 1]
+        return self.matrix.traffic.times[int(self.matrix.cuts[step]) - 1]
 
     def end(self, step: int) -> datetime:
         """When a step ends."""
-        return self.matrix.traffic.times[self.matrix.cuts[step + 1] - 1]
+        return self.matrix.traffic.times[int(self.matrix.cuts[step + 1]) - 1]
 
     @cached_property
     def _measured(self) -> Callable[[int, int, int], tuple[Measurement, ...]]:
-        return lru_cache(maxsize=None)(self.measure)
+        return cache(self.measure)
 
     def measure(self, head: int, since: int, step: int) -> tuple[Measurement, ...]:
-        """As the monitor: the accuracy on labels since the deployment and its newest stretches, and the step's inputs."""
+        """As the monitor: the accuracy since the deployment, that of the newest stretches, and the step's inputs."""
         rows = self.answered(since, step)
         found = self.accuracies(head, rows, Window(self.begin(since), self.end(step)))
         if self.inputs:
@@ -202,7 +202,7 @@ class Replay:
 
     @cached_property
     def _monitor(self) -> Callable[[int], Monitor]:
-        return lru_cache(maxsize=None)(lambda head: Monitor(minimum=self.minimum))
+        return cache(lambda head: Monitor(minimum=self.minimum))
 
     def predictions(self, head: int, rows: Ints) -> list[Prediction]:
         """What a head says of some rows, as the store would hold it."""
@@ -219,7 +219,7 @@ class Replay:
     def reference(self) -> Callable[[int], tuple[Interval, Reference]]:
         """By head: its accuracy on what was held out when it was trained, and its answers there."""
 
-        @lru_cache(maxsize=None)
+        @cache
         def of(head: int) -> tuple[Interval, Reference]:
             traffic = self.matrix.traffic
             rows = np.flatnonzero(self.matrix.known(head) & self.matrix.held)
