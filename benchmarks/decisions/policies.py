@@ -8,8 +8,9 @@ gradual, abrupt, mixed, recurring and null. Real: SemEval tweets, Reuters and Hu
 into reviews of books and films; 40 steps after the first 30 % of the rows, every row labelled and standing for 50
 answers, the gate in between, retrainings of 100, 300 and 1,000 mistakes. The triggers are the product's own.
 `period, tuned elsewhere` is the fixed period (in steps) that was best on the other streams at the same price;
-`random` retrains as often as ours, at random. The causal bound is the best rule of two numbers in hindsight; both bounds
-ask no gate. Costs are excess mistakes (synthetic) or mistakes (real) and retrainings. Writes benchmarks/results/decisions_policies.json.
+`random` retrains as often as ours, at random. The causal bound is the best rule of two numbers in hindsight; neither
+bound asks a gate. Costs are excess mistakes (synthetic) or mistakes (real) and retrainings.
+Writes benchmarks/results/decisions_policies.json.
 """
 
 from __future__ import annotations
@@ -237,10 +238,10 @@ def main() -> None:
     parser.add_argument("--part", choices=("synthetic", "real"), required=True)
     parser.add_argument("--seeds", type=int, default=0)
     asked = parser.parse_args()
+    rows = synthetic(asked.seeds or 10) if asked.part == "synthetic" else on_real(asked.seeds or 3)
     file = Path(FOLDER) / f"{NAME}.json"
     kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
     result = {name: kept[name] for name in ("synthetic", "real", "verdict") if name in kept}
-    rows = synthetic(asked.seeds or 10) if asked.part == "synthetic" else on_real(asked.seeds or 3)
     found = summary(rows)
     result[asked.part] = {
         "seeds": asked.seeds or (10 if asked.part == "synthetic" else 3),
