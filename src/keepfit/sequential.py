@@ -140,7 +140,7 @@ def sum_low(total: float, largest: float, alpha: float = 0.05) -> float:
         raise ValueError(f"no bound for a sum of {total}, values up to {largest}, alpha {alpha}")
     seen, goal = total / largest, -math.log(alpha) + math.log(len(SUM_ODDS))
     low, high = 0.0, seen
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2
         logs = seen * np.log(SUM_ODDS) - middle * (SUM_ODDS - 1)
         low, high = (middle, high) if _log_sum(logs) >= goal else (low, middle)

@@ -7,10 +7,12 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keepfit.app.project import Project
 from keepfit.app.settings import load
+from keepfit.data.records import Example, Label, Prediction, Source
 from keepfit.errors import InvalidInput, NotFound, SettingsError
 
 TOML = """# ours, kept
@@ -169,3 +171,26 @@ def test_video_is_refused(tmp_path: Path) -> None:
 def test_the_result_can_be_stored_as_json(project: Project, tmp_path: Path) -> None:
     found = project.backtest(write_rows(tmp_path / "calm.csv", 500, None), ["never", "ks"], steps=6, first=0.4)
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, default=str))
+
+
+def test_stored_traffic_is_replayed_with_the_answers_that_a_label_stands_for(project: Project) -> None:
+    rng = np.random.default_rng(2)
+    now = project.home.clock.now()
+    pairs, labels = [], []
+    for i in range(500):
+        at = now - timedelta(minutes=5 * (500 - i))
+        truth = int(rng.random() < 0.5)
+        embedding = np.zeros(8, np.float32)
+        embedding[truth if i < 300 else 3 + truth] = 1
+        scores = np.array([0.7, 0.3] if truth else [0.3, 0.7], np.float32)
+        said = Prediction(f"live {i}", 1, ("neg", "pos"), scores, embedding, at, f"live {i}")
+        pairs.append((Example(f"good {i}", at, f"live {i}"), said))
+        if i % 2:
+            value = ("neg", "pos")[truth]
+            labels.append(Label(f"live {i}", value, at, Source.ASKED, "tester", 0.5, f"live {i}"))
+    project.store.add_predictions(project.model, pairs)
+    project.store.add_labels(project.model, labels)
+    found = project.backtest(None, ["never", "settings", "every_step"], steps=10, first=0.3)
+    assert found["rows"] == 250
+    assert found["scale"] == pytest.approx(2.0, rel=0.01)
+    assert by_policy(found)["every_step"]["accuracy"] > by_policy(found)["never"]["accuracy"]

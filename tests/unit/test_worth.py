@@ -141,6 +141,15 @@ def test_refused_candidates_lower_the_chance_and_end_looking_ahead() -> None:
     assert "was refused" in decision.because[0]
 
 
+def test_harm_that_no_retraining_mends_is_paid_for_ever_more_rarely() -> None:
+    harmed = situation(turned(0.10, 0.20, at=0.0), price=3000.0)  # 10,000 more mistakes, 7,000 and more for sure
+    once, twice = (replace(harmed, attempts=(Attempt(NOW - DAY, False),) * n) for n in (1, 2))
+    assert SkiRental(0.3, False).decide(once).outcome is Outcome.FIRE
+    held = SkiRental(0.3, False).decide(twice)
+    assert held.outcome is Outcome.WAIT
+    assert "counted 4-fold after 2 refused candidates" in held.because[0]
+
+
 def test_worth_it_fires_for_either_and_says_which() -> None:
     gradual = situation(turned(0.10, 0.16, at=0.0), price=3000.0)
     abrupt = situation(turned(0.10, 0.30, at=0.8), price=5000.0)

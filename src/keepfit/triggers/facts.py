@@ -5,7 +5,6 @@ They are frozen parts of a `Situation`; `pipelines/worth.py` gathers them from t
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,12 +57,11 @@ class Losses:
         if loss.shape != weight.shape:
             raise ValueError("there must be one weight for each label")
         days = max((now - since).total_seconds(), 0.0) / 86_400
-        cuts = np.linspace(0, len(loss), min(MOST, len(loss)) + 1).astype(int).tolist()
-        found = tuple(
-            Stretch(b - a, float(w.sum()), float(w @ loss[a:b]), float(w @ w))
-            for a, b in itertools.pairwise(cuts)
-            for w in [weight[a:b]]
-        )
+        cuts = np.linspace(0, len(loss), min(MOST, len(loss)) + 1).astype(int)
+        found: tuple[Stretch, ...] = ()
+        if len(loss):
+            sums = (np.add.reduceat(column, cuts[:-1]).tolist() for column in (weight, weight * loss, weight**2))
+            found = tuple(map(Stretch, np.diff(cuts).tolist(), *sums))
         return cls(since, predictions, found, float(weight.max(initial=1.0)), days)
 
 

@@ -76,10 +76,10 @@ def recovers(situation: Situation) -> float:
     return (PASSES + passed) / (PASSES + REFUSALS + len(situation.attempts))
 
 
-def refused_before(situation: Situation) -> bool:
-    """Whether an attempt since the deployment of this champion came to nothing."""
+def refusals(situation: Situation) -> int:
+    """How many attempts since the deployment of this champion came to nothing."""
     since = situation.deployed_at
-    return any(not one.passed and since is not None and one.at >= since for one in situation.attempts)
+    return sum(not one.passed and since is not None and one.at >= since for one in situation.attempts)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class SkiRental(NoObjection):
 
     Like renting skis until the rent has reached their price: never more than twice what the best would have cost who
     knows the future, in each stretch between two changes (Karlin, Manasse, Rudolph & Sleator 1988). Best for harm that
-    grows slowly. After an attempt, also a refused one, the sum begins anew.
+    grows slowly. After an attempt, also a refused one, the sum begins anew, and each refusal since the deployment
+    doubles what must be lost before the next: harm that no retraining mends would be paid for again and again.
     """
 
     alpha: float = 0.05
@@ -139,14 +140,16 @@ class SkiRental(NoObjection):
         found = known(self.kind, situation, self.alpha)
         if isinstance(found, Decision):
             return found
-        seen, cost = found.excess, found.price.mistakes
+        seen, tries = found.excess, refusals(situation)
+        cost, facts = found.price.mistakes * 2.0**tries, found.facts() | {"refusals": tries}
+        dearer = f", counted {2**tries}-fold after {tries} refused candidates of this champion" if tries else ""
         sum_ = (
             f"{seen.paid:.4g} more mistakes than its test part foretold were made in {found.losses.predictions} answers"
             f", at least {seen.proven:.4g} of them for sure ({found.losses.labels} labels)"
         )
         if seen.proven > 0 and (seen.proven if self.all_proven else seen.paid) >= cost:
-            return fire(self.kind, Reason.HARM, f"{sum_}; that has paid for it: {found.cost()}", found.facts())
-        return wait(self.kind, f"not worth it yet: {sum_}, and {found.cost()}", found.facts())
+            return fire(self.kind, Reason.HARM, f"{sum_}; that has paid for it: {found.cost()}{dearer}", facts)
+        return wait(self.kind, f"not worth it yet: {sum_}, and {found.cost()}{dearer}", facts)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Benefit:
         facts = found.facts() | {"horizon_answers": answers, "expected": expected, "alarm": alarm.outcome.value}
         if alarm.outcome is not Outcome.FIRE:
             return wait(self.kind, f"no alarm: {alarm.because[0]}", facts)
-        if refused_before(situation):
+        if refusals(situation):
             said = "a retraining of this champion was refused; now only harm counts that has paid for another"
             return wait(self.kind, f"not worth it: {said}", facts)
         sum_ = (

@@ -61,22 +61,23 @@ def backtest(
 def printed(result: dict[str, Any]) -> None:
     """The table and the recommendation."""
     console = Console()
-    shown = show.table(
-        "policy", "accuracy", "retrained", "passed", "false alarms", "labels", "seconds", "money", "cost", ""
-    )
+    shown = show.table("policy", "accuracy", "retrained", "in vain", "seconds", "cost", "more than the best")
+    shown.columns[0].overflow, shown.columns[0].no_wrap = "ellipsis", True
     for one in result["policies"]:
         more = one["more_than_best"]
         last = "" if more is None else f"{more[0]:+.0f} to {more[1]:+.0f}"
         last = "recommended" if one["policy"] == result["recommended"] else last
-        money = "" if one["money"] is None else f"{one['money']:.2f}"
+        money = "" if one["money"] is None else f" ({one['money']:.2f} for machines and labels)"
         shown.add_row(
-            escape(one["policy"]), f"{one['accuracy']:.3f}", str(one["retrainings"]), str(one["passed"]),
-            str(one["false_alarms"]), str(one["labels"]), f"{one['seconds']:.0f}", money, f"{one['cost']:.0f}", last,
+            escape(one["policy"]), f"{one['accuracy']:.3f}", f"{one['retrainings']}",
+            str(one["false_alarms"]), f"{one['seconds']:.0f}", f"{one['cost']:.0f}{money}", last,
         )  # fmt: skip
     console.print(shown)
     price, bounds = result["price"], result["bounds"]
     lines = [
         f"Costs are in mistakes; a retraining costs {price['mistakes']:.4g} ({price['from']}).",
+        f"{result['labelled']} of {result['rows']} rows had a label in the steps; each stands for {result['scale']:.4g}"
+        " answers. In vain: the version before would have done as well.",
         f"At best: {bounds['clairvoyant']['cost']:.0f} knowing the future, {bounds['causal']['cost']:.0f} by the best "
         f"simple rule in hindsight.",
         *(f"{one['policy']}: {one['refused']}" for one in result["policies"] if one["refused"]),

@@ -125,11 +125,10 @@ def usual(matrix: Matrix) -> list[Policy]:
     labels = int(matrix.labelled[matrix.start :].sum())
     period = [f"period:days={figure(days / n)}" for n in (3, 6, 12)]
     amount = [f"new_labels:amount={max(1, labels // n)}" for n in (3, 6, 12)]
-    names = [
-        NEVER, EVERY_STEP, *period, *amount, "accuracy_floor", "accuracy_drop", "ks_plain", "ks", "ski_rental",
-        "benefit", "worth_it", "growth",
-    ]  # fmt: skip
+    plain = ["accuracy_floor", "accuracy_drop", "ks_plain", "ks", "ski_rental", "benefit", "growth"]
     both = Policy("worth_it or growth", ({"kind": "worth_it"}, {"kind": "growth"}))
+    # of two that cost the same, the one that is named first is recommended
+    names = ["worth_it", NEVER, *period, *amount, *plain, EVERY_STEP]
     return [*(policy_of(name) for name in names), both]
 
 
