@@ -67,11 +67,10 @@ def backtest(target: Path) -> None:
     new = late & (rng.random(n) < 0.6)
     truth = (np.where(new, inputs[:, 1], inputs[:, 0]) > 0).astype(np.int64)
     inputs[new, 0] *= 0.05
-    inputs[~new, 1] *= 0.05
     truth = np.where(rng.random(n) < 0.08, 1 - truth, truth)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     times = tuple(start + timedelta(minutes=15 * i) for i in range(n))
-    matrix = make(Traffic(times, inputs, truth, ("no", "yes"), scale=20.0), Plan(steps=40, label_rate=0.5))
+    matrix = make(Traffic(times, inputs, truth, ("no", "yes"), scale=20.0), Plan(steps=40))
     names = (
         "worth_it",
         "never",
