@@ -35,9 +35,10 @@ from keepfit.pipelines.backtest.replay import Replay
 from keepfit.triggers.combinators import AnyOf
 from keepfit.triggers.drift import Ks, KsPlain
 from keepfit.triggers.facts import Price
+from keepfit.triggers.growth import Growth
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, Trigger, fire, wait
-from keepfit.triggers.worth import Benefit, Growth, SkiRental, WorthIt
+from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 
 NAME = "decisions_policies"
 PERIODS = (1, 2, 3, 5, 8, 13, 20, 39)

@@ -14,11 +14,12 @@ from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
 from keepfit.triggers.facts import Attempt, Losses, Price
+from keepfit.triggers.growth import Growth
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
 from keepfit.triggers.policies import KINDS, trigger_from
 from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Period, Schedule
 from keepfit.triggers.trigger import Reason, Situation, Trigger
-from keepfit.triggers.worth import Benefit, Growth, SkiRental, WorthIt
+from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 
 NOW = datetime(2025, 6, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

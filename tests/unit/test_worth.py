@@ -21,9 +21,10 @@ from keepfit.pipelines.costs import Prices
 from keepfit.pipelines.worth import Valued, Worth, needed
 from keepfit.sequential import sum_low
 from keepfit.triggers.facts import Attempt, Losses, Price
+from keepfit.triggers.growth import Growth, missed
 from keepfit.triggers.policies import built
 from keepfit.triggers.trigger import Situation
-from keepfit.triggers.worth import Benefit, Excess, Growth, SkiRental, WorthIt, missed, recovers
+from keepfit.triggers.worth import Benefit, Excess, SkiRental, WorthIt, recovers
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -11,10 +11,11 @@ from typing import Any
 from keepfit.errors import SettingsError
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
+from keepfit.triggers.growth import Growth
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
 from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Period, Schedule
 from keepfit.triggers.trigger import Trigger
-from keepfit.triggers.worth import Benefit, Growth, SkiRental, WorthIt
+from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 
 KINDS: Mapping[str, Callable[..., Trigger]] = {
     made.kind: made
