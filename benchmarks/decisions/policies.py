@@ -43,6 +43,8 @@ from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 NAME = "decisions_policies"
 PERIODS = (1, 2, 3, 5, 8, 13, 20, 39)
 OURS = "worth_it or growth"
+TOLD = ("never", "period, tuned elsewhere", "worth_it", "growth", OURS)
+"""Policies whose cases are kept one by one; of the others the summary."""
 SHARED: Mapping[str, Trigger] = {
     "accuracy_floor": AccuracyFloor(), "accuracy_drop": AccuracyDrop(), "ski_rental": SkiRental(), "benefit": Benefit(),
     "worth_it": WorthIt(most_per_month=0),
@@ -225,6 +227,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a case, in four digits; which period was chosen is left out."""
+    kept = {name: value for name, value in row.items() if name != "chosen"}
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in kept.items()}
+
+
 def verdict(found: Mapping[str, Any]) -> str:
     """Whether ours beats the tuned fixed period on the real streams, said plainly."""
     period, harm, ours = (found[name]["over_causal"] for name in ("period, tuned elsewhere", "worth_it", OURS))
@@ -250,11 +258,9 @@ def main() -> None:
     kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
     result = {name: kept[name] for name in ("synthetic", "real", "verdict") if name in kept}
     found = summary(rows)
-    result[asked.part] = {
-        "seeds": asked.seeds or (10 if asked.part == "synthetic" else 3),
-        "summary": found,
-        "rows": rows,
-    }
+    told = [list(row.values()) for row in map(brief, rows) if row["policy"] in TOLD]
+    seeds = asked.seeds or (10 if asked.part == "synthetic" else 3)
+    result[asked.part] = {"seeds": seeds, "summary": found, "columns": list(brief(rows[0])), "rows": told}
     if asked.part == "real":
         result["verdict"] = verdict(found)
         print(result["verdict"])
