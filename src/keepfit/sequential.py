@@ -119,6 +119,34 @@ def mean_bounds(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:
     return _lower(found, counts, alpha / 2), 1.0 - _lower((1.0 - found)[::-1], counts[::-1], alpha / 2)
 
 
+SUM_ODDS: Doubles = 1 + np.geomspace(0.01, 4, 18)
+"""Ratios of the true to the supposed sum that `sum_low` wagers on: small ones win with many events."""
+
+
+def sum_low(total: float, largest: float, alpha: float = 0.05) -> float:
+    """A lower bound of the sum of the expected values of non-negative observations, valid at every moment together.
+
+    total: the sum of what was seen so far; largest: no observation exceeds it (known before it is seen). Nothing is
+    asked of the expectations: they may change with time and depend on the past, and observations that were drawn with a
+    known chance count with one over it. With probability 1 - alpha the bound is never above the true sum, however often
+    one looks. For x within [0, B] of mean m, E exp(l x) <= exp(m (exp(l B) - 1) / B), so that the wagers on larger sums
+    are supermartingales; this is their mixture (the sub-Poisson case of Howard, Ramdas, McAuliffe & Sekhon,
+    arXiv 1810.08240). Raises ValueError for numbers that cannot be.
+
+    >>> 60 < sum_low(100, 1.0) < 85, sum_low(0, 1.0), sum_low(2000, 20.0) == 20 * sum_low(100, 1.0)
+    (True, 0.0, True)
+    """
+    if not 0 < alpha < 1 or total < 0 or largest <= 0:
+        raise ValueError(f"no bound for a sum of {total}, values up to {largest}, alpha {alpha}")
+    seen, goal = total / largest, -math.log(alpha) + math.log(len(SUM_ODDS))
+    low, high = 0.0, seen
+    for _ in range(40):
+        middle = (low + high) / 2
+        logs = seen * np.log(SUM_ODDS) - middle * (SUM_ODDS - 1)
+        low, high = (middle, high) if _log_sum(logs) >= goal else (low, middle)
+    return low * largest
+
+
 def _lower(values: Doubles, counts: Doubles, alpha: float) -> float:
     """The smallest mean that the bets on "more than that" do not refute; the capital falls in the mean."""
     mean, goal = float(values @ counts / counts.sum()), -math.log(alpha)

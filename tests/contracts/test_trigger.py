@@ -14,11 +14,14 @@ from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
+from keepfit.triggers.facts import Attempt, Losses, Price
+from keepfit.triggers.growth import Growth
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
 from keepfit.triggers.inputs import InputDrift
 from keepfit.triggers.policies import KINDS, trigger_from
-from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Schedule
+from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Period, Schedule
 from keepfit.triggers.trigger import Reason, Situation, Trigger
+from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 
 NOW = datetime(2025, 6, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -39,21 +42,30 @@ def measured(hours_ago: int, accuracy: float, n: int, p: float) -> tuple[Measure
     )
 
 
+def losses(hours: int, wrong: tuple[float, ...], answers: int) -> Losses:
+    return Losses.of(NOW - hours * HOUR, NOW, answers, wrong, [answers / len(wrong)] * len(wrong))
+
+
+PRICE = Price(50.0, "as the test sets it", 2)
 NOTHING = Situation(NOW, "reviews", 1)
 CALM = Situation(
     NOW, "reviews", 2, trained_at=NOW - HOUR, deployed_at=NOW - HOUR, reference_accuracy=Interval(0.9, 0.88, 0.92, 900),
     measurements=measured(0, 0.9, 300, 0.6), history=(measured(1, 0.9, 300, 0.6),), new_labels=2, predictions=500,
+    losses=losses(1, (1.0,) + (0.0,) * 9, 500), price=PRICE, learnt=1000,
 )  # fmt: skip
 LOUD = Situation(
     NOW, "reviews", 2, trained_at=NOW - 30 * 24 * HOUR, deployed_at=NOW - 30 * 24 * HOUR,
     reference_accuracy=Interval(0.9, 0.88, 0.92, 900), measurements=measured(0, 0.6, 300, 1e-9),
     history=tuple(measured(h, 0.6, 300, 1e-9) for h in range(1, 5)), new_labels=5000, predictions=9000,
     events=(Event("1", "reviews", NOW, "retrain", "ann"), Event("2", "reviews", NOW, "new_data")),
+    losses=losses(720, (0.0,) * 150 + (1.0, 0.0) * 120, 9000), price=PRICE, learnt=1000,
+    attempts=(Attempt(NOW - 40 * 24 * HOUR, True),),
 )  # fmt: skip
 
 TRIGGERS: list[Trigger] = [
     Harm(), AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), InputDrift(),
     Schedule("0 3 * * 1"), NewLabels(100), OnEvent(), OnDemand(),
+    Period(7), SkiRental(), Benefit(), Growth(), WorthIt(),
     AnyOf((AccuracyFloor(), NewLabels(100))), AllOf((AccuracyFloor(), NewLabels(100))),
     Cooldown(NewLabels(100), HOUR), WarmUp(NewLabels(100), HOUR, 10), trigger_from([{"kind": "ks"}]),
 ]  # fmt: skip

@@ -121,3 +121,25 @@ def test_what_a_text_model_needs_is_refused_for_video_and_the_other_way_round(tm
 def test_a_setting_of_costs_that_nothing_would_come_of_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(write(tmp_path, f"[costs]\n{text}\n"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[models.a.prices]\nmistake = 2.0\n", "a mistake costs 1"),
+        ("[models.a.prices]\ncurrency = 'seconds'\n", "set mistake"),
+        ("[models.a.prices]\ncurrency = 'seconds'\nmistake = 5\nhour = 3\n", "leave hour out"),
+        ("[models.a.prices]\ncurrency = 'money'\nmistake = 5\n", "needs one price"),
+        ("[costs]\nper_cpu_hour = 1\n[models.a.prices]\ncurrency = 'money'\nmistake = 5\nhour = 1\n", "one price"),
+        ("[models.a.prices]\nlabel = 1\n", "set labels"),
+        ("[models.a.prices]\ncurency = 'money'\n", "did you mean 'currency'"),
+    ],
+)
+def test_prices_that_contradict_each_other_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(write(tmp_path, text), {})
+
+
+def test_prices_in_each_currency_are_taken(tmp_path: Path) -> None:
+    text = "[costs]\nper_cpu_hour = 1\n[models.a.prices]\ncurrency = 'money'\nmistake = 0.5\n"
+    assert load(write(tmp_path, text), {}).models["a"].prices.mistake == 0.5

@@ -15,7 +15,7 @@ from keepfit.alerts.alerts import Alert, Alerts, Channel
 from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
-from keepfit.app.spending import ledger
+from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
     DETECTORS,
@@ -35,10 +35,10 @@ from keepfit.data.columns import Columns
 from keepfit.data.files import read_rows
 from keepfit.data.labellers import FILE
 from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
-from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.snapshot import Snapshot, Split, open_snapshot
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
-from keepfit.errors import InvalidInput
+from keepfit.errors import InvalidInput, KeepfitError
 from keepfit.evaluation.behaviour import NAMES, BehaviourPlan, BehaviourResult, check_behaviour
 from keepfit.evaluation.evaluator import Judged, Reference, cost_matrix, of_class, read_reference
 from keepfit.evaluation.gate import Gate
@@ -56,6 +56,7 @@ from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.watch import Watch, WatchPlan
+from keepfit.pipelines.worth import Worth, needed
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
@@ -114,7 +115,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
-        inputs.more_labels,
+        inputs.more_labels, worth(home, name, store),
     )  # fmt: skip
 
 
@@ -134,6 +135,22 @@ def harming(home: Home, name: str, store: RecordStore) -> Harming | None:
     _, model = home.settings.model(name)
     rule = next((part for part in parts(trigger(model)) if isinstance(part, Harm)), None)
     return None if rule is None else Harming(name, store, rule, home.settings.timezone)
+
+
+def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
+    """Gathers harm and costs, where a trigger of the settings weighs them."""
+    _, model = home.settings.model(name)
+    if not needed(model.triggers):
+        return None
+    return Worth(name, store, valued(model, home.settings.costs), lru_cache(maxsize=256)(partial(rows_of, home)))
+
+
+def rows_of(home: Home, snapshot: str) -> int:
+    """Rows of a snapshot; 0 where it is gone."""
+    try:
+        return int(open_snapshot(home.snapshots, snapshot).lineage.get("rows", 0))
+    except KeepfitError:
+        return 0
 
 
 def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:

@@ -124,6 +124,25 @@ def counting_progress(
         bar.stop()
 
 
+@contextmanager
+def stages_progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Shows what is under way, done of all and the remaining time."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        now = "reading"
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            nonlocal now
+            if what != now:
+                bar.reset(task, description=what)
+                now = what
+            bar.update(task, completed=done, total=total)
+
+        yield progress
+
+
 class RowRate(ProgressColumn):
     """Rows a second, once there is something to tell."""
 

@@ -404,6 +404,21 @@ class Project:
         """What to label next."""
         return self.store.queue(self.model, limit)
 
+    # -- looking back on policies ----------------------------------------------------------------------------
+
+    def backtest(
+        self, file: Path | None = None, policies: Sequence[str] = (), tell: Callable[..., None] = nothing, **asked: Any
+    ) -> dict[str, Any]:
+        """What policies of retraining would have cost on stored traffic, or on a file with time, text and label.
+
+        policies: as for the command line; the usual ones unless given. `asked`: steps, first, label_rate, label_delay,
+        rows, scale, out, write, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for data
+        that cannot be replayed, SettingsError for a policy that makes no sense, NotFound before a version is deployed.
+        """
+        wanted = named(LATE["backtest_asked"])(file, tuple(policies), **asked)
+        found: dict[str, Any] = named(LATE["backtest"])(self, wanted, tell).to_json()
+        return found
+
     # -- traffic ----------------------------------------------------------------------------------------------
 
     def rollback(self, to: int | None = None) -> Deployment:

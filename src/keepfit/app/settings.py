@@ -282,6 +282,40 @@ DETECTORS = frozenset({"mean_shift", "ks", "mmd", "classifier", "psi"})
 """What `watch.detectors` may name."""
 
 
+class PriceSettings(Section):
+    """`[models.NAME.prices]`: what a mistake and a retraining cost, in one currency, for triggers that weigh them."""
+
+    currency: Literal["mistakes", "seconds", "money"] = Field(
+        "mistakes", description="What the other prices are in; money: in the currency of `[costs]`."
+    )
+    mistake: float | None = Field(
+        None, gt=0, description="Price of a wrong answer; needed with seconds and money, 1 with mistakes."
+    )
+    hour: float | None = Field(
+        None, ge=0, description="Price of an hour of training; unset: 100 mistakes, or by the prices of `[costs]`."
+    )
+    label: float | None = Field(
+        None, ge=0, description="Price of a label; unset: 1 mistake, 30 seconds, or `costs.per_label`."
+    )
+    labels: int = Field(0, ge=0, description="Labels that a retraining needs besides those that the watch asks for.")
+    fixed: float = Field(0.0, ge=0, description="What each retraining costs besides, such as somebody's look at it.")
+
+    @model_validator(mode="after")
+    def one_currency(self) -> PriceSettings:
+        """A price that contradicts the currency, or that nothing would come of, is refused."""
+        if self.currency == "mistakes" and self.mistake is not None and self.mistake != 1:
+            raise ValueError(
+                'a mistake costs 1 where currency = "mistakes"; leave mistake out, or set seconds or money'
+            )
+        if self.currency != "mistakes" and self.mistake is None:
+            raise ValueError(f"with currency = {self.currency!r} say what a wrong answer costs: set mistake")
+        if self.currency == "seconds" and self.hour is not None:
+            raise ValueError('an hour has 3600 seconds; leave hour out where currency = "seconds"')
+        if self.label is not None and not self.labels:
+            raise ValueError("label is the price of each of labels; set labels, or leave it out")
+        return self
+
+
 class ModelSettings(Section):
     """`[models.NAME]`: one model."""
 
@@ -296,6 +330,7 @@ class ModelSettings(Section):
     gate: GateSettings = GateSettings()
     watch: WatchSettings = WatchSettings()
     rollout: RolloutSettings = RolloutSettings()
+    prices: PriceSettings = PriceSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
         ({"kind": "accuracy_floor", "floor": 0.80}, {"kind": "on_demand"}, {"kind": "on_event"}),
         description="Rules that call for a retraining; any of them suffices.",
@@ -504,6 +539,20 @@ class Settings(Section):
         description="The models, by name; the first is the default.",
     )
 
+    @model_validator(mode="after")
+    def money_has_one_price(self) -> Settings:
+        """Where prices are in money, an hour is priced by the model or by `[costs]`, not by both and not by none."""
+        own = self.costs.per_cpu_hour is not None or self.costs.per_gpu_hour is not None
+        for name, model in self.models.items():
+            if model.prices.currency == "money" and own == (model.prices.hour is not None):
+                both = (
+                    "costs.per_cpu_hour (or per_gpu_hour) and hour are"
+                    if own
+                    else "neither costs.per_cpu_hour nor hour is"
+                )
+                raise ValueError(f"models.{name}.prices: {both} set; an hour of training needs one price")
+        return self
+
     def model(self, name: str | None) -> tuple[str, ModelSettings]:
         """The named model, or the first. Raises NotFound."""
         chosen = name or next(iter(self.models))
@@ -608,5 +657,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
-    "log": LogSettings, "costs": CostSettings,
+    "log": LogSettings, "costs": CostSettings, "prices": PriceSettings,
 }  # fmt: skip

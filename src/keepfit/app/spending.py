@@ -12,11 +12,12 @@ from functools import partial
 
 import psutil
 
-from keepfit.app.settings import CostSettings
+from keepfit.app.settings import CostSettings, ModelSettings
 from keepfit.app.wiring import Home
 from keepfit.clock import Clock
 from keepfit.data.store import RecordStore
 from keepfit.pipelines.costs import Ledger, Prices
+from keepfit.pipelines.worth import Valued
 from keepfit.registry.registry import model_folder
 
 EVERY = timedelta(minutes=1)
@@ -27,6 +28,21 @@ WORKER = "worker_process"
 def prices(settings: CostSettings) -> Prices:
     """As the settings say."""
     return Prices(**settings.model_dump())
+
+
+UNPRICED = {"mistakes": 1.0, "seconds": 30.0, "money": 0.0}
+"""Of a label, by currency, where no price is set."""
+HOUR_IN_MISTAKES = 100.0
+
+
+def valued(model: ModelSettings, costs: CostSettings) -> Valued:
+    """What a mistake and a retraining are worth to a model."""
+    said = model.prices
+    label = said.label if said.label is not None else UNPRICED[said.currency]
+    if said.currency == "money" and said.label is None and costs.per_label is not None:
+        label = costs.per_label
+    hour = HOUR_IN_MISTAKES if said.currency == "mistakes" and said.hour is None else said.hour
+    return Valued(said.currency, said.mistake or 1.0, hour, label, said.labels, said.fixed, prices(costs))
 
 
 def ledger(home: Home, store: RecordStore) -> Ledger:

@@ -63,6 +63,8 @@ LATE = {
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
     "picture": "keepfit.app.evidence:picture",
+    "backtest": "keepfit.app.backtesting:run",
+    "backtest_asked": "keepfit.app.backtesting:Asked",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",

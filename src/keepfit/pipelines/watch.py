@@ -27,6 +27,7 @@ from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.looks import Beat, Look, looked
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
+from keepfit.pipelines.worth import Worth
 from keepfit.rollout.rollout import serving_since, single, under_way
 from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
@@ -72,6 +73,8 @@ class Watch:
     """What is measured besides: input drift, accuracy without labels, detectors of the settings."""
     more_labels: Callable[[datetime], float] = lambda now: 1.0
     """By what the label rate is multiplied, such as after an alarm of input drift; the budget holds all the same."""
+    worth: Worth | None = None
+    """Gathers harm and costs; None where no trigger weighs them."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -116,6 +119,7 @@ class Watch:
         if self.harming is not None:
             window = Window(began, now + timedelta(microseconds=1))
             measurements += tuple(self.harming.measure(version, began, reference, trained_at, window))
+        weighed: Mapping[str, Any] = {} if self.worth is None else self.worth.facts(version, began, now)
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
             refused_at=trained_at if refused else None,
@@ -124,7 +128,7 @@ class Watch:
             measurements=measurements, history=self.history(measurements),
             events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,
             labels_since_deployment=now - self.plan.label_window <= began,
-            predictions=self.store.count_predictions(self.model, Window(began, now + timedelta(seconds=1))),
+            predictions=self.store.count_predictions(self.model, Window(began, now + timedelta(seconds=1))), **weighed,
         )  # fmt: skip
 
     def measure(self, version: int, began: datetime, reference: Reference, now: datetime) -> tuple[Measurement, ...]:

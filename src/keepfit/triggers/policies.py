@@ -12,16 +12,18 @@ from keepfit.errors import SettingsError
 from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
+from keepfit.triggers.growth import Growth
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
 from keepfit.triggers.inputs import InputDrift
-from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Schedule
+from keepfit.triggers.routine import NewLabels, OnDemand, OnEvent, Period, Schedule
 from keepfit.triggers.trigger import Trigger
+from keepfit.triggers.worth import Benefit, SkiRental, WorthIt
 
 KINDS: Mapping[str, Callable[..., Trigger]] = {
     made.kind: made
     for made in (
         Harm, AccuracyFloor, AccuracyDrop, Ks, KsPlain, InputDrift, Schedule, NewLabels, OnEvent, OnDemand, AnyOf,
-        AllOf,
+        AllOf, Period, SkiRental, Benefit, Growth, WorthIt,
     )
 }  # fmt: skip
 """What `kind` may say; the other keys are the fields of the class."""

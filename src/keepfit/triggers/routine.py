@@ -75,6 +75,27 @@ class Schedule(NoObjection):
 
 
 @dataclass(frozen=True)
+class Period(NoObjection):
+    """So many days have gone by since the last attempt, or since the deployment when there was none."""
+
+    days: float
+    kind: ClassVar[str] = "period"
+
+    def __post_init__(self) -> None:
+        within(self.kind, "days", self.days, 1e-4, 3650)
+
+    def decide(self, situation: Situation) -> Decision:
+        since = max((at for at in (situation.trained_at, situation.deployed_at) if at is not None), default=None)
+        if since is None:
+            return wait(self.kind, "nothing is deployed yet, so there is nothing to retrain")
+        gone = (situation.now - since) / timedelta(days=1)
+        facts = {"days": self.days, "gone": gone, "since": since.isoformat()}
+        if gone >= self.days:
+            return fire(self.kind, Reason.ROUTINE, f"{gone:.3g} days have gone by, {self.days:g} were wanted", facts)
+        return wait(self.kind, f"{gone:.3g} of {self.days:g} days have gone by since the last attempt", facts)
+
+
+@dataclass(frozen=True)
 class NewLabels(NoObjection):
     """This many labels have arrived since the last attempt, whatever they say."""
 

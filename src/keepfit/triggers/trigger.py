@@ -13,6 +13,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
 from keepfit.metrics import Interval
 from keepfit.monitoring.measurement import Measurement
+from keepfit.triggers.facts import Attempt, Losses, Price
 
 
 class Reason(StrEnum):
@@ -56,6 +57,14 @@ class Situation:
     """False once the label window no longer reaches back to the deployment: its beginning slides from then on."""
     predictions: int = 0
     """How many answers the champion has given since it was deployed."""
+    losses: Losses | None = None
+    """Its mistakes since the deployment or the last attempt; None: not looked at."""
+    price: Price | None = None
+    """What a retraining costs; None: not known."""
+    learnt: int = 0
+    """Rows that the last attempt (the champion where there was none) was trained on; 0: not known."""
+    attempts: tuple[Attempt, ...] = ()
+    """Retrainings that have ended, newest first, without the first training."""
 
     def measured(self, name: str) -> Measurement | None:
         """The present window's measurement of this name."""
