@@ -93,7 +93,7 @@ def embedded(name: str, texts: Sequence[str]) -> NDArray[np.float32]:
     if file.is_file():
         found: NDArray[np.float32] = np.load(file, allow_pickle=False)
         return found
-    import torch  # noqa: PLC0415 - only where nothing is cached yet
+    import torch
 
     model = backbone.load(backbone.MINILM)
     model.tokenizer.enable_truncation(TOKENS)

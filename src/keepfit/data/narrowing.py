@@ -44,4 +44,6 @@ def renamed(folder: Path, whole: Snapshot, classes: ClassMap) -> Snapshot:
             if (now := classes.read(row.label, row.time)) is not None:
                 yield replace(row, label=now)
 
-    return write_snapshot(folder, rows(), whole.columns, {**whole.lineage, "parents": [whole.id], "classes_map": counts})
+    return write_snapshot(
+        folder, rows(), whole.columns, {**whole.lineage, "parents": [whole.id], "classes_map": counts}
+    )

@@ -13,10 +13,10 @@ Doubles = NDArray[np.float64]
 
 COMPONENTS = 128
 """Directions of the embeddings that are kept, those with the most variance."""
-SHRUNK = 0.05
+SHRUNK = 1.0
 """Directions are scaled to equal variance, but none is blown up that has much less than the mean."""
 STEPS = 80
-RIDGE = 3.0
+RIDGE = 30.0
 """Divided by the weight of the rows: so much a head is held back, whatever their number."""
 SPAN = 16
 """Power iterations for the curvature of the loss."""

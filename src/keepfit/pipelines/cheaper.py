@@ -158,11 +158,15 @@ class Cheaper:
             numbers = [np.array([ids[name] for name in names], np.int64) for names in (before, said, truth)]
             found[version.number] = compared(*numbers, version.evaluation.metrics["accuracy"].value)
         if not found:
-            return Decision(Outcome.FAIL, ("no earlier version could be asked",), {"tried": [v.number for v in versions]})
+            return Decision(
+                Outcome.FAIL, ("no earlier version could be asked",), {"tried": [v.number for v in versions]}
+            )
         best = max(found, key=lambda one: found[one].after.value)
         table = {str(one): comparison.to_json() for one, comparison in found.items()}
         evidence: State = {"version": best, "screen": table, "level": self.level / len(found)}
-        refused = screened(found[best], f"version {best}, the best of {len(found)} earlier ones", self.level / len(found))
+        refused = screened(
+            found[best], f"version {best}, the best of {len(found)} earlier ones", self.level / len(found)
+        )
         if refused is not None:
             return Decision(Outcome.FAIL, refused, evidence)
         answers = self.work / "earlier"

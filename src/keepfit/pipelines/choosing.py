@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +157,7 @@ class Choosing:
     def conflicts(self, x: Floats, places: NDArray[np.int64]) -> tuple[Flags, list[Conflict]]:
         """Of all rows (n,) those that newer labels deny; looked for in the sample, then among all."""
         none: tuple[Flags, list[Conflict]] = np.zeros(len(self.part.rows), bool), []
-        if self.since is None or not self.tested(x, places)[1]:
+        if not self.tested(x, places)[1]:
             return none
         everything = np.arange(len(self.part.rows))
         if len(everything) > MOST_ROWS:
@@ -166,8 +166,10 @@ class Choosing:
         return self.tested(Frame.of(every).see(every), everything)
 
     def tested(self, x: Floats, places: NDArray[np.int64]) -> tuple[Flags, list[Conflict]]:
-        """Rows of `places` from before the change against random labels from after it."""
-        old = self.part.past.times[places] < (self.since or 0.0)
+        """Rows of `places` from before the change against random labels from after it; without one, life against file."""
+        old = np.array([not self.part.rows[i].fresh for i in places], bool)
+        if self.since is not None:
+            old = self.part.past.times[places] < self.since
         new = np.isin(places, self.part.random) & ~old
         return conflicting(x, self.part.past.truth[places], new, old, self.policy.level)
 
@@ -217,10 +219,11 @@ class Choosing:
         return made, Decision(Outcome.PASS, words, told)
 
 
-def begun(part: TrainPart, asked: Asked, after: datetime, asked_since: str | None, level: float) -> float | None:
-    """Since when it is otherwise (seconds): where the champion's errors on random labels rise, else as the job says.
+def begun(part: TrainPart, asked: Asked, after: datetime, told: Sequence[str | None], level: float) -> float | None:
+    """Since when it is otherwise (seconds): where the champion's errors on random labels rise, else the first of `told`.
 
-    Only labels of examples from after the champion's own training count: on those that it learnt from it errs less.
+    Only labels of examples from after the champion's own training count: on those that it learnt from it errs less. What
+    is told is the job's own word, and what was found for an earlier training: the past stays different from the present.
     """
     places = part.random[part.past.times[part.random] >= after.timestamp()]
     if len(places):
@@ -229,7 +232,8 @@ def begun(part: TrainPart, asked: Asked, after: datetime, asked_since: str | Non
         found = change_point(np.array(wrong, np.float64), level)
         if found is not None:
             return float(part.past.times[places[found]])
-    return None if asked_since is None else datetime.fromisoformat(asked_since).timestamp()
+    known = next((when for when in told if when is not None), None)
+    return None if known is None else datetime.fromisoformat(known).timestamp()
 
 
 def moment(seconds: float) -> datetime:

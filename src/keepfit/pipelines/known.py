@@ -77,6 +77,13 @@ class Proposals:
         return decision
 
 
+def held_back(unknown: dict[str, int]) -> Decision:
+    """What a training did not learn from, since nobody has accepted the class."""
+    listed = ", ".join(f"{name!r} ({count})" for name, count in unknown.items())
+    words = f"labels of classes that nobody has accepted are not learnt from: {listed}; see `keepfit classes list`"
+    return Decision(Outcome.HOLD, (words,), {"unaccepted": unknown})
+
+
 def unknown_classes(store: RecordStore, model: str, learnt: Callable[[], Sequence[str]]) -> list[Labelled]:
     """Classes that people label, which are neither learnt nor accepted nor given up."""
     said = store.labelled_classes(model)

@@ -42,7 +42,7 @@ from keepfit.metrics import Metric
 from keepfit.pipelines.asking import Asked
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
 from keepfit.pipelines.choosing import Choosing, OnWhat, begun
-from keepfit.pipelines.known import Known
+from keepfit.pipelines.known import Known, held_back
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
 from keepfit.pipelines.starting import begin
@@ -145,7 +145,9 @@ class Retraining:
         began |= {"base": base.id, "labels": len(labelled)}
         base, learnt = known.base(self.folders.snapshots, base), self.learnt_classes()
         fresh, unknown = known.fresh(fresh, (*base.labels, *learnt))
-        began |= {"unaccepted": unknown} if unknown else {}
+        if unknown:
+            began["unaccepted"] = unknown
+            self.store.add_decision(self.model, "class", held_back(unknown), self.clock.now(), id=f"{job.id}-class")
         grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share) if fresh else base
         return {"snapshot": grown.id, **began, **self.on_what(job, grown, labelled)}
 
@@ -162,7 +164,8 @@ class Retraining:
         workdir = self.folders.work / job.id
         asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
         part = TrainPart.of(whole, {one.example.id: one.label.propensity or 1.0 for one in labelled})
-        since = begun(part, asked, self.registry.version(self.model, live).at, job.request.get("since"), wanted.level)
+        told = (job.request.get("since"), self.last_change())
+        since = begun(part, asked, self.registry.version(self.model, live).at, told, wanted.level)
         if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
             cheaper = Cheaper(
                 self.model, self.task, self.store, self.registry, workdir,
@@ -178,6 +181,11 @@ class Retraining:
         chosen, decision = choosing.choose(self.folders.snapshots)
         self.store.add_decision(self.model, "window", decision, self.clock.now(), id=id_)
         return {"snapshot": chosen.id}
+
+    def last_change(self) -> str | None:
+        """Since when it was otherwise, as an earlier training found."""
+        stored = self.store.decisions(self.model, "window", limit=20)
+        return next((one.decision.evidence["since"] for one in stored if one.decision.evidence.get("since")), None)
 
     def traffic(self, version: int, job: Job) -> NDArray[np.float32]:
         """Embeddings of the newest answers of a version before the job was asked for, shape (n, d)."""

@@ -50,12 +50,16 @@ def copy_with_prior(model: Path, ratios: Mapping[str, float], folder: Path) -> P
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(model, folder, ignore=lambda place, names: [n for n in names if n in LEFT_BEHIND or n[0] == "."])
+        shutil.copytree(
+            model, folder, ignore=lambda place, names: [n for n in names if n in LEFT_BEHIND or n[0] == "."]
+        )
         values = json.loads((folder / "model.json").read_text("utf-8"))
         had = values.get("prior") or {}
         values["prior"] = {label: float(ratio) * float(had.get(label, 1.0)) for label, ratio in ratios.items()}
         values["format"] = FORMAT
         (folder / "model.json").write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
     except (OSError, ValueError) as error:
-        raise BackendError(f"cannot write the model in {folder} ({error}); make room on the disk and try again") from error
+        raise BackendError(
+            f"cannot write the model in {folder} ({error}); make room on the disk and try again"
+        ) from error
     return folder
