@@ -1,4 +1,4 @@
-"""Real texts in the order of time with frozen MiniLM embeddings, cached in build/benchmarks; KEEPFIT_DATA says where."""
+"""Real texts in the order of time with frozen MiniLM embeddings, cached in build/benchmarks (KEEPFIT_DATA)."""
 
 from __future__ import annotations
 

@@ -345,8 +345,8 @@ class Project:
         task = learning_half(self.settings.task)
         if version.lineage.reason == "mix":
             raise InvalidInput(
-                f"version {number} was not trained: it is version {version.lineage.parent} corrected for the class mix; "
-                f"reproduce that one"
+                f"version {number} was not trained: it is version {version.lineage.parent}, corrected for the class "
+                "mix; reproduce that one"
             )
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:

@@ -1,4 +1,4 @@
-"""The class map: which classes were accepted, renamed, merged or retired, and when; what was said before keeps its words."""
+"""The class map: which classes were accepted, renamed, merged or retired, and when."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Every change, oldest first. It is applied when rows and labels are read to learn from; nothing stored is altered."""
+    """Every change, oldest first. Applied when rows and labels are read to learn from: nothing stored is altered."""
 
     changes: tuple[ClassChange, ...] = ()
 
@@ -97,7 +97,7 @@ class ClassMap:
         return self.known() | (frozenset(learnt) - self.given_up())
 
     def checked(self, change: ClassChange, existing: frozenset[str]) -> ClassMap:
-        """The map with one more change. Raises InvalidInput for one that makes no sense, given the classes there are."""
+        """The map with one more change. Raises InvalidInput for one that makes no sense with the existing classes."""
         if not all(name.strip() for name in (*change.names, *([] if change.into is None else [change.into]))):
             raise InvalidInput("a class needs a name", "class")
         missing = sorted(set(change.names) - existing)

@@ -164,19 +164,20 @@ class Retraining:
         workdir = self.folders.work / job.id
         asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
         part = TrainPart.of(whole, {one.example.id: one.label.propensity or 1.0 for one in labelled})
-        told = (job.request.get("since"), self.last_change())
-        since = begun(part, asked, self.registry.version(self.model, live).at, told, wanted.level)
+        made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")
         if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
             cheaper = Cheaper(
                 self.model, self.task, self.store, self.registry, workdir,
                 lambda model, judged: self.gate.judge(self.weighed(model, judged, whole, job)), self.called,
                 wanted.level,
             )  # fmt: skip
-            spared = cheaper.first_that_passes(wanted.cheaper, job, (whole, part), (live, asked), since)
+            now = begun(part, asked, made, (asked_since, made.isoformat()), wanted.level)
+            spared = cheaper.first_that_passes(wanted.cheaper, job, (whole, part), (live, asked), now)
             if spared:
                 return {**spared, "parent": live, "start": "new"}
         if wanted.window == ALL:
             return {}
+        since = begun(part, asked, made, (asked_since, self.last_change()), wanted.level)
         choosing = Choosing(whole, part, asked, lambda: self.traffic(live, job), wanted, since)
         chosen, decision = choosing.choose(self.folders.snapshots)
         self.store.add_decision(self.model, "window", decision, self.clock.now(), id=id_)

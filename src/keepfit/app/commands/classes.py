@@ -1,4 +1,4 @@
-"""`keepfit classes`: the classes there are, those that people label and nobody accepted, and a person's word on them."""
+"""`keepfit classes`: the classes there are, those that wait to be accepted, and a person's word on them."""
 
 from __future__ import annotations
 
