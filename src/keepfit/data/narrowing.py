@@ -13,9 +13,10 @@ from keepfit.data.splits import SnapshotRow
 
 
 def narrowed(folder: Path, whole: Snapshot, weights: Mapping[str, float], lineage: Mapping[str, Any]) -> Snapshot:
-    """The snapshot with other weights of its train rows, by id; those with weight 0 are left out, counted in the lineage.
+    """The snapshot with other weights of its train rows, by id; those with weight 0 are left out.
 
-    Other parts stay as they are: no row ever moves from test to train. Raises BackendError when it cannot be written.
+    How many are, its lineage says. Other parts stay as they are: no row ever moves from test to train. Raises
+    BackendError when it cannot be written.
     """
     told = {**whole.lineage, "parents": [whole.id], **lineage, "left_out": sum(w <= 0 for w in weights.values())}
 

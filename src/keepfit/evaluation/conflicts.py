@@ -1,8 +1,8 @@
 """Which old labels no longer hold where they lie: neighbourhoods in which newer labels say otherwise.
 
-After the idea of Quilt (AAAI 2024): not all of the past is wrong after a change, only the segments whose labels, given their
-content, conflict with the present. Here a segment is the old rows of one label in one neighbourhood of the embedding
-space, and the conflict must be proven by a test with a stated level.
+After the idea of Quilt (AAAI 2024): not all of the past is wrong after a change, only the segments whose labels,
+given their content, conflict with the present. Here a segment is the old rows of one label in one neighbourhood
+of the embedding space, and the conflict must be proven by a test with a stated level.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def conflicting(x: Floats, y: Ints, new: Flags, usable: Flags, level: float = 0.
 
     x (n, c) are coordinates, y (n,) classes; `new` marks the newer, randomly drawn labels, `usable` the old rows.
     Neighbourhoods are found without looking at labels, so if labels given content have not changed, each test is
-    Fisher's exact one (1922) of a share that is the same in both, and the level, shared out over all tests (Bonferroni),
-    bounds the chance of any false denial. A segment is denied only where its label was the rule and is not any more.
+    Fisher's exact one (1922) of a share that is the same in both, and the level, shared out over all tests
+    (Bonferroni), bounds the chance of any false denial. A segment is denied only where its label was the
+    rule and is not any more.
     """
     denied = np.zeros(len(y), bool)
     cells = neighbourhoods(x[new | usable], min(int(new.sum()) // PER_CELL, MOST_CELLS))

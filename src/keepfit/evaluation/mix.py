@@ -77,8 +77,9 @@ def compared(said: Ints, other: Ints, truth: Ints, expected: float) -> Compariso
 def shares_now(was: Doubles, labels: Ints, scores: Floats) -> Doubles:
     """The shares (k,) of the classes now, from random labels (m,) and from answers (n, k) without one.
 
-    Maximum likelihood label shift: the EM of Saerens et al. (2002), with the labelled ones as known and the prior of a few labels
-    spread `was` (k,): the mean of the answers when all was well, which must be calibrated. -1 is a class unknown.
+    Maximum likelihood label shift: the EM of Saerens et al. (2002), with the labelled ones as known, and a few labels
+    more that are spread as `was` (k,): the mean of the answers when all was well. The scores must be calibrated. A
+    label of -1 is of a class that the model does not know.
     """
     known = np.bincount(labels[labels >= 0], minlength=len(was)).astype(np.float64)
     prior = SMOOTH * len(was) * was
@@ -90,9 +91,9 @@ def shares_now(was: Doubles, labels: Ints, scores: Floats) -> Doubles:
         after = prior + known + belongs.sum(axis=0)
         after /= after.sum()
         if np.abs(after - shares).max() < 1e-6:
-            return after
+            break
         shares = after
-    return shares
+    return np.asarray(shares, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def reweighting(once: Once, scores: Floats, truth: Ints, others: Floats, folds: 
     """What a correction for the mix would have answered on the newest labels, and the ratios (k,) of all of them.
 
     scores (m, k) and truth (m,) are of labels drawn at random, `others` (n, k) of newer answers without a label. Each
-    label is answered with a mix that was estimated without its fold, so that nothing is judged on what it was fitted to.
+    label is answered with a mix that was estimated without its fold, so nothing is judged on what it was fitted to.
     """
     was = once.shares
     said = np.zeros(len(truth), np.int64)

@@ -1,9 +1,9 @@
 """Which of several models is best now, when the world may have changed: adaptive look-back, pairwise tournament.
 
 After the ideas of Han, Huang and Wang, "Model assessment and selection under temporal distribution shift"
-(arXiv 2402.08672): how far back labels speak of the present is found for each pair from the labels themselves, by weighing
-what older labels add in number against what they may add in bias; models are compared in pairs, since what two of them have in
-common cancels out of their difference.
+(arXiv 2402.08672): how far back labels speak of the present is found for each pair from the labels themselves, by
+weighing what older labels add in number against what they may add in bias; models are compared in pairs, since what two
+of them have in common cancels out of their difference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""On what to train: the windows of the past that a training may take, as weights of the rows, and how they are compared."""
+"""On what to train: the windows of the past as weights of the rows, and how they are compared."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ SETTLED = timedelta(days=7)
 
 @dataclass(frozen=True, eq=False)
 class Cheaper:
-    """What may spare one training. Screened on the train part; the gate looks at what is held out, as at any candidate."""
+    """What may spare one training. Screened on the train part; the gate looks at what is held out."""
 
     model: str
     task: Task
@@ -60,7 +60,8 @@ class Cheaper:
     level: float = 0.05
 
     def first_that_passes(
-        self, kinds: Sequence[str], job: Job, data: tuple[Snapshot, TrainPart], champion: tuple[int, Asked], since: float | None
+        self, kinds: Sequence[str], job: Job, data: tuple[Snapshot, TrainPart], champion: tuple[int, Asked],
+        since: float | None,
     ) -> State:  # fmt: skip
         """What the steps that follow need of it; empty when a training is called for. Each try is a stored decision."""
         snapshot, part = data
@@ -155,8 +156,8 @@ class Cheaper:
             except KeepfitError:  # files that are damaged, or columns that it does not read
                 continue
             ids = {name: i for i, name in enumerate({*truth, *before, *said})}
-            numbers = [np.array([ids[name] for name in names], np.int64) for names in (before, said, truth)]
-            found[version.number] = compared(*numbers, version.evaluation.metrics["accuracy"].value)
+            a, b, c = (np.array([ids[name] for name in names], np.int64) for names in (before, said, truth))
+            found[version.number] = compared(a, b, c, version.evaluation.metrics["accuracy"].value)
         if not found:
             return Decision(
                 Outcome.FAIL, ("no earlier version could be asked",), {"tried": [v.number for v in versions]}

@@ -36,7 +36,7 @@ SCORED = 1000
 SAMPLE = 4000
 """Rows that are embedded to compare; all of them only once it is known that something comes of it."""
 MOST_ROWS = 20_000
-"""With more rows than this, none is looked at by itself: nothing is left out for a conflict, nor weighed by likeness."""
+"""With more rows than this none is looked at by itself: nothing is left out for a conflict or weighed by likeness."""
 TRAFFIC = 100
 """Newest answers without which no row can be said to be like them."""
 
@@ -166,7 +166,7 @@ class Choosing:
         return self.tested(Frame.of(every).see(every), everything)
 
     def tested(self, x: Floats, places: NDArray[np.int64]) -> tuple[Flags, list[Conflict]]:
-        """Rows of `places` from before the change against random labels from after it; without one, life against file."""
+        """Rows of `places` from before the change against random labels from after it; else life against file."""
         old = np.array([not self.part.rows[i].fresh for i in places], bool)
         if self.since is not None:
             old = self.part.past.times[places] < self.since
@@ -220,10 +220,10 @@ class Choosing:
 
 
 def begun(part: TrainPart, asked: Asked, after: datetime, told: Sequence[str | None], level: float) -> float | None:
-    """Since when it is otherwise (seconds): where the champion's errors on random labels rise, else the first of `told`.
+    """Since when it is otherwise (seconds): where the champion's errors on random labels rise, else the first `told`.
 
-    Only labels of examples from after the champion's own training count: on those that it learnt from it errs less. What
-    is told is the job's own word, and what was found for an earlier training: the past stays different from the present.
+    Only labels of examples from after the champion's own training count: on those that it learnt from it errs less.
+    What is told is the job's own word, and what was found for an earlier training: that past stays another one.
     """
     places = part.random[part.past.times[part.random] >= after.timestamp()]
     if len(places):

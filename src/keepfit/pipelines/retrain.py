@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Plan:
     metrics: Callable[[Sequence[str]], Mapping[str, Metric]] = lambda labels: {}
     """A user's own metrics for these classes, besides the standard ones."""
     code: str = "unknown"
-    on_what: OnWhat = OnWhat()
+    on_what: OnWhat = field(default_factory=OnWhat)
     """What it learns from, and what may spare it."""
 
 
@@ -426,7 +426,7 @@ REASONS = {
 
 def answers_of(state: State) -> Path:
     """Where the candidate's answers on the test part are: in its folder, unless that is a version's own already."""
-    return Path(state.get("answers", state["folder"]))
+    return Path(state["answers"] if "answers" in state else state["folder"])
 
 
 def gate_reason(job: Job) -> str:
