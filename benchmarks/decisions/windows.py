@@ -3,9 +3,9 @@
     KEEPFIT_DATA=... python -m benchmarks.decisions.windows [--seeds 1 2 3 4 5]
 
 Real texts in the order of time with frozen MiniLM embeddings; a "training" is a logistic head on them. The first
-quarter of a stream is the training file; from what follows a share of labels is drawn at random, of which 40 % go to the
-gate and are never looked at. At six moments a head is trained on each choice and judged on the next 400 texts. `auto` is
-the choice of `keepfit.pipelines.choosing` as it is, conflicts included, with the head of the moment before as the
+quarter of a stream is the training file; from what follows a share of labels is drawn at random, of which 40 % go to
+the gate and are never looked at. At six moments a head is trained on each choice and judged on the next 400 texts. `auto`
+is the choice of `keepfit.pipelines.choosing` as it is, conflicts included, with the head of the moment before as the
 champion. The injected streams turn the labels of a slice of the texts from the middle on. The recurring stream goes
 A-B-A-B in blocks of 1,000 texts (B: a slice of the labels turned): its cost is mistakes beyond those of heads that know
 A and B, and 100 for each training, with and without asking earlier versions first. Intervals over seeds are 95 % by t.
