@@ -1,12 +1,12 @@
 """On what should a retraining learn: everything as ever, the newest alone, or a window that is chosen?
 
-    KEEPFIT_DATA=... python -m benchmarks.decisions.windows [--seeds 1 2 3 4 5]
+    KEEPFIT_DATA=... python -m benchmarks.decisions.windows [--seeds 1 2]
 
 Real texts in the order of time with frozen MiniLM embeddings; a "training" is a logistic head on them. The first
 quarter of a stream is the training file; from what follows a share of labels is drawn at random, of which 40 % go to
-the gate and are never looked at. At six moments a head is trained on each choice and judged on the next 400 texts. `auto`
-is the choice of `keepfit.pipelines.choosing` as it is, conflicts included, with the head of the moment before as the
-champion. The injected streams turn the labels of a slice of the texts from the middle on. The recurring stream goes
+the gate and are never looked at. At four moments a head is trained on each choice and judged on the next 400 texts.
+`auto` is the choice of `keepfit.pipelines.choosing` as it is, conflicts included, with the head of the moment before as
+the champion. The injected streams turn the labels of a slice of the texts from the middle on. The recurring stream goes
 A-B-A-B in blocks of 1,000 texts (B: a slice of the labels turned): its cost is mistakes beyond those of heads that know
 A and B, and 100 for each training, with and without asking earlier versions first. Intervals over seeds are 95 % by t.
 Writes benchmarks/results/decisions_windows.json; about three minutes a seed on one idle core.
@@ -42,7 +42,7 @@ from keepfit.pipelines.train_part import TrainPart
 from keepfit.tasks.task import Output
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-MOMENTS, NEXT = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 400
+MOMENTS, NEXT = (0.45, 0.6, 0.75, 0.9), 400
 RATE, HELD_OUT, RECENT_SHARE = 0.3, 0.4, 0.5
 STEPS = 200
 BLOCK, PRICE, CHECK, LOOK, ENOUGH, RECURRING_RATE = 1000, 100, 100, 300, 200, 1.0
@@ -257,19 +257,19 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rate", type=float, default=RATE, help="Share of the texts whose label is asked for.")
     parser.add_argument("--name", default="decisions_windows", help="Of the result; other rates go beside it.")
     given = parser.parse_args()
     real, rows, cells = streams(), [], {}
     for seed in given.seeds:
-        tried = [*real.values(), null(real["semeval"], seed), null(real["imdb-amazon"], seed)]
-        tried += [flipped(real["semeval"], "semeval, slice flipped", 0.4, seed)]
+        tried = [*real.values(), null(real["semeval"], seed)]
         tried += [flipped(null(real["imdb-amazon"], seed), "reviews, slice flipped", 0.4, seed)]
         tried += [flipped(real["reuters"], "reuters, slice flipped", 0.3, seed)]
         for stream in tried:
             for found in replay(stream, seed, given.rate):
                 rows.append({"stream": stream.name, "seed": seed, **found})
+                print(rows[-1], flush=True)
     for name in dict.fromkeys(row["stream"] for row in rows):
         mine = [row for row in rows if row["stream"] == name]
         by_seed = [[row for row in mine if row["seed"] == seed] for seed in given.seeds]
@@ -283,9 +283,7 @@ def main() -> None:
             "rows_in_conflict": float(np.mean([row["conflicts"] for row in mine])),
             "seconds": float(np.median([row["seconds"] for row in mine])),
         }
-    runs = {
-        name: [recurring(null(real[name], seed), seed) for seed in given.seeds] for name in ("reuters", "imdb-amazon")
-    }
+    runs = {name: [recurring(null(real[name], seed), seed) for seed in given.seeds] for name in ("imdb-amazon",)}
     again = {
         name: {
             "cost_with_over_without": interval([run["with"]["cost"] / run["without"]["cost"] for run in found]),

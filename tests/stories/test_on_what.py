@@ -162,8 +162,8 @@ def test_a_change_of_the_class_mix_is_corrected_at_no_training(world) -> None:
     with_policy(world, window="auto", cheaper=("mix", "earlier"))
     # of a word that it has not met the model says the more frequent class: pos, as in the file
     order = random.Random(4)
-    known = [(f"{word} {i}", label) for word, label in A.items() for i in range(15)]
-    world.train(*known, *((f"w{i}", "pos" if order.random() < 0.75 else "neg") for i in range(250)), n=1)
+    known = [(f"{word} {i}", label) for word, label in A.items() for i in range(40)]
+    world.train(*known, *((f"w{i}", "pos" if order.random() < 0.75 else "neg") for i in range(600)), n=1)
     for i in range(240):
         if i % 4:
             world.live(1, f"word{i}", "pos" if order.random() < 0.12 else "neg")

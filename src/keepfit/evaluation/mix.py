@@ -78,17 +78,19 @@ def shares_now(was: Doubles, labels: Ints, scores: Floats) -> Doubles:
     """The shares (k,) of the classes now, from random labels (m,) and from answers (n, k) without one.
 
     Maximum likelihood label shift: the EM of Saerens et al. (2002), with the labelled ones as known, and a few labels
-    more that are spread as `was` (k,): the mean of the answers when all was well. The scores must be calibrated. A
-    label of -1 is of a class that the model does not know.
+    more that are spread as `was` (k,): the mean of the answers when all was well. The scores must be calibrated, and as
+    the inputs may have changed, too, all answers together count at most as much as the labels. A label of -1 is of a
+    class that the model does not know.
     """
     known = np.bincount(labels[labels >= 0], minlength=len(was)).astype(np.float64)
     prior = SMOOTH * len(was) * was
     shares = (prior + known) / (prior + known).sum()
+    trust = min(len(labels) / len(scores), 1.0) if len(scores) else 0.0
     likely = scores.astype(np.float64) / np.maximum(was, 1e-9)
     for _ in range(ROUNDS):
         belongs = likely * shares
         belongs /= np.maximum(belongs.sum(axis=1, keepdims=True), 1e-300)
-        after = prior + known + belongs.sum(axis=0)
+        after = prior + known + trust * belongs.sum(axis=0)
         after /= after.sum()
         if np.abs(after - shares).max() < 1e-6:
             break
