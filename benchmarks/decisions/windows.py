@@ -260,13 +260,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rate", type=float, default=RATE, help="Share of the texts whose label is asked for.")
     parser.add_argument("--name", default="decisions_windows", help="Of the result; other rates go beside it.")
+    parser.add_argument("--only", default="", help="Streams whose name has this in it, and nothing recurring.")
     given = parser.parse_args()
     real, rows, cells = streams(), [], {}
     for seed in given.seeds:
         tried = [*real.values(), null(real["semeval"], seed)]
         tried += [flipped(null(real["imdb-amazon"], seed), "reviews, slice flipped", 0.4, seed)]
         tried += [flipped(real["reuters"], "reuters, slice flipped", 0.3, seed)]
-        for stream in tried:
+        for stream in (one for one in tried if given.only in one.name):
             for found in replay(stream, seed, given.rate):
                 rows.append({"stream": stream.name, "seed": seed, **found})
                 print(rows[-1], flush=True)

@@ -33,7 +33,7 @@ FEWEST = 40
 """Random labels in the train part below which nothing is compared."""
 SCORED = 1000
 """The newest random labels that windows are compared on, at most."""
-SAMPLE = 4000
+SAMPLE = 2000
 """Rows that are embedded to compare; all of them only once it is known that something comes of it."""
 MOST_ROWS = 20_000
 """With more rows than this none is looked at by itself: nothing is left out for a conflict or weighed by likeness."""
