@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rate", type=float, default=RATE, help="Share of the texts whose label is asked for.")
     parser.add_argument("--name", default="decisions_windows", help="Of the result; other rates go beside it.")
-    parser.add_argument("--only", default="", help="Streams whose name has this in it, and nothing recurring.")
+    parser.add_argument("--only", default="", help="Streams whose name has this in it; recurring is always there.")
     given = parser.parse_args()
     real, rows, cells = streams(), [], {}
     for seed in given.seeds:

@@ -20,9 +20,9 @@ from keepfit.tasks.text.cuts import Cut, cut
 from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
 
 FORMAT = 1
-"""The form of a model folder as it is trained; one with a prior has the next (see tasks.prior)."""
+"""The form of a model folder as it is trained."""
 NEWEST = 2
-"""A reader refuses a higher form."""
+"""The form of one with a prior; a reader refuses higher forms."""
 LONGEST = 1_000_000
 """Characters that one content may have."""
 NETWORKS: Mapping[Precision, str] = {"fp32": "model.xml", "bf16": "model.xml", "int8": "int8.xml"}
@@ -191,7 +191,7 @@ def read_folder(folder: Path) -> tuple[Facts, Preprocessor]:
     """What a model folder says, and the preprocessing that it was trained with. Raises BackendError."""
     try:
         values = json.loads((folder / "model.json").read_text("utf-8"))
-        if values["format"] > NEWEST:
+        if values["format"] > (NEWEST if values.get("prior") else FORMAT):
             raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
         return Facts.from_json(values), Preprocessor.from_settings(folder, values)
     except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
