@@ -330,6 +330,21 @@ def test_a_class_that_the_model_does_not_know_is_refused(shell: Shell) -> None:
         assert project.store.training_data(MODEL) == []
 
 
+def test_a_new_class_is_declared_proposed_and_accepted(shell: Shell) -> None:
+    live(shell, "good", 3)
+    file = shell.write("labels.csv", "id,label", "good-0,posh", "good-1,posh", "good-2,posh")
+    assert shell.json("label", file, "--new-classes")["new"] == 3
+    assert shell.json("classes", "list")["proposed"][0]["class"] == "posh"
+    assert "keepfit classes accept posh" in " ".join(shell("classes", "list").out.split())
+    assert shell.json("classes", "accept", "posh")["change"]["names"] == ["posh"]
+    listed = shell.json("classes", "list")
+    assert (listed["classes"], listed["proposed"]) == (["neg", "pos", "posh"], [])
+    assert shell.json("classes", "rename", "posh", "grand")["change"]["into"] == "grand"
+    assert shell.json("classes", "merge", "grand", "pos", "--into", "pos")["change"]["names"] == ["grand"]
+    assert shell.json("classes", "list")["classes"] == ["neg", "pos"]
+    assert_one_sentence(shell("classes", "retire", "pos"), "two classes must remain")
+
+
 def test_what_is_to_be_labelled_is_listed_until_it_is(shell: Shell) -> None:
     answers = live(shell, "good", 3)
     assert "Nothing waits" in shell("labels", "next").out

@@ -20,6 +20,7 @@ from keepfit.app.observing import Observed
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.clock import ManualClock
+from keepfit.data.classes import ClassChange
 from keepfit.data.records import MEASURING, Cause, JobState, QueueItem, Source, Traffic, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token, hash_token
@@ -391,6 +392,18 @@ def test_an_unknown_label_names_the_known_ones(served: World) -> None:
     served.predict("love")
     answer = served.client.post("/labels", json={"labels": [{"text": "love", "label": "splendid"}]})
     assert "'bad', 'good'" in (answer.json or {})["detail"]
+
+
+def test_a_new_class_must_be_declared_or_accepted(served: World) -> None:
+    served.predict("love")
+    declared = {"labels": [{"text": "love", "label": "splendid", "new_class": True}]}
+    refused = served.client.post("/labels", json=declared)
+    assert refused.status_code == 422
+    assert "new classes are ignored here" in (refused.json or {})["detail"]
+    change = ClassChange(served.clock.now(), "ann", "accept", ("splendid",))
+    served.store.change_classes("reviews", change, ("bad", "good"))
+    taken = served.client.post("/labels", json={"labels": [{"text": "love", "label": "splendid"}]})
+    assert taken.status_code == 200
 
 
 # a model's life

@@ -18,7 +18,7 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, backtest, costs, diff, lineage, retention, trust
+from keepfit.app.commands import audit, backtest, classes, costs, diff, lineage, retention, trust
 from keepfit.app.commands import tokens as token_commands
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
@@ -229,10 +229,13 @@ def stream(
 @cli.command()
 def label(
     file: Annotated[Path, typer.Argument(help="Columns: label, and prediction_id, id or the text.")],
+    new_classes: Annotated[
+        bool, typer.Option("--new-classes", help="Labels may be of classes that the model does not know yet.")
+    ] = False,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Store labels that came later."""
-    done = Project(project, model).label(file)
+    done = Project(project, model).label(file, new_classes)
     words = f"{done['new']} new labels of {done['read']} read; {done['unknown']} rows match no prediction."
     show.result(dict(done), json, words)
 
@@ -392,6 +395,7 @@ def models(
 
 
 token_commands.register(cli)
+classes.register(cli)
 
 
 @cli.command()

@@ -30,22 +30,26 @@ class LabelFile:
     actor: str
     """Who labelled, where the file does not say."""
     now: datetime
+    new_classes: bool = False
+    """Whether labels may be of classes that the model does not know yet."""
 
     def store_all(self, file: Path) -> Mapping[str, int]:
         """Store every label or none; rows that match no answer are counted in `unknown`.
 
         Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
         """
-        labels, unknown = [], 0
+        labels, unknown, accepted = [], 0, self.records.classes(self.model).known()
         for row in read_rows(file, self.columns(file)):
             found = self.find(row.values, row.content)
             if row.label is None or found is None:
                 unknown += 1
                 continue
-            if row.label not in found.labels:
+            if not (row.label in found.labels or row.label in accepted or self.new_classes):
                 known = ", ".join(map(repr, found.labels))
                 raise InvalidInput(
-                    f"row {row.number} of {file}: {row.label!r} is not one of the labels: {known}", "label"
+                    f"row {row.number} of {file}: {row.label!r} is not one of the labels: {known}; if it is a class "
+                    "that the model does not know yet, give --new-classes",
+                    "label",
                 )
             labels.append(self.label_of(found, row.label, row.values))
         new = self.records.add_labels(self.model, labels, by_hand=True)

@@ -47,9 +47,11 @@ from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, Negat
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.choosing import OnWhat
 from keepfit.pipelines.estimating import AccuracyWatch
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.inputs import InputWatch
+from keepfit.pipelines.known import Proposals
 from keepfit.pipelines.looks import ChosenDetectors, Look
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
@@ -58,6 +60,7 @@ from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.pipelines.worth import Worth, needed
 from keepfit.registry.registry import Registry
+from keepfit.rollout.rollout import single
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
 from keepfit.triggers.alarm import Harm
@@ -81,6 +84,7 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
         model.approval,
         partial(user_metrics, model),
         code_version(),
+        OnWhat() if traits(model.task).detects else on_what(model),
     )
 
     def fresh_rows(path: str) -> list[LabelledExample]:
@@ -94,6 +98,12 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
         screen if detects else None, report,
         Spending(name, store, home.clock, tracer=tracer_of(home.settings.traces)).step,
     )  # fmt: skip
+
+
+def on_what(model: ModelSettings) -> OnWhat:
+    """What the settings say of the data that a retraining learns from."""
+    chosen = model.retraining
+    return OnWhat(chosen.window, chosen.cheaper, chosen.new_classes, chosen.level)
 
 
 def screen(base: Snapshot, champion: Model, number: int, start: Start, report: Report) -> tuple[Snapshot, Decision]:
@@ -116,6 +126,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
         inputs.more_labels, worth(home, name, store),
+        None if traits(model.task).detects else proposals(home, name, store, registry).propose,
     )  # fmt: skip
 
 
@@ -151,6 +162,17 @@ def rows_of(home: Home, snapshot: str) -> int:
         return int(open_snapshot(home.snapshots, snapshot).lineage.get("rows", 0))
     except KeepfitError:
         return 0
+
+
+def proposals(home: Home, name: str, store: RecordStore, registry: Registry) -> Proposals:
+    """Classes that people label and the model does not know."""
+    _, model = home.settings.model(name)
+
+    def learnt() -> Sequence[str]:
+        live = store.deployment(name)
+        return () if live is None else registry.version(name, single(live.traffic)).evaluation.labels
+
+    return Proposals(name, store, model.retraining.new_classes, learnt, home.clock)
 
 
 def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:

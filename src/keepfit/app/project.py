@@ -31,6 +31,7 @@ from keepfit.app.wiring import (
     open_store,
     recipe,
     roller,
+    takes_new_classes,
     traits,
     version_folder,
 )
@@ -343,6 +344,11 @@ class Project:
         version = self.registry.version(self.model, number)
         snapshot = open_snapshot(self.home.snapshots, version.lineage.snapshot_id)
         task = learning_half(self.settings.task)
+        if version.lineage.reason == "mix":
+            raise InvalidInput(
+                f"version {number} was not trained: it is version {version.lineage.parent}, corrected for the class "
+                "mix; reproduce that one"
+            )
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
             parent, wanted = version.lineage.parent, version.lineage.recipe
@@ -390,14 +396,17 @@ class Project:
 
     # -- labels -----------------------------------------------------------------------------------------------
 
-    def label(self, file: Path) -> Mapping[str, int]:
+    def label(self, file: Path, new_classes: bool = False) -> Mapping[str, int]:
         """Labels from a file with the columns `label` and `prediction_id`, `id` or the text; all or none are stored.
 
-        Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
+        Raises InvalidInput for a class that the model does not know, unless `new_classes`; NotFound for an unknown
+        prediction id.
         """
         check_readable(file)
-        unasked = Source(self.settings.labels)
-        source = LabelFile(self.store, self.model, self.columns().text, unasked, actor(), self.home.clock.now())
+        if new_classes and not takes_new_classes(self.settings):
+            raise SettingsError("this model ignores new classes [retraining.new_classes]; leave --new-classes out")
+        unasked, now = Source(self.settings.labels), self.home.clock.now()
+        source = LabelFile(self.store, self.model, self.columns().text, unasked, actor(), now, new_classes)
         return source.store_all(file)
 
     def labels_next(self, limit: int = 10) -> list[QueueItem]:

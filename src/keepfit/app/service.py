@@ -36,6 +36,8 @@ class ServedModel:
     """How an approved version gets its traffic."""
     confirm: bool = False
     """Whether a person must approve before it gets all of it."""
+    new_classes: bool = False
+    """Whether a label may be of a class that the model does not know."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
-from keepfit.app.wiring import Home, answering_half, open_store, roller, unasked
+from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.limits import ServingLimits
@@ -74,7 +74,12 @@ def make(project: Path) -> Service:
         store=store,
         models={
             name: ServedModel(
-                predictors[name], model.task, unasked(model), roller(home, name, store).strategy, model.rollout.confirm
+                predictors[name],
+                model.task,
+                unasked(model),
+                roller(home, name, store).strategy,
+                model.rollout.confirm,
+                takes_new_classes(model),
             )
             for name, model in home.settings.models.items()
         },

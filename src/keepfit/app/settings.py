@@ -316,6 +316,28 @@ class PriceSettings(Section):
         return self
 
 
+class RetrainingSettings(Section):
+    """`[models.NAME.retraining]`: what a retraining learns from, and what may spare it; see docs/decisions.md."""
+
+    window: Literal["auto", "all", "half", "quarter", "eighth", "since", "recency", "replay", "similar"] = Field(
+        "auto",
+        description="Which past is learnt from: auto compares the others by the newest random labels; all; the newest "
+        "half, quarter or eighth; since the change; recency: the newer the heavier; replay: recent and old rows, half "
+        "of the weight each; similar: like the newest traffic.",
+    )
+    cheaper: tuple[Literal["mix", "earlier"], ...] = Field(
+        ("mix", "earlier"),
+        description="Tried before a training that harm calls for: mix, the champion corrected for the class mix; "
+        "earlier, a version that served before. Empty: nothing.",
+    )
+    new_classes: Literal["propose", "grow", "ignore"] = Field(
+        "propose",
+        description="Labels of a class that the model does not know: propose it to people (`keepfit classes`), grow: "
+        "learn it at the next training, ignore: refuse them.",
+    )
+    level: float = Field(0.05, gt=0, lt=0.5, description="Of each test by which these are chosen.")
+
+
 class ModelSettings(Section):
     """`[models.NAME]`: one model."""
 
@@ -331,6 +353,7 @@ class ModelSettings(Section):
     watch: WatchSettings = WatchSettings()
     rollout: RolloutSettings = RolloutSettings()
     prices: PriceSettings = PriceSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
         ({"kind": "accuracy_floor", "floor": 0.80}, {"kind": "on_demand"}, {"kind": "on_event"}),
         description="Rules that call for a retraining; any of them suffices.",
@@ -358,6 +381,7 @@ class ModelSettings(Section):
             foreign += [f"gate.{name}" for name in sorted(self.gate.model_fields_set & OF_TEXT_GATES)]
             foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
+            foreign += ["retraining"] if self.retraining.model_fields_set else []
         else:
             foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
             foreign += ["recipe.start = 'recalibrate'"] if self.recipe.start == "recalibrate" else []
@@ -657,5 +681,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
-    "log": LogSettings, "costs": CostSettings, "prices": PriceSettings,
+    "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
 }  # fmt: skip

@@ -262,6 +262,11 @@ def unasked(model: ModelSettings) -> Source:
     return Source(model.labels)
 
 
+def takes_new_classes(model: ModelSettings) -> bool:
+    """Whether a label may be of a class that the model does not know; of video there are two for ever."""
+    return model.retraining.new_classes != "ignore" and not traits(model.task).detects
+
+
 def code_version() -> str:
     """keepfit's version, and the revision of the source where it runs from a checkout."""
     here = Path(__file__).parent

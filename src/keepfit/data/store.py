@@ -17,6 +17,7 @@ from keepfit.clock import Clock, SystemClock
 from keepfit.data import (
     arrivals,
     audit,
+    classes,
     comparing,
     costs,
     history,
@@ -32,6 +33,7 @@ from keepfit.data import (
 from keepfit.data.arrivals import Arrival
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
+from keepfit.data.classes import ClassChange, ClassMap, Labelled
 from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
@@ -267,6 +269,26 @@ class RecordStore:
         """How many arrived after `since` (exclusive, so that it goes on where training_data(until) ended)."""
         with self._db.read() as conn:
             return labelling.count_labels(conn, model, since, sources)
+
+    # classes
+
+    def classes(self, model: str) -> ClassMap:
+        """What people have decided about classes."""
+        with self._db.read() as conn:
+            return classes.read_map(conn, model)
+
+    def change_classes(self, model: str, change: ClassChange, existing: Collection[str]) -> ClassMap:
+        """Adds a decision, and tells the audit; `existing` are the classes learnt so far.
+
+        Raises InvalidInput for one that makes no sense, such as to rename a class that there is not.
+        """
+        with self._db.write() as conn:
+            return classes.change_map(conn, model, change, frozenset(existing))
+
+    def labelled_classes(self, model: str) -> list[Labelled]:
+        """Every class that was given as a label, the most frequent first; nobody set apart is heard."""
+        with self._db.read() as conn:
+            return classes.labelled_classes(conn, model)
 
     # labellers
 

@@ -6,13 +6,14 @@ outside effect (a snapshot, a run, a version, a decision, a deployment) is idemp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.clock import Clock
-from keepfit.data.records import Cause, Job, JobState, LabelledExample
-from keepfit.data.snapshot import Rows, Snapshot, Split, grow, open_snapshot, renewed
+from keepfit.data.records import Cause, Job, JobState, LabelledExample, Window
+from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Snapshot, Split, grow, open_snapshot, renewed
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound
@@ -36,13 +37,20 @@ from keepfit.evaluation.evaluator import (
     write_reference,
 )
 from keepfit.evaluation.gate import Gate, Trial
+from keepfit.evaluation.windows import ALL
 from keepfit.metrics import Metric
+from keepfit.pipelines.asking import Asked
+from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
+from keepfit.pipelines.choosing import Choosing, OnWhat, begun
+from keepfit.pipelines.known import Known, held_back
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
 from keepfit.pipelines.starting import begin
+from keepfit.pipelines.train_part import TrainPart
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.registry.registry import Alias, Lineage, Registry
 from keepfit.rollout.rollout import WAITING, Roller, deploy, single
+from keepfit.tasks.mapped import as_called_today
 from keepfit.tasks.task import Model, Output, Report, Task
 from keepfit.training.recipe import Recipe, Start
 
@@ -71,6 +79,8 @@ class Plan:
     metrics: Callable[[Sequence[str]], Mapping[str, Metric]] = lambda labels: {}
     """A user's own metrics for these classes, besides the standard ones."""
     code: str = "unknown"
+    on_what: OnWhat = field(default_factory=OnWhat)
+    """What it learns from, and what may spare it."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,7 @@ class Retraining:
         if base_id is None:
             raise InvalidInput(f"there is no data for {self.model!r} yet; run `keepfit train DATA` first")
         began = self.began(job)
+        known = Known(self.store.classes(self.model), self.plan.on_what.new_classes)
         base = self.screened(open_snapshot(self.folders.snapshots, base_id), job, began["start"])
         fresh = [row for path in self.store.get(self.model, "data_files") or [] for row in self.fresh_rows(path)]
         LabelTrust(self.model, self.store, self.clock).judge()
@@ -132,10 +143,62 @@ class Retraining:
         fresh += labelled
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
         began |= {"base": base.id, "labels": len(labelled)}
-        if not fresh:
-            return {"snapshot": base.id, **began}
-        grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share)
-        return {"snapshot": grown.id, **began}
+        base, learnt = known.base(self.folders.snapshots, base), self.learnt_classes()
+        fresh, unknown = known.fresh(fresh, (*base.labels, *learnt))
+        if unknown:
+            began["unaccepted"] = unknown
+            self.store.add_decision(self.model, "class", held_back(unknown), self.clock.now(), id=f"{job.id}-class")
+        grown = grow(self.folders.snapshots, base, fresh, self.plan.holdout, self.plan.recent_share) if fresh else base
+        return {"snapshot": grown.id, **began, **self.on_what(job, grown, labelled)}
+
+    def on_what(self, job: Job, whole: Snapshot, labelled: Sequence[LabelledExample]) -> State:
+        """An answer at no cost, or the window of the past to learn from; each choice is a stored decision.
+
+        Data that a person brings is learnt from as it is. Where nothing answers yet there is nothing to choose by.
+        """
+        wanted, live, id_ = self.plan.on_what, self.champion(), f"{job.id}-window"
+        if live is None or "snapshot" in job.request or (wanted.window == ALL and not wanted.cheaper):
+            return {}
+        with contextlib.suppress(NotFound):
+            return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
+        workdir = self.folders.work / job.id
+        asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
+        part = TrainPart.of(whole, {one.example.id: one.label.propensity or 1.0 for one in labelled})
+        made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")
+        if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
+            cheaper = Cheaper(
+                self.model, self.task, self.store, self.registry, workdir,
+                lambda model, judged: self.gate.judge(self.weighed(model, judged, whole, job)), self.called,
+                wanted.level,
+            )  # fmt: skip
+            now = begun(part, asked, made, (asked_since, made.isoformat()), wanted.level)
+            spared = cheaper.first_that_passes(wanted.cheaper, job, (whole, part), (live, asked), now)
+            if spared:
+                return {**spared, "parent": live, "start": "new"}
+        if wanted.window == ALL:
+            return {}
+        since = begun(part, asked, made, (asked_since, self.last_change()), wanted.level)
+        choosing = Choosing(whole, part, asked, lambda: self.traffic(live, job), wanted, since)
+        chosen, decision = choosing.choose(self.folders.snapshots)
+        self.store.add_decision(self.model, "window", decision, self.clock.now(), id=id_)
+        return {"snapshot": chosen.id}
+
+    def last_change(self) -> str | None:
+        """Since when it was otherwise, as an earlier training found."""
+        stored = self.store.decisions(self.model, "window", limit=20)
+        return next((one.decision.evidence["since"] for one in stored if one.decision.evidence.get("since")), None)
+
+    def traffic(self, version: int, job: Job) -> NDArray[np.float32]:
+        """Embeddings of the newest answers of a version before the job was asked for, shape (n, d)."""
+        window = Window(UNKNOWN_TIME, job.at + timedelta(microseconds=1))
+        said = self.store.predictions(self.model, window, version, limit=1000)
+        rows = [one.embedding for one in said if not one.shadow]
+        return np.stack(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
+
+    def learnt_classes(self) -> tuple[str, ...]:
+        """Those of the version that answers."""
+        live = self.champion()
+        return () if live is None else self.registry.version(self.model, live).evaluation.labels
 
     def screened(self, base: Snapshot, job: Job, start: Start) -> Snapshot:
         """Data that a person brought, without what the champion finds abnormal, where the task looks for that."""
@@ -173,6 +236,8 @@ class Retraining:
     def fit(self, state: State) -> State:
         """Train; called again after a kill it goes on from its last checkpoint."""
         job = self.store.job(state["job"])
+        if "answer" in state:
+            return {"fit_seconds": state["fit_seconds"]}
         recipe, snapshot = self.recipe_of(state, job), self.snapshot_of(state)
         workdir = self.folders.work / job.id
         workdir.mkdir(parents=True, exist_ok=True)
@@ -190,8 +255,8 @@ class Retraining:
 
     def evaluate(self, state: State) -> State:
         """The candidate's numbers on the test part; they and its answers stay in its folder, as the drift reference."""
-        folder, snapshot = Path(state["folder"]), self.snapshot_of(state)
-        judged = judge(self.task.load(folder), snapshot.rows(Split.TEST))
+        folder, snapshot = answers_of(state), self.snapshot_of(state)
+        judged = judge(self.called(self.task.load(Path(state["folder"]))), snapshot.rows(Split.TEST))
         evaluation = evaluate(
             judged, snapshot.id, Split.TEST, self.plan.metrics(judged.labels), snapshot.contradicted_ids()
         )
@@ -202,6 +267,9 @@ class Retraining:
     def register(self, state: State) -> State:
         """A version, whatever the gate will say: a refused model is evidence."""
         job, folder = self.store.job(state["job"]), Path(state["folder"])
+        if state.get("answer") == EARLIER:
+            self.registry.set_alias(self.model, Alias.CHALLENGER, state["offered"])
+            return {"version": state["offered"]}
         evaluation = Evaluation.from_json(json.loads((folder / "evaluation.json").read_text("utf-8")))
         version = self.registry.register(self.model, folder, self.lineage(state, job), evaluation, job.at)
         self.registry.set_alias(self.model, Alias.CHALLENGER, version.number)
@@ -210,7 +278,7 @@ class Retraining:
     def judge(self, state: State) -> State:
         """Candidate against champion, on what neither has seen."""
         job = self.store.job(state["job"])
-        verdict = self.gate.judge(self.trial(state, job))
+        verdict = verdict_of(state) or self.gate.judge(self.trial(state, job))
         decision_id = self.store.add_decision(
             self.model, f"gate v{state['version']}", verdict, self.clock.now(), id=f"{job.id}-gate"
         )
@@ -229,8 +297,8 @@ class Retraining:
             self.store.put(self.model, WAITING, waiting)
             return self.finish(state, deployed=False)
         cause = Cause(
-            str(job.request.get("actor", "keepfit")), f"version {number} passed its gate",
-            decision_id=state["decision"], token=job.id,
+            str(job.request.get("actor", "keepfit")), REASONS.get(state.get("answer", ""), "version {} passed its gate")
+            .format(number), decision_id=state["decision"], token=job.id,
         )  # fmt: skip
         settled = self.roller.start(number, cause, self.brought(state, job))
         if self.champion() == number:  # as other tools see it; a challenger keeps its alias
@@ -269,10 +337,13 @@ class Retraining:
 
     def trial(self, state: State, job: Job) -> Trial:
         """What the gate looks at; the candidate's answers come from its folder, the champion answers now."""
-        snapshot, folder = self.snapshot_of(state), Path(state["folder"])
-        rows = snapshot.rows(Split.TEST)
-        candidate = self.task.load(folder)
-        match = self.match(remembered(folder, rows, candidate))
+        candidate, snapshot = self.called(self.task.load(Path(state["folder"]))), self.snapshot_of(state)
+        judged = remembered(answers_of(state), snapshot.rows(Split.TEST), candidate)
+        return self.weighed(candidate, judged, snapshot, job)
+
+    def weighed(self, candidate: Model, judged: Judged, snapshot: Snapshot, job: Job) -> Trial:
+        """The candidate, judged on the test part of a snapshot, beside the champion."""
+        match = self.match(judged)
         rows = match.candidate.rows
         trial = self.compared(candidate, match, recent_rows(rows.fresh, rows.times, job.request.get("since")))
         return replace(
@@ -291,7 +362,16 @@ class Retraining:
     def match(self, candidate: Judged) -> Match:
         """With the champion, if there is one."""
         number = self.champion()
-        return Match.of(candidate, None if number is None else self.task.load(self.registry.fetch(self.model, number)))
+        return Match.of(candidate, None if number is None else self.version(number))
+
+    def version(self, number: int) -> Model:
+        """A registered version, with its classes as they are called today."""
+        return self.called(self.task.load(self.registry.fetch(self.model, number)))
+
+    def called(self, model: Model) -> Model:
+        """Its classes as they are called today."""
+        classes = self.store.classes(self.model)
+        return as_called_today(model, lambda name: classes.read(name, UNKNOWN_TIME)) if classes.changes else model
 
     def compared(self, candidate: Model, match: Match, recent: NDArray[np.bool_]) -> Trial:
         """What the gate looks at in any case; `recent` are those of the rows (n,) that speak of the present."""
@@ -330,11 +410,23 @@ class Retraining:
         return Lineage(
             snapshot_id=state["snapshot"],
             recipe=self.recipe_of(state, job),
-            reason=str(job.request.get("reason", "routine")),
+            reason=MIX if state.get("answer") == MIX else str(job.request.get("reason", "routine")),
             job_id=job.id,
             parent=state["parent"] if "parent" in state else self.champion(),
             code=self.plan.code,
         )
+
+
+REASONS = {
+    MIX: "version {} corrects the champion for the class mix, at no training, and passed its gate",
+    EARLIER: "version {} served before, fits the present better, and passed its gate",
+}
+"""What the history says of an answer at no cost."""
+
+
+def answers_of(state: State) -> Path:
+    """Where the candidate's answers on the test part are: in its folder, unless that is a version's own already."""
+    return Path(state["answers"] if "answers" in state else state["folder"])
 
 
 def gate_reason(job: Job) -> str:

@@ -75,6 +75,8 @@ class Watch:
     """By what the label rate is multiplied, such as after an alarm of input drift; the budget holds all the same."""
     worth: Worth | None = None
     """Gathers harm and costs; None where no trigger weighs them."""
+    proposals: Callable[[], Any] | None = None
+    """Says which classes people label that the model does not know; asked when new labels have come."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -83,6 +85,7 @@ class Watch:
         LabelTrust(self.model, self.store, self.clock).judge()  # before anything that they said is counted
         self.settle_silence()
         self.ask_for_labels()
+        self.propose_classes()
         quietly(self.rolling, log.error)
         situation = self.situation()
         decision = self.trigger.decide(situation)
@@ -164,6 +167,20 @@ class Watch:
         if after != earlier:
             self.store.put(self.model, "windows", [[m.to_json() for m in window] for window in after])
         return tuple(w for w in earlier if w and present and w[0].model_version == present[0].model_version)
+
+    def propose_classes(self) -> None:
+        """Once for all labels that have come since the last beat."""
+        if self.proposals is None:
+            return
+        seen = int(self.store.get(self.model, "classes_seen") or 0)
+        newest, new = self.store.arrived(self.model, seen)
+        if new:
+            try:
+                self.proposals()
+            except BackendError as error:  # the registry says what the model knows; harm must be seen without it
+                log.warning("whether a class is new cannot be told: %s", error)
+                return
+            self.store.put(self.model, "classes_seen", newest)
 
     def ask_for_labels(self) -> None:
         """Draw from the answers since the last beat, at a rate that the day's budget allows."""

@@ -107,6 +107,8 @@ class Task(Protocol):
     name: str
     starts: tuple[Start, ...]
     """What a training may build on; see `Recipe.start`."""
+    reweights: bool
+    """Whether its models heed a prior in their folder (see `tasks.prior`)."""
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Whether a content from life can (still) be learnt from; `snapshots` is the folder of the project's snapshots.

@@ -13,6 +13,7 @@ import numpy as np
 
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.errors import BackendError, InvalidInput, TooLarge
+from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import Floats, Output, Prepared, Report, parent_of
 from keepfit.training.recipe import Recipe, Start
 
@@ -24,8 +25,10 @@ LONGEST = 100_000
 class ToyModel:
     """A table from first word to label; answers known words with 0.9, others with the class shares."""
 
-    def __init__(self, labels: Sequence[str], table: Mapping[str, str], shares: Sequence[float]) -> None:
-        self._labels, self._table = tuple(labels), dict(table)
+    def __init__(
+        self, labels: Sequence[str], table: Mapping[str, str], shares: Sequence[float], prior: Floats | None = None
+    ) -> None:
+        self._labels, self._table, self._prior = tuple(labels), dict(table), prior
         self._shares = np.asarray(shares, np.float32)
 
     @property
@@ -63,7 +66,7 @@ class ToyModel:
             if (label := self._table.get(word)) is not None:
                 scores[row] = (1 - SURE) / max(k - 1, 1)
                 scores[row, self._labels.index(label)] = SURE if k > 1 else 1.0
-        return Output(scores, embeddings)
+        return Output(reweighted(scores, self._prior), embeddings)
 
 
 def first_word(text: str) -> str:
@@ -85,7 +88,8 @@ def load(folder: Path, precision: str | None = None, threads: int | None = None)
     """The model in a folder. Raises BackendError when it cannot be read."""
     try:
         state = json.loads((folder / "model.json").read_text("utf-8"))
-        return ToyModel(state["labels"], state["table"], state["shares"])
+        prior = read_prior(state, state["labels"])
+        return ToyModel(state["labels"], state["table"], state["shares"], prior)
     except (OSError, ValueError, KeyError) as error:
         raise BackendError(f"the model in {folder} cannot be read ({error}); register or fetch it again") from error
 
@@ -101,6 +105,7 @@ class ToyTask:
 
     name = "toy"
     starts: tuple[Start, ...] = ("new", "warm")
+    reweights = True
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         return True

@@ -62,7 +62,7 @@ def read_label(call: Call, place: int, body: LabelBody) -> tuple[Label, Predicti
     """The label to be stored, and what it is about. Raises NotFound or InvalidInput, with the label's place."""
     try:
         example, prediction = find(call, body)
-        value, time = value_of(body, prediction), time_of(call, body)
+        value, time = value_of(call, body, prediction), time_of(call, body)
     except (InvalidInput, NotFound) as error:
         raise at_place(error, f"labels.{place}") from error
     source, propensity = source_of(call, example)
@@ -136,12 +136,21 @@ def unknown_example(body: LabelBody) -> str:
     return "this text was never answered; send it to POST /predict first"
 
 
-def value_of(body: LabelBody, prediction: Prediction) -> str:
-    """The class. Raises InvalidInput for one that the model does not know, or when `wrong` does not say which."""
+def value_of(call: Call, body: LabelBody, prediction: Prediction) -> str:
+    """The class. Raises InvalidInput for one that is not known, or when `wrong` does not say which.
+
+    Known is what the model answers with, what people have accepted, and with `new_class` anything.
+    """
     known = prediction.labels
     if body.label is not None:
-        if body.label not in known:
-            raise InvalidInput(f"{body.label!r} is not one of the labels: {listed(known)}", "label")
+        if body.label in known or body.label in call.service.store.classes(call.name).known():
+            return body.label
+        if not call.served.new_classes:
+            hint = "; new classes are ignored here [retraining.new_classes]" if body.new_class else ""
+            raise InvalidInput(f"{body.label!r} is not one of the labels: {listed(known)}{hint}", "label")
+        if not body.new_class:
+            hint = '; if it is a class that the model does not know yet, say "new_class": true'
+            raise InvalidInput(f"{body.label!r} is not one of the labels: {listed(known)}{hint}", "label")
         return body.label
     if len(known) != 2:
         raise InvalidInput(

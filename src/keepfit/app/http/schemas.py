@@ -107,6 +107,9 @@ class LabelBody(Strict):
         None, description="The very text that was asked about; the latest counts.", json_schema_extra=TEXT
     )
     label: Name | None = Field(None, description="The true class.")
+    new_class: StrictBool = Field(
+        False, description="The label may be of a class that the model does not know yet: so a slip is not one."
+    )
     wrong: StrictBool | None = Field(None, description="True: the other class was right (two classes only).")
     actor: Actor | None = Field(
         None, description="Who says so; recorded as TOKEN:actor, as it is from an admin or without tokens."

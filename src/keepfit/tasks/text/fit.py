@@ -45,6 +45,7 @@ class TextTask:
 
     name = "text"
     starts: tuple[Start, ...] = ("new", "warm")
+    reweights = True
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Every text can be learnt from."""

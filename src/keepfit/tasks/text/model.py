@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from keepfit.engine.engine import Engine, Precision, known_precision
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.errors import BackendError, InvalidInput, TooLarge
+from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import Floats, Output, Prepared
 from keepfit.tasks.text.cuts import Cut, cut
 from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
 
 FORMAT = 1
-"""The form of a model folder; a reader refuses a higher one."""
+"""The form of a model folder as it is trained."""
+NEWEST = 2
+"""The form of one with a prior; a reader refuses higher forms."""
 LONGEST = 1_000_000
 """Characters that one content may have."""
 NETWORKS: Mapping[Precision, str] = {"fp32": "model.xml", "bf16": "model.xml", "int8": "int8.xml"}
@@ -39,6 +42,8 @@ class Facts:
     pad_id: int
     precision: Precision
     backbone: str
+    prior: Floats | None = None
+    """By how much each class is more frequent than the network has learnt, shape (k,)."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:
@@ -53,6 +58,7 @@ class Facts:
             pad_id=int(values["pad_id"]),
             precision=known_precision(values["precision"]),
             backbone=str(values.get("backbone", "")),
+            prior=read_prior(values, values["labels"]),
         )
         if len(facts.labels) < 2 or not facts.columns or facts.temperature <= 0:
             raise ValueError("its labels, columns or temperature make no sense")
@@ -89,6 +95,7 @@ class TextModel:
             "max_tokens": facts.max_tokens,
             "temperature": facts.temperature,
             "abstain_below": facts.abstain_below,
+            "prior": None if facts.prior is None else [round(float(ratio), 4) for ratio in facts.prior],
             "precision": self._engine.precision,
             "chosen_precision": facts.precision,
             "device": self._engine.device,
@@ -148,7 +155,7 @@ class TextModel:
         embeddings = np.empty((n, self._facts.embedding_dim), np.float32)
         for part in cut(prepared.costs, self._facts.max_tokens):
             outputs = self._engine.infer(self._padded(prepared.items, part))
-            scores[part.rows] = softmax(outputs["logits"], self._facts.temperature)
+            scores[part.rows] = reweighted(softmax(outputs["logits"], self._facts.temperature), self._facts.prior)
             embeddings[part.rows] = outputs["embedding"]
         return Output(scores, embeddings)
 
@@ -184,7 +191,7 @@ def read_folder(folder: Path) -> tuple[Facts, Preprocessor]:
     """What a model folder says, and the preprocessing that it was trained with. Raises BackendError."""
     try:
         values = json.loads((folder / "model.json").read_text("utf-8"))
-        if values["format"] > FORMAT:
+        if values["format"] > (NEWEST if values.get("prior") else FORMAT):
             raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
         return Facts.from_json(values), Preprocessor.from_settings(folder, values)
     except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:

@@ -57,6 +57,7 @@ class VideoTask:
 
     name = "video"
     starts: tuple[Start, ...] = ("new", "warm", "recalibrate")
+    reweights = False
 
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Windows of stored videos that are there; those of live streams have no frames any more."""

@@ -1,0 +1,94 @@
+"""Which classes may be learnt: labels of others are held back until a person accepts the class, and it is proposed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keepfit.clock import Clock
+from keepfit.data.classes import ClassMap, Labelled
+from keepfit.data.narrowing import renamed
+from keepfit.data.records import LabelledExample
+from keepfit.data.snapshot import Snapshot
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+
+PROPOSE, GROW, IGNORE = "propose", "grow", "ignore"
+FEWEST = 3
+"""Labels of a class before it is proposed: fewer may be slips."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The class map, and what the settings say of classes that are not in it."""
+
+    classes: ClassMap
+    new: str = GROW
+
+    def base(self, folder: Path, base: Snapshot) -> Snapshot:
+        """Data with its classes as they are called today."""
+        return renamed(folder, base, self.classes) if self.classes.changes else base
+
+    def fresh(
+        self, rows: Sequence[LabelledExample], learnt: Sequence[str]
+    ) -> tuple[list[LabelledExample], dict[str, int]]:
+        """Labels from life as their classes are called today; and how many were held back, by class."""
+        called = [(row, self.classes.read(row.label.value, row.label.time)) for row in rows]
+        today = [replace(row, label=replace(row.label, value=now)) for row, now in called if now is not None]
+        if self.new == GROW:
+            return today, {}
+        known = self.classes.known_beside(learnt)
+        held = Counter(row.label.value for row in today if row.label.value not in known)
+        return [row for row in today if row.label.value in known], dict(sorted(held.items()))
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Says once, and again at each doubling, that a class is labelled that the model does not know."""
+
+    model: str
+    store: RecordStore
+    new: str
+    learnt: Callable[[], Sequence[str]]
+    """The classes of the version that answers."""
+    clock: Clock
+
+    def propose(self) -> list[Decision]:
+        """Looks at all labels; each proposal is a stored decision. Nothing where the settings ignore or grow them."""
+        if self.new != PROPOSE:
+            return []
+        found = unknown_classes(self.store, self.model, self.learnt)
+        return [self._stored(one) for one in found if one.labels >= FEWEST]
+
+    def _stored(self, one: Labelled) -> Decision:
+        people = f"{one.people} {'person' if one.people == 1 else 'people'}"
+        words = (
+            f"class {one.name!r} was labelled {one.labels} times by {people} since {one.first:%Y-%m-%d %H:%M} UTC, and "
+            f"the model does not know it: accept it with `keepfit classes accept {one.name}`, and it is learnt at the "
+            "next training"
+        )
+        evidence = {"class": one.name, "labels": one.labels, "people": one.people, "since": one.first.isoformat()}
+        decision = Decision(Outcome.HOLD, (words,), evidence)
+        doubled = hashlib.sha256(f"{self.model} {one.name} {one.labels.bit_length()}".encode()).hexdigest()[:24]
+        self.store.add_decision(self.model, "class", decision, self.clock.now(), id=f"class-{doubled}")
+        return decision
+
+
+def held_back(unknown: dict[str, int]) -> Decision:
+    """What a training did not learn from, since nobody has accepted the class."""
+    listed = ", ".join(f"{name!r} ({count})" for name, count in unknown.items())
+    words = f"labels of classes that nobody has accepted are not learnt from: {listed}; see `keepfit classes list`"
+    return Decision(Outcome.HOLD, (words,), {"unaccepted": unknown})
+
+
+def unknown_classes(store: RecordStore, model: str, learnt: Callable[[], Sequence[str]]) -> list[Labelled]:
+    """Classes that people label, which are neither learnt nor accepted nor given up."""
+    said = store.labelled_classes(model)
+    if not said:
+        return []
+    classes = store.classes(model)
+    known = classes.known_beside(learnt()) | classes.given_up()
+    return [one for one in said if one.name not in known]

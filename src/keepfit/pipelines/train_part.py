@@ -1,0 +1,83 @@
+"""The train part of a snapshot as arrays: what a choice of data may look at, and never the test part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.data.records import MEASURING
+from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.splits import SnapshotRow, hash_point
+from keepfit.evaluation.windows import FOLDS, Past
+
+Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
+RANDOM = frozenset(source.value for source in MEASURING)
+SMALLEST_PROPENSITY = 0.01
+"""A label that was asked for with less of a chance counts as if it had been this."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPart:
+    """n rows, in the order of their ids."""
+
+    rows: tuple[SnapshotRow, ...]
+    classes: tuple[str, ...]
+    propensities: Mapping[str, float]
+    """By the example's id, where its label was asked for by chance."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, propensities: Mapping[str, float]) -> TrainPart:
+        """Reads the snapshot once."""
+        rows = (row for row in snapshot.stored() if row.split is Split.TRAIN)
+        return cls(tuple(sorted(rows, key=lambda row: row.id)), snapshot.labels, propensities)
+
+    @cached_property
+    def past(self) -> Past:
+        """Times, classes by number, and weights."""
+        number = {label: i for i, label in enumerate(self.classes)}
+        return Past(
+            np.array([row.time.timestamp() for row in self.rows], np.float64),
+            np.array([number[row.label] for row in self.rows], np.int64),
+            np.array([row.weight for row in self.rows], np.float64),
+        )
+
+    @cached_property
+    def random(self) -> Ints:
+        """Places of the labels that were drawn by chance, oldest first."""
+        drawn = [i for i, row in enumerate(self.rows) if row.fresh and row.source in RANDOM]
+        return np.array(sorted(drawn, key=lambda i: (self.past.times[i], self.rows[i].id)), np.int64)
+
+    def inverse(self, places: Ints) -> Doubles:
+        """One over the chance with which each label was asked for, scaled to a mean of one."""
+        chances = [max(self.propensities.get(self.rows[i].id, 1.0), SMALLEST_PROPENSITY) for i in places]
+        weights = 1.0 / np.array(chances, np.float64)
+        return np.asarray(weights / weights.mean()) if len(weights) else weights
+
+    def folds(self, places: Ints, folds: int = FOLDS) -> Ints:
+        """The fold of each, by its group; the split was made by another hash."""
+        return np.array([int(hash_point(_salted(self.rows[i].group)) * folds) for i in places], np.int64)
+
+    def sample(self, most: int) -> tuple[Ints, Doubles]:
+        """At most so many places, the newest labels from life first, the others by hash; and what each stands for."""
+        fresh = np.array([i for i, row in enumerate(self.rows) if row.fresh], np.int64)
+        newest = fresh[np.argsort(-self.past.times[fresh], kind="stable")[: most // 2]]
+        others = np.setdiff1d(np.arange(len(self.rows)), newest)
+        room = most - len(newest)
+        if len(others) <= room:
+            return np.arange(len(self.rows)), np.ones(len(self.rows))
+        by_chance = np.argsort([hash_point(_salted(self.rows[i].id)) for i in others], kind="stable")[:room]
+        places = np.concatenate([newest, others[by_chance]])
+        stands = np.concatenate([np.ones(len(newest)), np.full(room, len(others) / room)])
+        order = np.argsort(places)
+        return places[order], stands[order]
+
+
+def _salted(name: str) -> str:
+    return hashlib.sha256(f"choice {name}".encode("utf-8", "surrogatepass")).hexdigest()

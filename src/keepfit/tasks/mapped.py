@@ -1,0 +1,51 @@
+"""A model that answers with classes as they are called today: renamed, merged, without the retired ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keepfit.tasks.task import Model, Output, Prepared
+
+
+class Mapped:
+    """Another model's answers under other names; see tasks.task.Model. Scores of classes that are one now are added."""
+
+    def __init__(self, model: Model, now: Sequence[str | None]) -> None:
+        """`now` has a name for each of the model's labels; None for what is no class any more."""
+        self._model = model
+        self._labels = tuple(sorted({name for name in now if name is not None}))
+        self._into = np.zeros((len(now), len(self._labels)), np.float32)
+        for row, name in enumerate(now):
+            if name is not None:
+                self._into[row, self._labels.index(name)] = 1.0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    @property
+    def abstain_below(self) -> float | None:
+        return self._model.abstain_below
+
+    def read(self, raw: Any) -> Any:
+        return self._model.read(raw)
+
+    def knows(self, content: Any) -> bool:
+        return self._model.knows(content)
+
+    def prepare(self, contents: Sequence[Any]) -> Prepared:
+        return self._model.prepare(contents)
+
+    def infer(self, prepared: Prepared) -> Output:
+        said = self._model.infer(prepared)
+        scores = said.scores @ self._into + np.float32(1e-9)
+        return Output(scores / scores.sum(axis=1, keepdims=True), said.embeddings, said.details)
+
+
+def as_called_today(model: Model, read: Callable[[str], str | None]) -> Model:
+    """The model itself where none of its classes is called otherwise."""
+    now = [read(label) for label in model.labels]
+    return model if tuple(now) == tuple(model.labels) or not any(now) else Mapped(model, now)
