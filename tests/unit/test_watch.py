@@ -18,8 +18,9 @@ from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.asking import AT_ONCE, UNWRITTEN, day_of
 from keepfit.pipelines.trust import LabelTrust
-from keepfit.pipelines.watch import AT_ONCE, UNWRITTEN, Watch, WatchPlan, day_of
+from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.triggers.policies import trigger_from
 
 MODEL = "reviews"

@@ -148,7 +148,7 @@ def table(*columns: str) -> Table:
 def queue_json(item: QueueItem) -> dict[str, Any]:
     """An item as in `GET /labels/queue`."""
     return {
-        "prediction_id": item.prediction_id, "id": item.example.id, "text": item.example.content,
+        "question": item.id, "prediction_id": item.prediction_id, "id": item.example.id, "text": item.example.content,
         "reason": item.reason, "propensity": item.propensity, "labels": list(item.label_set),
     }  # fmt: skip
 
@@ -158,13 +158,13 @@ def queue(items: Sequence[QueueItem], json: bool) -> None:
     if json:
         out({"items": [queue_json(item) for item in items]})
         return
-    shown = table("prediction", "text", "reason")
+    shown = table("question", "text", "reason")
     shown.columns[0].no_wrap = True  # an id in two lines cannot be copied
     for item in items:
-        shown.add_row(item.prediction_id, escape(str(item.example.content)[:200]), item.reason)
+        shown.add_row(item.id, escape(str(item.example.content)[:200]), item.reason)
     Console().print(shown if items else "Nothing waits for a label.")
     if items:
-        text("To answer: keepfit label FILE, a CSV with the columns prediction_id and label; or POST /labels.")
+        text("To answer: keepfit label FILE, a CSV with the columns question and label; or POST /labels.")
 
 
 def tokens(found: Sequence[Token], json: bool) -> None:

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import Job, JobState, Label, QueueItem, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Reference
 from keepfit.metrics import Interval, wilson
-from keepfit.monitoring.asking import Drawn, draw, rate_within
+from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
@@ -30,12 +31,6 @@ from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
 
 log = logging.getLogger(__name__)
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet, so they are considered at the next beat."""
-
-AT_ONCE = 0.25
-"""The share of a day's label budget that may be spent at any time of it."""
-
 
 @dataclass(frozen=True)
 class WatchPlan:
@@ -48,6 +43,11 @@ class WatchPlan:
     labels: Source = Source.VOLUNTEERED
     settle_after: timedelta = timedelta(days=7)
     timezone: str = "UTC"
+    parts: Parts = Parts()
+    audit_rate: float = 0.0
+    """Of a complete source: the share that is checked blindly."""
+    cohorts: float = 0.0
+    """A batch of questions counts only once so many of it are answered; 0: each label counts as it arrives."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Watch:
     """Moves rollouts; None where nothing is rolled out in steps."""
     objection: Callable[[], str | None] = lambda: None
     """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
+    fits: dict[int, Unsure | None] = field(default_factory=dict)
+    """What each version was unsure of when it was judged."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -141,32 +143,10 @@ class Watch:
         return tuple(w for w in earlier if w and present and w[0].model_version == present[0].model_version)
 
     def ask_for_labels(self) -> None:
-        """Draw from the answers since the last beat, at a rate that the day's budget allows."""
-        now = self.clock.now()
-        end = now - UNWRITTEN
-        since = self.store.asked_until(self.model) or datetime.min.replace(tzinfo=now.tzinfo)
-        fresh = (
-            [p for p in self.store.predictions(self.model, Window(since, end)) if not p.shadow] if since < end else []
-        )
-        if not fresh:
-            return
-        today, elapsed = day_of(now, self.plan.timezone)
-        asked = int((self.store.get(self.model, "asked") or {}).get(today, 0))
-        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
-        left = int(self.plan.label_budget * max(elapsed, AT_ONCE)) - asked
-        # the rate looks at how many answers there are, never at what they say
-        chosen = draw(fresh, rate_within(self.plan.label_rate, left, len(fresh)), salt=self.model)
-        self.store.ask([self.queue_item(drawn, now) for drawn in chosen])
-        self.store.put(self.model, "asked", {today: asked + len(chosen)})
-        self.store.set_asked_until(self.model, end)
-
-    def queue_item(self, drawn: Drawn, now: datetime) -> QueueItem:
-        """What a labeller is shown, with the chance with which it was drawn."""
-        prediction, propensity = drawn.prediction, drawn.propensity
-        example, _ = self.store.prediction(self.model, prediction.id)
-        return QueueItem(
-            new_id(), self.model, prediction.id, example, propensity, "drawn at random", now, prediction.labels
-        )
+        """Draw from the answers since the last beat."""
+        plan = self.plan
+        asking = AskingPlan(plan.label_rate, plan.label_budget, plan.parts, plan.audit_rate, plan.timezone)
+        Asking(self.model, self.store, asking, self.clock, self.reference, self.rolling, self.fits).ask()
 
     def settle_silence(self) -> None:
         """Where every error becomes known, silence for long enough confirms the answer."""
@@ -176,7 +156,7 @@ class Watch:
         end = now - self.plan.settle_after
         start = self.store.get(self.model, "settled_until")
         since = datetime.fromisoformat(start) if start else datetime.min.replace(tzinfo=now.tzinfo)
-        window = Window(since, end)
+        window = Window(min(since, end), end)  # a clock that jumped back must not leave the answers since then open
         said = self.store.labelled(self.model, window, sources=frozenset(Source), everyone=True)
         spoken = {p.example_id for p, _ in said}  # of those set apart, too: their labels may come back
         silent = [p for p in self.store.predictions(self.model, window) if not p.shadow and p.example_id not in spoken]
@@ -228,13 +208,6 @@ class Watch:
         """Store the decision of this beat."""
         self.store.add_decision(self.model, "trigger", decision, self.clock.now())
         return decision
-
-
-def day_of(now: datetime, timezone: str) -> tuple[str, float]:
-    """The local day, and the share of it that is over."""
-    local = now.astimezone(ZoneInfo(timezone))
-    midnight = datetime.combine(local.date(), datetime.min.time(), local.tzinfo)
-    return local.date().isoformat(), (local - midnight) / timedelta(days=1)
 
 
 def seen(situation: Situation) -> dict[str, Any]:

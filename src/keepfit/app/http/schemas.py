@@ -101,6 +101,9 @@ class PredictOut(RootModel[PredictionsOut | list[list[LabelScore]] | VideoOut]):
 class LabelBody(Strict):
     """What was true of one example: name it one way, and say the label or that the answer was wrong."""
 
+    question: Name | None = Field(
+        None, description="The id of a question of GET /labels/queue; an audit is answered by it alone."
+    )
     prediction_id: Name | None = Field(None, description="The id of an answer.")
     id: Name | None = Field(None, description="Your own id of the example.")
     text: Any = Field(
@@ -116,8 +119,8 @@ class LabelBody(Strict):
     @model_validator(mode="after")
     def one_example_one_truth(self) -> LabelBody:
         """Raises ValueError (a 422) when it is not clear what is meant."""
-        if sum(value is not None for value in (self.prediction_id, self.id, self.text)) != 1:
-            raise ValueError('name the example by exactly one of "prediction_id", "id" and "text"')
+        if sum(value is not None for value in (self.question, self.prediction_id, self.id, self.text)) != 1:
+            raise ValueError('name the example by exactly one of "question", "prediction_id", "id" and "text"')
         if (self.label is None) == (self.wrong is None):
             raise ValueError('give exactly one of "label" and "wrong"')
         if self.wrong is False:
@@ -147,6 +150,7 @@ class QueueQuery(Strict):
 class QueueItemOut(BaseModel):
     """An example whose label is wanted."""
 
+    question: str = Field(description="The id of the question; to answer an audit give this one.")
     prediction_id: str
     id: str = Field(description="The example's id.")
     text: Any = Field(json_schema_extra=TEXT)
@@ -157,7 +161,7 @@ class QueueItemOut(BaseModel):
 
 
 class QueueOut(BaseModel):
-    """What to label next, oldest first."""
+    """What to label next, oldest first; while a rollout waits for proof first what its two versions disagree about."""
 
     items: list[QueueItemOut]
 

@@ -1,0 +1,143 @@
+"""Asking for labels, told step by step: who may be drawn, the lots of each part, the day's budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from keepfit.clock import Clock
+from keepfit.data.records import STREAM, Prediction, QueueItem, Window, new_id
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.asking import Drawn, Parts, audit, draw, rate_within
+from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.rolling import Rolling
+from keepfit.rollout.rollout import single
+
+UNWRITTEN = timedelta(seconds=1)
+"""Answers younger than this may not be written yet, so they are considered at the next beat."""
+
+AT_ONCE = 0.25
+"""The share of a day's label budget that may be spent at any time of it."""
+
+BACK = timedelta(minutes=5)
+"""A clock that is behind its own past by more than this has jumped back."""
+
+DAYS = 3
+"""Days whose questions are remembered, so that a clock that jumps over midnight and back brings no second budget."""
+
+
+@dataclass(frozen=True)
+class AskingPlan:
+    """What the settings say about asking."""
+
+    rate: float
+    budget: int
+    parts: Parts = Parts()
+    audit_rate: float = 0.0
+    """Where every outcome becomes known: the share that is checked blindly, in the place of all other parts."""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The label queue of one model."""
+
+    model: str
+    store: RecordStore
+    plan: AskingPlan
+    clock: Clock
+    reference: Callable[[int], Reference]
+    rolling: Rolling | None = None
+    fits: dict[int, Unsure | None] = field(default_factory=dict)
+    """By version, for a version's reference never changes."""
+
+    def ask(self) -> None:
+        """Draw from the answers since the last beat, at a rate that the day's budget allows.
+
+        Of answers to the same content only the first of a day can be drawn: a storm of duplicates is one piece of
+        evidence, and must not eat the budget. What the queue measures is therefore the accuracy over different texts.
+        """
+        now = self.clock.now()
+        end = now - UNWRITTEN
+        since = self.store.asked_until(self.model) or datetime.min.replace(tzinfo=now.tzinfo)
+        if since > end + BACK:
+            self.jumped(since, end)
+        fresh = self.fresh(Window(since, end), now) if since < end else []
+        if not fresh:
+            return
+        today, elapsed = day_of(now, self.plan.timezone)
+        before = self.store.get(self.model, "asked") or {}
+        asked = int(before.get(today, 0))
+        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
+        left = int(self.plan.budget * max(elapsed, AT_ONCE)) - asked
+        chosen = self.drawn(fresh, left, end)
+        self.store.ask([self.item(drawn, now) for drawn in chosen])
+        days = sorted((before | {today: asked + len(chosen)}).items())[-DAYS:]
+        self.store.put(self.model, "asked", dict(days))
+        self.store.set_asked_until(self.model, end)
+
+    def fresh(self, window: Window, now: datetime) -> list[Prediction]:
+        """Who may be drawn: live answers whose content was not answered earlier on the same day."""
+        midnight = start_of_day(now, self.plan.timezone)
+        again = self.store.repeated(self.model, midnight, window)
+        answers = self.store.predictions(self.model, window)
+        return [p for p in answers if not p.shadow and p.stage != STREAM and p.id not in again]
+
+    def drawn(self, fresh: Sequence[Prediction], left: int, end: datetime) -> list[Drawn]:
+        """The rate looks at how many answers there are, and the chances at what they say; at labels neither does."""
+        plan, n = self.plan, len(fresh)
+        if plan.audit_rate:
+            return audit(fresh, rate_within(plan.audit_rate, left, n), self.model)
+        met = self.rolling.meet(fresh, end) if self.rolling is not None and plan.parts.disagreement else None
+        parts = plan.parts.during(rollout=met is not None)
+        differing = {id_ for id_, differs in (met or {}).items() if differs}
+        return draw(
+            fresh, rate_within(plan.rate, left, n), self.model, parts, differing,
+            self.unsure() if parts.uncertain else None,
+        )  # fmt: skip
+
+    def unsure(self) -> Unsure | None:
+        """What the champion was unsure of when it was judged."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            return None
+        version = single(live.traffic)
+        if version not in self.fits:
+            known = self.reference(version)
+            self.fits[version] = Unsure.fit(known.scores, known.embeddings)
+        return self.fits[version]
+
+    def item(self, drawn: Drawn, now: datetime) -> QueueItem:
+        """What a labeller is shown, with the chance with which it was drawn."""
+        prediction = drawn.prediction
+        example, _ = self.store.prediction(self.model, prediction.id)
+        return QueueItem(
+            new_id(), self.model, prediction.id, example, drawn.propensity, drawn.reason, now, prediction.labels,
+            drawn.parts,
+        )  # fmt: skip
+
+    def jumped(self, since: datetime, end: datetime) -> None:
+        """Go on from now; without it nothing would be asked until the clock has caught up with its own past."""
+        words = (
+            f"the clock jumped back by {since - end}: labels are asked again from now on, and answers with times in the"
+            " future are not drawn before their time; put the clock right (NTP)"
+        )
+        evidence = {"asked_until": since.isoformat(), "now": end.isoformat()}
+        self.store.add_decision(self.model, "asking", Decision(Outcome.WAIT, (words,), evidence), self.clock.now())
+        self.store.set_asked_until(self.model, end)
+
+
+def start_of_day(now: datetime, timezone: str) -> datetime:
+    """The last local midnight."""
+    local = now.astimezone(ZoneInfo(timezone))
+    return datetime.combine(local.date(), datetime.min.time(), local.tzinfo)
+
+
+def day_of(now: datetime, timezone: str) -> tuple[str, float]:
+    """The local day, and the share of it that is over."""
+    midnight = start_of_day(now, timezone)
+    return midnight.date().isoformat(), (now.astimezone(midnight.tzinfo) - midnight) / timedelta(days=1)
