@@ -43,6 +43,7 @@ from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Behaviour as BehaviourRule
 from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
+from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.metering import Spending
@@ -99,6 +100,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
     plan = WatchPlan(
         model.watch.window, model.watch.label_window, model.watch.label_rate, model.watch.label_budget,
         unasked(model), model.settle_after, home.settings.timezone,
+        Parts(**model.watch.label_parts.model_dump()), model.watch.audit_rate, model.watch.cohorts,
     )  # fmt: skip
     return Watch(
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),

@@ -17,12 +17,13 @@ from rich.table import Table
 
 from keepfit.app.findings import Finding
 from keepfit.app.project import Project
-from keepfit.data.records import Deployment, Job, JobState, QueueItem, StoredDecision
+from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
+from keepfit.monitoring.cohorts import LAG
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -158,13 +159,16 @@ def queue(items: Sequence[QueueItem], json: bool) -> None:
     if json:
         out({"items": [queue_json(item) for item in items]})
         return
-    shown = table("question", "text", "reason")
+    audited = any(AUDIT in item.parts for item in items)  # to be answered by the id of the question alone
+    name = "question" if audited else "prediction"
+    shown = table(name, "text", "reason")
     shown.columns[0].no_wrap = True  # an id in two lines cannot be copied
     for item in items:
-        shown.add_row(item.id, escape(str(item.example.content)[:200]), item.reason)
+        shown.add_row(item.id if audited else item.prediction_id, escape(str(item.example.content)[:200]), item.reason)
     Console().print(shown if items else "Nothing waits for a label.")
     if items:
-        text("To answer: keepfit label FILE, a CSV with the columns question and label; or POST /labels.")
+        named = "question" if audited else "prediction_id"
+        text(f"To answer: keepfit label FILE, a CSV with the columns {named} and label; or POST /labels.")
 
 
 def tokens(found: Sequence[Token], json: bool) -> None:
@@ -266,6 +270,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
+        "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,

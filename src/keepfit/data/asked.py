@@ -29,6 +29,8 @@ class Asked:
     """When the model had answered."""
     answered: datetime | None
     """When the label came; None while it is missing."""
+    example_id: str = ""
+    propensity: float = 1.0
 
 
 def repeated(conn: Connection, model: str, since: datetime, window: Window) -> set[str]:
@@ -84,14 +86,14 @@ def asked(conn: Connection, model: str, window: Window) -> list[Asked]:
     first = select(func.min(L.time)).where(*ours).correlate(QUEUE).scalar_subquery()
     blind = select(func.min(L.time)).where(*ours, L.source == Source.ASKED.value).correlate(QUEUE).scalar_subquery()
     query = (
-        select(Q.asked_at, P.time, first, blind, Q.parts)
+        select(Q.asked_at, P.time, first, blind, Q.parts, Q.example_id, Q.propensity)
         .select_from(QUEUE.join(PREDICTIONS, (P.model == Q.model) & (P.id == Q.prediction_id)))
         .where(Q.model == model, Q.asked_at >= window.start, Q.asked_at < window.end)
         .order_by(Q.asked_at, Q.seq)
     )
     return [
-        Asked(at, said, own if AUDIT in (parts or {}) else any_)
-        for at, said, any_, own, parts in conn.execute(query)
+        Asked(at, said, own if AUDIT in (parts or {}) else any_, example_id, propensity)
+        for at, said, any_, own, parts, example_id, propensity in conn.execute(query)
     ]  # fmt: skip
 
 

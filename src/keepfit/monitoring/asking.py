@@ -55,6 +55,10 @@ class Parts:
         return Parts(self.uniform + self.disagreement, 0.0, self.uncertain)
 
 
+ALIKE = Parts()
+"""Every answer has the same chance."""
+
+
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """A prediction whose label is to be asked for, and the chance that it had; the chance is stored for ever."""
@@ -80,7 +84,7 @@ def draw(
     predictions: Iterable[Prediction],
     rate: float,
     salt: str,
-    parts: Parts = Parts(),  # noqa: B008
+    parts: Parts = ALIKE,
     differing: Collection[str] = (),
     unsure: Unsure | None = None,
 ) -> list[Drawn]:

@@ -1,10 +1,10 @@
 """How much a label would teach: answers with a small margin, spread over kinds of input, new kinds first.
 
-Margin sampling is hard to beat with transformers (Schröder et al., arXiv 2107.05687), but alone it asks for the same kind
-again and again. So inputs are sorted into clusters of the reference's embeddings, each of which gets about the same
-part of the questions; an embedding that is far from all of them is of a new kind and is favoured, for what is typical of
-a new kind is what a model lacks (TypiClust: Hacohen, Dekel & Weinshall, arXiv 2202.02794). All of it is fitted on the
-reference, before an answer is looked at, so the chances depend on the answer itself and on nothing that came later.
+Margin sampling is hard to beat with transformers (Schröder et al., arXiv 2107.05687), but alone it asks for the same
+kind again and again. So inputs are sorted into clusters of the reference's embeddings, each of which gets about the
+same part of the questions; an embedding that is far from all of them is of a new kind and is favoured, for what is
+typical of a new kind is what a model lacks (TypiClust: Hacohen, Dekel & Weinshall, arXiv 2202.02794). All of it is
+fitted on the reference, before an answer is looked at: the chances depend on the answer and on nothing that came later.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Unsure:
 def margin(scores: NDArray[np.float32]) -> Doubles:
     """By how much the highest score is above the second, shape (n,)."""
     if scores.shape[1] < 2:
-        return scores[:, 0].astype(np.float64)
+        return np.asarray(scores[:, 0], np.float64)
     two = np.partition(scores, -2, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0], np.float64)
 
@@ -101,7 +101,7 @@ def k_means(points: Doubles, clusters: int, rng: np.random.Generator) -> Doubles
         centres = np.stack([
             points[own == c].mean(axis=0) if (own == c).any() else centre for c, centre in enumerate(centres)
         ])  # fmt: skip
-    return centres
+    return np.asarray(centres, np.float64)
 
 
 def distances(points: Doubles, centres: Doubles) -> Doubles:

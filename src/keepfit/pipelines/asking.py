@@ -12,7 +12,7 @@ from keepfit.data.records import STREAM, Prediction, QueueItem, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.asking import Drawn, Parts, audit, draw, rate_within
+from keepfit.monitoring.asking import ALIKE, Drawn, Parts, audit, draw, rate_within
 from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.rolling import Rolling
 from keepfit.rollout.rollout import single
@@ -36,7 +36,7 @@ class AskingPlan:
 
     rate: float
     budget: int
-    parts: Parts = Parts()
+    parts: Parts = ALIKE
     audit_rate: float = 0.0
     """Where every outcome becomes known: the share that is checked blindly, in the place of all other parts."""
     timezone: str = "UTC"

@@ -19,11 +19,12 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Reference
 from keepfit.metrics import Interval, wilson
-from keepfit.monitoring.asking import Parts
+from keepfit.monitoring.asking import ALIKE, Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.asking import Asking, AskingPlan
+from keepfit.pipelines.counting import Counting
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
@@ -31,6 +32,7 @@ from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
 
 log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class WatchPlan:
@@ -43,7 +45,7 @@ class WatchPlan:
     labels: Source = Source.VOLUNTEERED
     settle_after: timedelta = timedelta(days=7)
     timezone: str = "UTC"
-    parts: Parts = Parts()
+    parts: Parts = ALIKE
     audit_rate: float = 0.0
     """Of a complete source: the share that is checked blindly."""
     cohorts: float = 0.0
@@ -120,11 +122,15 @@ class Watch:
         end = now + timedelta(microseconds=1)
         window = Window(max(began, now - self.plan.window), end)
         labels = Window(max(began, now - self.plan.label_window), end)
-        measured = self.monitor.measure(
-            self.store.predictions(self.model, window, version, limit=5000),
-            self.store.labelled(self.model, labels, version, by="label"),
-            reference, window, version,
+        plan = self.plan
+        counting = Counting(
+            self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone
         )  # fmt: skip
+        counted = counting.labels(version, labels)
+        measured = self.monitor.measure(
+            self.store.predictions(self.model, window, version, limit=5000), counted.pairs, reference, window, version
+        )
+        measured = counted.corrected(measured)
         self.store.put(self.model, "accuracy", accuracy_of(measured))
         try:
             self.log_window(now, {m.name: m.value for m in measured})

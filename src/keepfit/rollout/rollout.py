@@ -79,7 +79,7 @@ class Rollout:
 
     @property
     def compares(self) -> bool:
-        """Whether labels where the two disagree are waited for; with all the traffic to one alone it is watched only."""
+        """Whether labels where the two disagree are waited for; one that alone has all the traffic is only watched."""
         step = self.steps[self.step]
         return step.share < 1.0 or step.shadow
 

@@ -38,7 +38,9 @@ def add_labels(call: Call, body: LabelsBody) -> Any:
 def queue(call: Call, query: QueueQuery) -> Any:
     """What to label next: drawn by chance among the answers, each with that chance."""
     store = call.service.store
-    return {"items": [queue_item(item) for item in store.queue(call.name, query.limit, waiting_since(store, call.name))]}
+    return {
+        "items": [queue_item(item) for item in store.queue(call.name, query.limit, waiting_since(store, call.name))]
+    }
 
 
 ROUTES = (

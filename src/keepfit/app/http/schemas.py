@@ -285,6 +285,18 @@ class AccuracyOut(BaseModel):
     n: int
 
 
+class LabelLagOut(BaseModel):
+    """How soon questions of the label queue are answered, of those asked within the label window."""
+
+    asked: int
+    answered: int
+    median_s: float | None = Field(description="Seconds from the model's answer to the label, of those that came.")
+    p90_s: float | None
+    by_age: dict[str, float | None] = Field(
+        description="Of questions at least an hour, day, week, month old the share answered within that time."
+    )
+
+
 class RolloutOut(BaseModel):
     """A rollout under way."""
 
@@ -311,6 +323,7 @@ class ModelStatusOut(BaseModel):
     rollout: RolloutOut | None
     awaiting_approval: int | None
     accuracy: AccuracyOut | None
+    label_lag: LabelLagOut | None
     last_check: DecisionOut | None
     retraining: JobOut | None
     ready: str | None = Field(description="Null when all is well, else what is not.")
