@@ -50,7 +50,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         yield f"[{name}]", SECTIONS[name]
     yield "[alerts.email]", SECTIONS["email"]
     yield "[models.NAME]", ModelSettings
-    for name in ("columns", "recipe", "recipe.video", "watch", "gate", "rollout"):
+    for name in ("columns", "recipe", "recipe.video", "watch", "watch.label_parts", "gate", "rollout"):
         yield f"[models.NAME.{name}]", SECTIONS[name.rpartition(".")[2]]
 
 

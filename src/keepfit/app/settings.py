@@ -272,7 +272,7 @@ class WatchSettings(Section):
     )
     label_rate: Share = Field(0.05, description="Share of predictions whose label is asked for, at random.")
     label_budget: int = Field(200, ge=0, description="Labels asked for per day at most.")
-    label_parts: LabelParts = LabelParts()
+    label_parts: LabelParts = Field(LabelParts(), description="How the label rate is shared out.")
     audit_rate: Share = Field(
         0.0,
         description="For complete: share of answers checked blindly, which corrects for errors that nobody noticed.",
@@ -618,6 +618,6 @@ def known_names(path: tuple[Any, ...]) -> list[str]:
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
-    "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
+    "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings,
 }  # fmt: skip
