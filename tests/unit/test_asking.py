@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keepfit.data.records import STREAM, Label, Prediction, Source
 from keepfit.errors import InvalidInput
@@ -184,3 +186,18 @@ def test_the_smallest_chance_of_a_busy_day_is_not_cut() -> None:
     assert busiest > SMALLEST_PROPENSITY
     label = Label("e", "a", datetime(2025, 1, 1, tzinfo=UTC), Source.ASKED, "ann", busiest)
     assert weight(label) == pytest.approx(1 / busiest)
+
+
+@given(st.floats(0, 0.99), st.floats(0.01, 1), st.floats(0, 1), st.integers(1, 60), st.integers(0, 60))
+def test_every_chance_is_a_chance_above_the_uniform_floor_and_the_budget_holds(
+    rate: float, uniform: float, split: float, n: int, apart: int
+) -> None:
+    parts = Parts(uniform, (1 - uniform) * split, (1 - uniform) * (1 - split))
+    some = answers(n, seed=n)
+    of = chances(some, rate, parts, {p.id for p in some[:apart]}, UNSURE)
+    assert all(0 <= p <= 1 for one in of for p in one.values())
+    assert all(of_any(one) >= uniform * rate - 1e-12 for one in of if one)
+    assert sum(of_any(one) for one in of) <= rate * n + 1e-9
+
+
+UNSURE = fitted()
