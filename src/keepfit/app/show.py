@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +303,7 @@ def status(project: Project, json: bool) -> None:
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
+        ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
@@ -310,6 +311,14 @@ def status(project: Project, json: bool) -> None:
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+
+
+def asked(lag: Mapping[str, Any] | None) -> str:
+    """How soon questions are answered, in a line."""
+    if not lag or not lag["asked"]:
+        return "none yet"
+    late = f", half of them within {timedelta(seconds=round(lag['median_s']))}" if lag["median_s"] is not None else ""
+    return f"{lag['answered']} of {lag['asked']} answered{late}"
 
 
 def rolling(now: Mapping[str, Any]) -> str:
