@@ -384,7 +384,9 @@ def test_an_audit_is_answered_by_an_asked_label_alone(store: RecordStore) -> Non
 
 
 def test_the_same_content_is_known_again_within_and_before_a_window(store: RecordStore) -> None:
-    for name, words, minutes in (("1", "Good day", 1), ("2", "bad day", 2), ("3", "good  DAY", 3), ("4", "good day", 4)):
+    texts = ("Good day", "bad day", "good  DAY", "good day")
+    for minutes, words in enumerate(texts, start=1):
+        name = str(minutes)
         example, said = pair(name)
         example = replace(example, content=words, group=None)
         store.add_predictions(M, [(example, replace(said, time=at(minutes)))])
