@@ -1,1 +1,1 @@
-"""What the decisions of keepfit cost and how often they err, simulated and on real streams."""
+"""The proof of the decisions: when to alarm, when to retrain, on what, and whether the result is better."""

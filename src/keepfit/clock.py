@@ -14,6 +14,22 @@ class Clock(Protocol):
         ...
 
 
+def spelt(stretch: timedelta) -> str:
+    """A stretch of time for people: its two largest units, in whole seconds, never rounded up.
+
+    >>> spelt(timedelta(days=30)), spelt(timedelta(hours=1, minutes=5)), spelt(timedelta(seconds=90.7))
+    ('30 days', '1 hour 5 minutes', '1 minute 30 seconds')
+    >>> spelt(timedelta(days=2, seconds=5)), spelt(timedelta(seconds=0.2))
+    ('2 days', '0 seconds')
+    """
+    rest, parts = max(0, int(stretch.total_seconds())), []
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, rest = divmod(rest, size)
+        parts.append(f"{count} {unit}{'' if count == 1 else 's'}" if count else "")
+    first = next((place for place, part in enumerate(parts) if part), 3)
+    return " ".join(filter(None, parts[first : first + 2])) or "0 seconds"
+
+
 class SystemClock:
     """The machine's clock."""
 

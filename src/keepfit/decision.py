@@ -22,6 +22,8 @@ class Outcome(StrEnum):
     ADVANCE = "advance"
     HOLD = "hold"
     ROLL_BACK = "roll back"
+    UNDECIDED = "undecided"
+    """A rollout is over, and nothing is proven against the challenger, nor for it: the champion stays."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Decision:
     outcome: Outcome
     because: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The reasons that decided, where whoever decided has named them; else all.
+
+        >>> Decision(Outcome.FIRE, ("it errs too much", "no event waits"), {"telling": ["it errs too much"]}).telling
+        ('it errs too much',)
+        """
+        return tuple(self.evidence.get("telling", ())) or self.because
 
     def __str__(self) -> str:
         return f"{self.outcome}: {'; '.join(self.because)}"

@@ -121,4 +121,20 @@ def test_a_server_process_starts_without_what_only_learning_needs() -> None:
     assert done.returncode == 0, done.stderr
     imported = set(json.loads(done.stdout))
     assert "granian" in imported
-    assert not imported & {"torch", "transformers", "mlflow", "nncf", "dbos", "optuna"}
+    assert not imported & HEAVY
+
+
+COMMAND = """
+import json, sys
+import keepfit.app.cli
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_a_command_starts_without_what_learns_measures_or_serves() -> None:
+    """`keepfit rollback` must be quick: it loads the store, the settings and the words, and little else."""
+    done = subprocess.run([sys.executable, "-c", COMMAND], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = set(json.loads(done.stdout))
+    assert {"typer", "sqlalchemy"} <= imported
+    assert not imported & {*HEAVY, "flask", "granian", "prometheus_client", "openvino", "tokenizers"}

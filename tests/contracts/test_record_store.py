@@ -840,6 +840,28 @@ def test_quiet_checks_are_thinned_to_one_an_hour_and_what_was_announced_last_sta
     assert {d.id for d in store.decisions(M)} == {"d-0", "d-60", "d-110", "other"}
 
 
+def test_of_the_looks_that_held_a_rollout_the_first_the_last_and_each_new_reason_stay(store: RecordStore) -> None:
+    said = (
+        "baking for 10 seconds of 1 minute", "baking for 20 seconds of 1 minute", "0 labels of 30 are in",
+        "12 labels of 30 are in", "29 labels of 30 are in", "not yet proven: after 30 labels e = 0.4 of 20",
+        "not yet proven: after 31 labels e = 1.2e+01 of 20", "not yet proven: after 32 labels e = 19 of 20",
+    )  # fmt: skip
+    for rollout in ("a", "b"):
+        for minute, words in enumerate(said):
+            held = Decision(Outcome.HOLD, (words,), {"rollout": rollout})
+            store.add_decision(M, "rollout v2", held, at(minute), id=f"{rollout}{minute}")
+        store.add_decision(M, "rollout v2", Decision(Outcome.ADVANCE, ("proven",)), at(9), id=f"{rollout}9")
+    rows = StoredRows(store.database)
+    assert rows.old_waits(M, timedelta(0), at(0)).count == 0
+    planned = rows.old_waits(M, timedelta(minutes=60), at(180))
+    assert planned.count == rows.delete_waits(M, timedelta(minutes=60), at(180)) == 8
+    assert planned.size > 8 * 100
+    kept = [d.id for d in reversed(store.decisions(M, "rollout v2", 100)) if d.id.startswith("a")]
+    assert kept == ["a0", "a2", "a5", "a7", "a9"]
+    assert rows.delete_waits(M, timedelta(minutes=60), at(180)) == 0
+    assert store.verify_audit().whole
+
+
 def test_a_person_is_found_by_the_ids_of_an_example_and_of_an_answer_and_by_a_key(store: RecordStore) -> None:
     stored_pair(store, "a", 0, "a text of ann's", "ann")
     stored_pair(store, "b", 1, "another text of ann's", "ann")

@@ -11,6 +11,7 @@ from keepfit.data.records import Event, Window
 from keepfit.decision import Outcome
 from keepfit.metrics import Interval, wilson
 from keepfit.monitoring.measurement import Measurement
+from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
@@ -32,6 +33,7 @@ def measured(hours_ago: int, accuracy: float, n: int, p: float) -> tuple[Measure
         Measurement("accuracy", i.value, i.low, i.high, n, when, 2),
         Measurement("ks:length", 0.4, 0.4, 0.4, 500, when, 2, p=p),
         Measurement("ks:confidence", 0.01, 0.01, 0.01, 500, when, 2, p=0.9),
+        Measurement("harm", 1 - accuracy, 1 - accuracy, 1 - accuracy, n, when, 2, accuracy < 0.7, 1.0, "since then"),
     )
 
 
@@ -48,7 +50,8 @@ LOUD = Situation(
 )  # fmt: skip
 
 TRIGGERS: list[Trigger] = [
-    AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), Schedule("0 3 * * 1"), NewLabels(100), OnEvent(), OnDemand(),
+    Harm(), AccuracyFloor(), AccuracyDrop(), Ks(), KsPlain(), Schedule("0 3 * * 1"), NewLabels(100), OnEvent(),
+    OnDemand(),
     AnyOf((AccuracyFloor(), NewLabels(100))), AllOf((AccuracyFloor(), NewLabels(100))),
     Cooldown(NewLabels(100), HOUR), WarmUp(NewLabels(100), HOUR, 10), trigger_from([{"kind": "ks"}]),
 ]  # fmt: skip

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keepfit.data.snapshot import Split
-from keepfit.errors import BackendError, InvalidInput, SettingsError
+from keepfit.errors import BackendError, InvalidInput, NotFound, SettingsError
 from keepfit.evaluation.evaluator import Evaluation
 from keepfit.metrics import ReliabilityPoint, wilson
 from keepfit.registry.mlflow import MlflowRegistry
@@ -255,6 +255,30 @@ def test_a_folder_of_a_deleted_database_is_not_mistaken_for_the_new_version(
     (old / "manifest.json").write_text("{}", "utf-8")
     registry.register("reviews", folder, LINEAGE, EVALUATION, AT)
     assert (registry.fetch("reviews", 1) / "model.json").read_text() == (folder / "model.json").read_text()
+
+
+def test_a_registry_that_is_gone_is_not_taken_for_an_empty_one(
+    registry: MlflowRegistry, folder: Path, empty_database: Path, tmp_path: Path
+) -> None:
+    registry.register("reviews", folder, LINEAGE, EVALUATION, AT)
+    registry.fetch("reviews", 1)
+    database = tmp_path / "mlflow.db"
+    database.unlink()
+    again = MlflowRegistry(f"sqlite:///{database}", tmp_path / "models", "experiment")
+    for look in (
+        lambda: again.version("reviews", 1),
+        lambda: again.versions("reviews"),
+        lambda: again.latest("reviews"),
+    ):
+        with pytest.raises(BackendError, match=r"cannot be reached.*is gone.*restore it from a backup"):
+            look()
+    assert not database.exists(), "nothing was made in its place"
+    shutil.copy(empty_database, tmp_path / "other.db")
+    other = MlflowRegistry(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "models", "experiment")
+    with pytest.raises(BackendError, match="does not know version 1 of 'reviews', whose files are here"):
+        other.version("reviews", 1)
+    with pytest.raises(NotFound):
+        other.version("reviews", 2)
 
 
 def test_a_version_of_somebody_else_is_left_alone(registry: MlflowRegistry, client: MlflowClient, folder: Path) -> None:

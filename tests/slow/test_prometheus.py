@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.error import URLError
@@ -23,6 +24,9 @@ from werkzeug.serving import make_server
 
 from keepfit.app import serving
 from keepfit.app.server import create_app
+from keepfit.data.records import Cause, Traffic
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -87,9 +91,13 @@ def prometheus(tmp_path: Path, answering: Callable[[Any], AbstractContextManager
     server = make_server("127.0.0.1", 0, create_app(service), threaded=True)
     try:
         with answering(server) as keepfit:
+            rules = yaml.safe_load(RULES.read_text("utf-8"))
+            for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+                rule.pop("for", None)
+            (tmp_path / "alerts.yml").write_text(yaml.safe_dump(rules), "utf-8")
             config = {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-                "rule_files": [str(RULES)],
+                "rule_files": [str(tmp_path / "alerts.yml")],
                 "scrape_configs": [
                     {"job_name": "keepfit", "static_configs": [{"targets": [keepfit.removeprefix("http://")]}]}
                 ],
@@ -140,6 +148,36 @@ def test_what_keepfit_says_is_what_prometheus_stores(prometheus: Prometheus) -> 
     assert {"keepfit_ready", "keepfit_state_free_bytes", "keepfit_decisions_total", "process_cpu_seconds_total"} <= {
         str(name) for name in names
     }
+
+
+def test_a_keepfit_that_reports_harm_makes_its_alert_fire(prometheus: Prometheus, tmp_path: Path) -> None:
+    """The rules wait for minutes before they page; here they are in force at once."""
+    assert not firing(prometheus, "KeepfitQuality")
+    now, store = datetime.now(UTC), RecordStore.open(f"sqlite:///{tmp_path / '.keepfit' / 'keepfit.db'}")
+    with store:
+        store.deploy("default", Traffic({1: 1.0}), Cause("ann", "the first"), now)
+        harm = {"name": "accuracy", "value": 0.65, "low": 0.61, "high": 0.69, "breached": True}
+        words = ("accuracy 0.650 is below the floor 0.80",)
+        store.add_decision("default", "trigger", Decision(Outcome.FIRE, words, {"measurements": [harm]}), now)
+        until(lambda: firing(prometheus, "KeepfitQuality"))
+        assert not firing(prometheus, "KeepfitDrift")
+        well = Decision(Outcome.WAIT, ("well",), {"measurements": [{**harm, "breached": False}]})
+        store.add_decision("default", "trigger", well, datetime.now(UTC))
+        until(lambda: not firing(prometheus, "KeepfitQuality"))
+
+
+def firing(prometheus: Prometheus, name: str) -> bool:
+    """Whether an alert is in force."""
+    return any(a["labels"]["alertname"] == name and a["state"] == "firing" for a in prometheus.get("alerts")["alerts"])
+
+
+def test_promtool_says_that_each_alert_fires_when_it_should_and_only_then() -> None:
+    tool = Path(binary()).with_name("promtool")
+    if not tool.is_file():
+        pytest.skip(f"there is no promtool beside {binary()}")
+    command = [str(tool), "test", "rules", str(RULES.with_name("alerts_test.yml"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:

@@ -14,13 +14,13 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from keepfit.app.http.access import GUESSES, hash_token
+from keepfit.app.http.access import GUESSES
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.clock import ManualClock
 from keepfit.data.records import Cause, JobState, Traffic
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import Token, hash_token
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.writer import RecordWriter

@@ -16,6 +16,7 @@ from keepfit.data.forgetting import Person
 from keepfit.data.records import Job, JobState, Label, QueueItem, Source, new_id
 from keepfit.data.search import Searched
 from keepfit.data.snapshot import Split, open_snapshot, read_rewritten
+from keepfit.data.sole import FORGETTING
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import read_reference
@@ -176,6 +177,17 @@ def test_files_that_hold_it_are_deleted_whole_also_packed_ones(world) -> None:
     assert set(done.files) == {"batches/a", "batches/b", "mailbox/1.eml"}
     assert done.searched.found == 0
     assert [path.name for path in batches.iterdir()] == ["c"]
+
+
+def test_one_forgetting_at_a_time_and_afterwards_jobs_may_begin_again(world) -> None:
+    learnt(world)
+    other = world.store.sole(FORGETTING)
+    other.acquire()
+    with pytest.raises(Refused, match="another forgetting runs"):
+        forget(world, "order-4711")
+    other.release()
+    assert forget(world, "order-4711").rows.examples == 1
+    assert world.store.nobody_forgets()
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(world) -> None:

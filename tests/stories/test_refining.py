@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import STREAM, Cause, Example, Label, Prediction, Source, StoredDecision, Traffic
+from keepfit.data.records import STREAM, UNWRITTEN, Cause, Example, Label, Prediction, Source, StoredDecision, Traffic
 from keepfit.data.store import RecordStore
-from keepfit.pipelines.refine import MOST_CAMERAS, UNWRITTEN, Refine
+from keepfit.pipelines.refine import MOST_CAMERAS, Refine
 from keepfit.serving.refined import LEVEL, Refined
 from keepfit.tasks.video.timeline import LABELS, Threshold
 

@@ -306,7 +306,7 @@ def test_a_canary_without_labels_holds_and_ends_as_the_settings_say(world: World
     world.live(50, labelled=False)
     assert world.look(11 * MINUTE) is Outcome.HOLD
     assert world.last() == ("0 labels of 20 are in [min_labels]",)
-    assert world.look(timedelta(days=1)) is Outcome.ROLL_BACK
+    assert world.look(timedelta(days=1)) is Outcome.UNDECIDED
     assert "the champion stays [undecided]" in world.last()[-1]
     assert world.shares == {1: 1.0}
     assert world.newest.kind == "deploy", "nothing was found against the challenger"
@@ -437,7 +437,7 @@ def test_a_worker_that_cannot_load_a_version_goes_on_judging_without_it(world: W
     world.live(30)
     world.rolling = replace(world.rolling, load=lambda number: world.models[number + 100])
     assert world.look(11 * MINUTE) is Outcome.HOLD
-    assert world.look(timedelta(days=2)) is Outcome.ROLL_BACK
+    assert world.look(timedelta(days=2)) is Outcome.UNDECIDED
 
 
 def test_a_label_of_a_content_that_is_none_any_more_spoils_no_other_and_blames_nobody(world: World) -> None:

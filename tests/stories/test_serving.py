@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from keepfit.app.http.access import hash_token
 from keepfit.app.observing import Observed
 from keepfit.app.server import create_app
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.clock import ManualClock
 from keepfit.data.records import MEASURING, Cause, JobState, QueueItem, Source, Traffic, Window, new_id
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import Token, hash_token
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Interval

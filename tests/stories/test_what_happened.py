@@ -147,6 +147,10 @@ def test_history_says_who_when_why_on_what_evidence_and_by_which_decision(life: 
 
 def test_a_whole_chain_is_said_to_be_whole_and_its_head_is_still_there_later(life: Life) -> None:
     found = life.json("audit", "verify")
+    assert {"labels", "predictions"} <= set(found["not_covered"])
+    said = " ".join(life("audit", "verify").out.split())
+    assert "covers deployments, decisions, tokens" in said
+    assert "does not cover labels, predictions" in said
     assert (found["whole"], found["flaws"], found["first_broken"]) == (True, [], None)
     assert life("token", "add", "ann", "--role", "label").code == 0
     later = life("audit", "verify", "--head", found["head"])

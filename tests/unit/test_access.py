@@ -11,10 +11,10 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 from keepfit.app.http import access
-from keepfit.app.http.access import Access, check_host, hash_token, is_loopback
+from keepfit.app.http.access import Access, check_host, is_loopback
 from keepfit.clock import ManualClock
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import Token, hash_token
 from keepfit.errors import Forbidden, SettingsError
 
 

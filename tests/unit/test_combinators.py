@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from keepfit.data.records import Event
 from keepfit.decision import Decision, Outcome
 from keepfit.metrics import Interval
-from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
+from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, NewEvidence, WarmUp
 from keepfit.triggers.harm import AccuracyFloor
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, fire, wait
 
@@ -35,6 +36,14 @@ def test_any_of_tells_what_fired_first_and_keeps_every_part() -> None:
     assert decision.outcome is Outcome.FIRE
     assert decision.because == ("routine", "all is well")
     assert [part["outcome"] for part in decision.evidence["triggers"]] == ["wait", "fire"]
+
+
+def test_what_fired_is_what_tells_however_deep_and_what_holds_it_back_tells_instead() -> None:
+    deep = AnyOf((QUIET, AnyOf((QUIET, HARM)), AllOf((HARM, QUIET))))
+    assert deep.decide(FRESH).telling == ("harm",)
+    held = Cooldown(deep, HOUR).decide(FRESH)
+    assert held.telling == held.because[:1]
+    assert "resting" in held.telling[0]
 
 
 def test_harm_is_the_reason_that_counts_and_a_wish_is_remembered() -> None:
@@ -83,3 +92,28 @@ def test_objections_come_through() -> None:
     outer = Cooldown(WarmUp(AnyOf((QUIET, AllOf((AccuracyFloor(),))))), HOUR)
     assert "accuracy_drop" in (outer.objection(weak) or "")
     assert outer.objection(None) is None
+
+
+def test_harm_does_not_call_again_on_the_data_of_a_refused_attempt() -> None:
+    refused = replace(FRESH, refused_at=NOW - HOUR / 2)
+    held = NewEvidence(HARM, 30).decide(refused)
+    assert held.outcome is Outcome.WAIT
+    assert held.telling == (
+        "nothing new since the refused attempt of 2025-01-01 11:30:00 UTC: 30 more labels would change it",
+    )
+    some = NewEvidence(HARM, 30).decide(replace(refused, new_labels=12))
+    assert some.because[0].startswith("only 12 new labels since")
+    assert "18 more labels would change it" in some.because[0]
+    assert NewEvidence(HARM, 30).decide(replace(refused, new_labels=30)).outcome is Outcome.FIRE
+    assert NewEvidence(HARM, 30).decide(FRESH).outcome is Outcome.FIRE, "the last attempt was not refused"
+    file = Event("e", "m", NOW, "new_data")
+    assert NewEvidence(HARM, 30).decide(replace(refused, events=(file,))).outcome is Outcome.FIRE
+
+
+def test_a_person_and_what_is_routine_need_no_new_evidence() -> None:
+    refused = replace(FRESH, refused_at=NOW - HOUR / 2)
+    asked = NewEvidence(AnyOf((HARM, ASKED)), 30).decide(refused)
+    assert asked.outcome is Outcome.FIRE
+    assert "a person asked" in asked.because[-1]
+    assert NewEvidence(ROUTINE, 30).decide(refused).outcome is Outcome.FIRE
+    assert NewEvidence(QUIET, 30).decide(refused).outcome is Outcome.WAIT

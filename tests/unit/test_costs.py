@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
 from keepfit.data.costs import Cost
-from keepfit.data.records import Window, new_id
+from keepfit.data.records import Example, Job, JobState, Label, Prediction, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.costs import Amounts, Ledger, Prices
@@ -132,6 +133,32 @@ def test_compression_is_stated_only_where_it_was_measured(books: Books) -> None:
     measured = replace(books.ledger, ratio=lambda model, version: 3.0)
     saved = next(one for one in measured.report()["models"]["m"]["saved"] if one["by"] == "compression")
     assert saved["cpu_seconds"] == pytest.approx(8.0)
+
+
+def test_a_retraining_costs_the_labels_that_were_asked_for_since_the_one_before(books: Books) -> None:
+    store, hour = books.ledger.store, timedelta(hours=1)
+
+    def label(n: int, source: Source) -> None:
+        for number in range(n):
+            example = Example(f"{source} {number} {books.clock.now()}", books.clock.now(), id=new_id())
+            scores, nothing = np.array([0.1, 0.9], np.float32), np.zeros(2, np.float32)
+            said = Prediction(example.id, 1, ("bad", "good"), scores, nothing, books.clock.now())
+            store.add_predictions("m", [(example, said)])
+            store.add_labels("m", [Label(example.id, "good", books.clock.now(), source, "ann")])
+
+    for job, asked in (("first", 3), ("second", 5)):
+        label(asked, Source.ASKED)
+        label(2, Source.VOLUNTEERED)
+        books.clock.advance(hour)
+        store.join_or_add_job(Job(job, "m", "retrain", books.clock.now()))
+        store.update_job(job, state=JobState.DONE)
+        books.clock.advance(hour)
+        books.enter("retrain", 1000.0, 1, job=job, step="fit")
+    made = books.priced(per_label=0.5).report()["models"]["m"]
+    assert [one["labels_asked"] for one in made["retrainings"]] == [3, 5]
+    assert made["retrainings"][1]["arithmetic"] == "0.2778 CPU h x 3.6 + 5 labels x 0.5 = 3.5000 EUR"
+    assert made["versions"]["1"]["training"]["money"] == pytest.approx(2 + 8 * 0.5)
+    assert made["total"]["money"] == pytest.approx(2 + 8 * 0.5), "counted once"
 
 
 def test_skipped_retrainings_are_compared_with_a_nightly_job_and_say_so(books: Books) -> None:

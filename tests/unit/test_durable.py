@@ -115,6 +115,33 @@ def test_a_job_whose_steps_could_not_be_noted_goes_on_or_is_closed(
         assert steps.closed == []
 
 
+def test_who_leaves_during_a_step_leaves_quietly_and_the_next_one_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    class Long(Steps):
+        def step(self, name: str, state: State) -> State:
+            if name == "fit":
+                begun.set()
+                assert free.wait(60)
+            return super().step(name, state)
+
+    long, later, url = Long(), Steps(), f"sqlite:///{tmp_path / 'jobs.db'}"
+    made: Any = DurableRetrainings(url, lambda model: long)  # type: ignore[arg-type, return-value]
+    with made:
+        made.start("m", "job-1")
+        assert begun.wait(60)
+    free.set()
+    eventually(lambda: not made._active)
+    assert capfd.readouterr().err == ""
+    again: Any = DurableRetrainings(url, lambda model: later)  # type: ignore[arg-type, return-value]
+    with again:
+        again.run("m", "job-1")
+    assert later.done == list(STEPS[1:]), "from the last finished step"
+    assert later.closed == []
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     pause, end = threading.Event(), time.monotonic() + 60
     while not condition():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -114,3 +115,15 @@ def test_one_that_has_lived_is_tried_again_however_it_ends(start: Start, capsys:
         minded.wait_until = 0.0
         assert minded.mind()
     assert "starting it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("daemon", "code"), [(False, 7), (True, 0)])
+def test_a_step_that_cannot_be_interrupted_does_not_hold_the_process(daemon: bool, code: int) -> None:
+    script = (
+        "import threading; from keepfit.app.processes import end_without\n"
+        f"threading.Thread(target=threading.Event().wait, daemon={daemon}).start()\n"
+        "end_without(threading.enumerate(), 7)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert ("goes on at the next start" in done.stderr) is not daemon

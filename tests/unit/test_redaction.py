@@ -15,11 +15,10 @@ from keepfit.alerts.alerts import Alert, AlertKind, Alerts
 from keepfit.alerts.apprise import AppriseChannel
 from keepfit.app import show
 from keepfit.app.doctor import examine
-from keepfit.app.http.access import hash_token
 from keepfit.app.project import Project
 from keepfit.app.settings import load
 from keepfit.data.database import open_database
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import Token, hash_token
 from keepfit.errors import BackendError
 from keepfit.redaction import guard_logs, redacted, remember, remember_address
 

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
+from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
-from keepfit.pipelines.asking import AT_ONCE, UNWRITTEN, day_of
+from keepfit.pipelines.asking import AT_ONCE, day_of
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
+from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 
 MODEL = "reviews"
@@ -271,6 +272,51 @@ def test_harm_calls_for_a_retraining_whatever_the_budget_says(post: Post) -> Non
     post.tell(post.answer(60), "bad")
     careful = replace(post.watch, objection=lambda: "the budget of 2025-01 is spent")
     assert careful.tick().outcome is Outcome.FIRE
+
+
+def test_late_labels_of_its_first_time_do_not_alarm_again_when_a_version_comes_back(post: Post) -> None:
+    first_time = post.answer(120)
+    post.tell(first_time[:60], "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE
+    post.clock.advance(HOUR)
+    post.store.deploy(MODEL, Traffic({2: 1.0}), Cause("trainer", "the second"), post.clock.now())
+    post.clock.advance(HOUR)
+    post.store.deploy(MODEL, Traffic({1: 1.0}), Cause("ann", "back", kind="rollback"), post.clock.now())
+    post.clock.advance(HOUR)
+    post.tell(first_time[60:], "bad")
+    assert post.watch.tick().outcome is Outcome.WAIT
+    post.tell(post.answer(60), "bad")
+    decision = post.watch.tick()
+    assert decision.outcome is Outcome.FIRE, "what it answers now counts"
+    (accuracy,) = [m for m in decision.evidence["measurements"] if m["name"] == "accuracy"]
+    assert accuracy["n"] == 60
+
+
+def test_harm_that_is_over_calls_for_nothing_though_its_labels_are_still_in_the_window(post: Post) -> None:
+    post.tell(post.answer(100), "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE
+    for _ in range(4):
+        post.clock.advance(timedelta(minutes=10))
+        post.tell(post.answer(50), "good")
+        decision = post.watch.tick()
+    assert decision.outcome is Outcome.WAIT
+    assert "have recovered" in decision.because[0]
+    post.tell(post.answer(100), "bad")
+    assert post.watch.tick().outcome is Outcome.FIRE, "it is harm again"
+
+
+def test_an_attempt_that_the_gate_refused_is_known_until_the_next_one(post: Post) -> None:
+    post.tell(post.answer(100), "bad")
+    post.watch.tick()
+    (job,) = post.store.jobs(MODEL)
+    assert post.watch.situation().refused_at is None
+    post.store.update_job(job.id, state=JobState.DONE, result={"verdict": "fail"}, finished_at=post.clock.now())
+    post.clock.advance(HOUR)
+    assert post.watch.situation().refused_at == job.at
+    held = replace(post.watch, trigger=NewEvidence(post.watch.trigger)).tick()
+    assert held.outcome is Outcome.WAIT
+    assert "nothing new since the refused attempt" in post.store.decisions(MODEL, "trigger")[0].decision.because[0]
+    assert len(post.store.jobs(MODEL)) == 1
 
 
 # whose labels count

@@ -29,6 +29,16 @@ def test_a_trigger_says_what_was_seen_and_that_nothing_needs_to_be_done() -> Non
     assert "goes on answering" not in wording.trigger_fired("reviews", None, HARM, NOON).body
 
 
+def test_an_alert_of_harm_says_what_fired_and_nothing_of_what_did_not() -> None:
+    because = ("accuracy 0.650 is below the floor 0.80", "12 of 500 new labels are in", "nobody asked for a retraining")
+    decision = Decision(Outcome.FIRE, because, {"reason": "harm", "telling": because[:1]})
+    body = wording.trigger_fired("reviews", 3, decision, NOON).body
+    assert because[0] in body
+    assert because[1] not in body
+    assert because[2] not in body
+    assert "keepfit decisions --model reviews" in body
+
+
 @pytest.mark.parametrize(("decision", "words"), [(PROVEN, "may take over"), (WORSE, "will not be used")])
 def test_a_gate_says_how_it_ended_and_why(decision: Decision, words: str) -> None:
     alert = wording.gate_judged("reviews", 4, decision, NOON)

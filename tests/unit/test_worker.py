@@ -16,6 +16,7 @@ import pytest
 from keepfit.app.worker import SETTLED, WatchedModel, Worker, WorkerLock
 from keepfit.clock import ManualClock
 from keepfit.data.records import Example, Job, JobState, Label, Prediction, Source, new_id
+from keepfit.data.sole import FORGETTING
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.pipelines.announce import Announcer
@@ -391,3 +392,15 @@ def test_two_projects_on_one_record_store_have_one_worker(tmp_path: Path, store_
         second.acquire()
         second.release()
         WorkerLock(tmp_path / "b").acquire()
+
+
+def test_no_job_begins_while_somebody_is_forgotten_and_then_it_does(bench: Bench) -> None:
+    forgetting = bench.store.sole(FORGETTING)
+    forgetting.acquire()
+    worker = bench.worker("m")
+    job = bench.job("retrain")
+    worker.take_jobs()
+    assert bench.store.job(job).state is JobState.WAITING
+    forgetting.release()
+    worker.take_jobs()
+    assert bench.store.job(job).state is JobState.RUNNING

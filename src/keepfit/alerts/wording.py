@@ -30,10 +30,11 @@ def trigger_fired(model: str, version: int | None, decision: Decision, at: datet
     """A retraining begins; `version` answers meanwhile (None: nothing is deployed)."""
     why = WHY.get(str(decision.evidence.get("reason")), "")
     body = (
-        f"{why}\n\nThis is what was seen at {clock(at)}:\n{listed(decision.because)}\n\n"
+        f"{why}\n\nThis is what was seen at {clock(at)}:\n{listed(decision.telling)}\n\n"
         f"A new version of {model} is being trained now."
         + ("" if version is None else f" Version {version} goes on answering until the new one has passed its tests.")
-        + " You will hear how that ends.\nNothing needs to be done."
+        + " You will hear how that ends.\nNothing needs to be done;"
+        + f" `keepfit decisions --model {model}` has everything that was looked at."
     )
     return Alert(AlertKind.TRIGGER, model, f"{model}: retraining has begun", body.strip(), at)
 

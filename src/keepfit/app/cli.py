@@ -35,6 +35,7 @@ from keepfit.redaction import guard_logs
 from keepfit.rollout.rollout import standing
 
 RETRAINING_WANTED = 10
+INTERRUPTED = 130
 
 cli = typer.Typer(
     add_completion=False,
@@ -187,6 +188,8 @@ def worker(project: ProjectOption = HERE, model: ModelOption = None, json: JsonO
     with home.working(Narrator(home.store)) as working:
         show.text("keepfit worker: watching; Ctrl-C stops it")
         working.run(stop)
+    home.close()
+    processes.end_without(threading.enumerate())
 
 
 @cli.command()
@@ -341,11 +344,17 @@ def live(
 
 @cli.command()
 def decisions(
+    id: Annotated[str | None, typer.Argument(help="One decision, by its id or how that begins; newest.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    plot: Annotated[Path | None, typer.Option(help="Draw the evidence of one into this file (png, svg, pdf).")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Every judgement with its reasons, newest first."""
-    show.decisions(Project(project, model).decisions(limit), json)
+    """Every judgement with its reasons, newest first; of one also its evidence, as numbers or as a picture."""
+    home = Project(project, model)
+    if id is None and plot is None:
+        show.decisions(home.decisions(limit), json)
+        return
+    show.judgement(home.decision(id), None if plot is None else home.picture(id, plot), json)
 
 
 @cli.command()
@@ -418,7 +427,12 @@ for module in (audit, costs, diff, lineage, retention):
 def main() -> None:
     """The command: errors that keepfit raises on purpose become one sentence and exit code 2, never a stack trace."""
     guard_logs()
-    run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
+    try:
+        run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            processes.end_without(threading.enumerate(), INTERRUPTED)
+        raise
 
 
 def run(command: Callable[[], Any], json: bool) -> None:
@@ -433,7 +447,7 @@ def run(command: Callable[[], Any], json: bool) -> None:
         sys.exit(3)
     except KeyboardInterrupt:
         show.text("Stopped; what was finished is kept, and the same command goes on from there.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
@@ -54,7 +55,9 @@ from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
-from keepfit.triggers.policies import trigger_from
+from keepfit.triggers.alarm import Harm
+from keepfit.triggers.combinators import NewEvidence
+from keepfit.triggers.policies import parts, trigger_from
 from keepfit.triggers.trigger import Trigger
 
 log = logging.getLogger(__name__)
@@ -106,8 +109,15 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
         lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
-        ledger(home, store).objection,
+        ledger(home, store).objection, harming(home, name, store),
     )  # fmt: skip
+
+
+def harming(home: Home, name: str, store: RecordStore) -> Harming | None:
+    """The harm detectors, where a trigger of the settings reads them."""
+    _, model = home.settings.model(name)
+    rule = next((part for part in parts(trigger(model)) if isinstance(part, Harm)), None)
+    return None if rule is None else Harming(name, store, rule, home.settings.timezone)
 
 
 def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Rolling:
@@ -127,8 +137,8 @@ def normal_of(model: ModelSettings, reference: Reference) -> Reference:
 
 
 def trigger(model: ModelSettings) -> Trigger:
-    """The triggers of the settings: any of them, after a warm-up and a rest."""
-    return trigger_from(model.triggers, model.warmup, model.cooldown)
+    """The triggers of the settings: any of them, after a warm-up and a rest, and not twice on the same evidence."""
+    return NewEvidence(trigger_from(model.triggers, model.warmup, model.cooldown), model.gate.min_evidence)
 
 
 def announcer(home: Home, name: str, store: RecordStore, aloud: Callable[[Alert], None]) -> Announcer:

@@ -136,14 +136,14 @@ def label_facts(label: Label, prediction_id: str) -> dict[str, Any]:
 
 
 def reasons_of(store: RecordStore, rows: Sequence[Deployment]) -> dict[str, str]:
-    """Of the decisions behind deployments, by their ids: the first reason."""
+    """Of the decisions behind deployments, by their ids: the reasons that decided."""
     reasons = {}
     for id_ in {row.decision_id for row in rows if row.decision_id is not None}:
         try:
             decision = store.decision(id_).decision
         except NotFound:
             continue
-        reasons[id_] = next(iter(decision.because), str(decision.outcome))
+        reasons[id_] = "; ".join(decision.telling) or str(decision.outcome)
     return reasons
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +75,19 @@ class Minded:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def end_without(threads: Iterable[threading.Thread], code: int = 0) -> None:
+    """End this process now where such a thread, a step of a training, would hold it for as long as it likes.
+
+    What was finished is on record, and the rest goes on at the next start, as after a kill.
+    """
+    if not any(thread.is_alive() and not thread.daemon and thread is not threading.main_thread() for thread in threads):
+        return
+    console.print("keepfit: the retraining that was under way goes on at the next start")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def up(project: Path, host: str | None, port: int | None) -> int:

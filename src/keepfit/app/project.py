@@ -53,16 +53,16 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
-from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
-from keepfit.pipelines.watch import Watch, accuracy_on
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
 from keepfit.rollout.rollout import adopt, rollback, single, under_way, waiting_since
 from keepfit.tasks.task import Report
 
-if TYPE_CHECKING:  # a search is loaded only when one is asked for
+if TYPE_CHECKING:  # loaded only when they are asked for
+    from keepfit.pipelines.announce import Announcer
+    from keepfit.pipelines.watch import Watch
     from keepfit.training.trials import Tuned
     from keepfit.training.tuning import Search
 
@@ -250,7 +250,9 @@ class Project:
                 lock.release()
 
     def do_here(self, job: Job, report: Report) -> Mapping[str, Any]:
-        """The durable steps in this process, which holds the worker's lock."""
+        """The durable steps in this process, which holds the worker's lock; a forgetting is waited for."""
+        while not self.store.nobody_forgets():
+            time.sleep(POLL)
         with named(LATE["durable"])(self.home.jobs_url, lambda name: self.retraining(name, report)) as durable:
             durable.run(job.model, job.id)
         self.announcer(job.model).announce()
@@ -293,8 +295,7 @@ class Project:
         """Why a trigger of the settings makes no sense for the champion; None when all do, or nothing is deployed."""
         if self.store.deployment(self.model) is None:
             return None
-        watch = self.watch(self.model)
-        return watch.trigger.objection(accuracy_on(watch.reference(self.champion())))
+        return self.watch(self.model).objection_to(self.champion())
 
     def evaluate(self, data: Path) -> Mapping[str, Any]:
         """The champion's numbers on a labelled file."""
@@ -453,9 +454,33 @@ class Project:
         """What was judged, newest first."""
         return self.store.decisions(self.model, limit=limit)
 
+    def decision(self, id: str | None = None) -> StoredDecision:
+        """One decision by its id, or how that begins; the newest unless named. Raises NotFound, InvalidInput."""
+        kept = self.store.decisions(self.model, limit=1 if id is None else 10_000)
+        found = [one for one in kept if id is None or one.id.startswith(id)]
+        exact = [one for one in found if one.id == id]
+        if len(found) > 1 and not exact:
+            raise InvalidInput(f"{len(found)} decisions have an id that begins with {id!r}; give more of it", "id")
+        if not found:
+            raise NotFound("nothing was judged yet" if id is None else f"there is no decision {id!r}; see `decisions`")
+        return (exact or found)[0]
+
+    def picture(self, id: str | None, target: Path) -> Path:
+        """The evidence of a decision, drawn into a file. Raises InvalidInput when there is nothing to draw."""
+        wanted = self.decision(id)
+        before = self.store.decisions(self.model, wanted.subject, limit=1000)
+        drawn: Path = named(LATE["picture"])(wanted, before, target)
+        return drawn
+
     def models(self) -> list[ModelVersion]:
-        """Every version, newest first."""
-        return self.registry.versions(self.model)
+        """Every version, newest first. Raises BackendError when the registry knows none, though one was deployed."""
+        found = self.registry.versions(self.model)
+        if not found and (live := self.store.deployment(self.model)) is not None:
+            raise BackendError(
+                f"the registry knows no version of {self.model!r}, though version {single(live.traffic)} is deployed: "
+                "it is another one, or has lost its data; check `tracking`, or restore it from a backup"
+            )
+        return found
 
     # -- processes --------------------------------------------------------------------------------------------
 

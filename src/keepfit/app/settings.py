@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from keepfit.clock import spelt
 from keepfit.errors import NotFound, SettingsError
 from keepfit.redaction import remember, remember_address
 from keepfit.triggers.policies import trigger_from
@@ -224,7 +225,9 @@ class RolloutSettings(Section):
             raise ValueError("the shares of steps must grow, such as [0.01, 0.05, 0.25]")
         baking = self.bake * (len(self.steps) if self.strategy == "canary" else 1)
         if self.strategy in ("canary", "shadow") and baking >= self.longest:
-            raise ValueError(f"longest ({self.longest}) must be longer than all steps bake together ({baking})")
+            raise ValueError(
+                f"longest ({spelt(self.longest)}) must be longer than all steps bake together ({spelt(baking)})"
+            )
         return self
 
 
@@ -426,7 +429,8 @@ class RetentionSettings(Section):
     alerts_most: int = Field(0, ge=0, description="Such alerts.")
     quiet_checks_for: Age = Field(
         timedelta(0),
-        description="Checks that came to nothing; older ones are thinned to one an hour.",
+        description="Checks that came to nothing; older ones are thinned to one an hour, looks at a rollout to those "
+        "with a new reason.",
     )
 
 

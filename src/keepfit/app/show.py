@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from keepfit.app.findings import Finding
+from keepfit.app.listing import Column, listing
 from keepfit.app.project import Project
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
@@ -159,16 +160,22 @@ def queue(items: Sequence[QueueItem], json: bool) -> None:
     if json:
         out({"items": [queue_json(item) for item in items]})
         return
-    audited = any(AUDIT in item.parts for item in items)  # to be answered by the id of the question alone
-    name = "question" if audited else "prediction"
-    shown = table(name, "text", "reason")
-    shown.columns[0].no_wrap = True  # an id in two lines cannot be copied
-    for item in items:
-        shown.add_row(item.id if audited else item.prediction_id, escape(str(item.example.content)[:200]), item.reason)
-    Console().print(shown if items else "Nothing waits for a label.")
-    if items:
-        named = "question" if audited else "prediction_id"
-        text(f"To answer: keepfit label FILE, a CSV with the columns {named} and label; or POST /labels.")
+    if not items:
+        Console().print("Nothing waits for a label.")
+    else:
+        audited = any(AUDIT in item.parts for item in items)  # to be answered by the id of the question alone
+        named, ids = ("question", "question") if audited else ("prediction", "prediction_id")
+        columns = (Column(named), Column("text", folds=True), Column("reason", folds=True, spare=True))
+        rows = [
+            (
+                item.id if audited else item.prediction_id,
+                escape(str(item.example.content)[:200]),
+                escape(item.reason),
+            )
+            for item in items
+        ]
+        listing(Console(), columns, rows)
+        text(f"To answer: keepfit label FILE, a CSV with the columns {ids} and label; or POST /labels.")
 
 
 def tokens(found: Sequence[Token], json: bool) -> None:
@@ -178,13 +185,21 @@ def tokens(found: Sequence[Token], json: bool) -> None:
                          "revoked": t.revoked, "model": t.model, "per_minute": t.per_minute,
                          "labels_per_day": t.labels_per_day} for t in found]})  # fmt: skip
         return
-    shown = table("name", "roles", "model", "a minute", "labels a day", "made (UTC)", "expires", "revoked")
+    if not found:
+        Console().print("There is no token: only this machine may call.")
+        return
+    columns = (
+        Column("name", folds=True), Column("roles", folds=True), Column("model", folds=True),
+        Column("a minute", spare=True), Column("labels a day", spare=True), Column("made (UTC)", spare=True),
+        Column("expires (UTC)"), Column("revoked"),
+    )  # fmt: skip
+    rows = []
     for t in found:
-        expires = moment(t.expires) if t.expires else "never"
         limits = [str(most) if most else "no limit" for most in (t.per_minute, t.labels_per_day)]
-        shown.add_row(escape(t.name), ", ".join(t.roles), t.model or "all", *limits, moment(t.created), expires,
-                      "yes" if t.revoked else "")  # fmt: skip
-    Console().print(shown if found else "There is no token: only this machine may call.")
+        expires, revoked = minute(t.expires) if t.expires else "never", "yes" if t.revoked else ""
+        rows.append((escape(t.name), ", ".join(t.roles), escape(t.model or "all"), *limits, minute(t.created), expires,
+                     revoked))  # fmt: skip
+    listing(Console(), columns, rows)
 
 
 def history(rows: Sequence[Deployment], json: bool, reasons: Mapping[str, str]) -> None:
@@ -217,10 +232,31 @@ def decisions(rows: Sequence[StoredDecision], json: bool) -> None:
     if json:
         out({"decisions": [decision_json(row) for row in rows]})
         return
-    shown = table("at (UTC)", "subject", "outcome", "because")
-    for row in rows:
-        shown.add_row(moment(row.at), row.subject, row.decision.outcome.value, escape("\n".join(row.decision.because)))
-    Console().print(shown if rows else "Nothing was judged yet.")
+    if not rows:
+        Console().print("Nothing was judged yet.")
+        return
+    columns = (Column("at (UTC)"), Column("subject", folds=True), Column("outcome"), Column("because", folds=True))
+    told = [
+        (minute(row.at), escape(row.subject), row.decision.outcome.value, escape("\n".join(row.decision.telling)))
+        for row in rows
+    ]
+    listing(Console(), columns, told)
+
+
+def judgement(row: StoredDecision, picture: Path | None, json: bool) -> None:
+    """One decision with all its reasons and numbers."""
+    drawn = None if picture is None else str(picture)
+    if json:
+        out({**decision_json(row), "picture": drawn})
+        return
+    console = Console()
+    console.print(f"[bold]{row.decision.outcome.value}[/bold]  {row.subject}, {moment(row.at)} UTC, {row.id}")
+    for reason in row.decision.because:
+        console.print(f"- {escape(reason)}")
+    if drawn is not None:
+        console.print(f"The evidence is drawn in {escape(drawn)}.")
+        return
+    console.print_json(data=dict(row.decision.evidence))
 
 
 def version_json(version: ModelVersion, snapshots: Path) -> dict[str, Any]:
@@ -243,7 +279,14 @@ def versions(project: Project, json: bool) -> None:
     if json:
         out({"aliases": aliases, "pinned": pinned, "versions": [version_json(v, snapshots) for v in found]})
         return
-    shown = table("version", "at (UTC)", "role", "accuracy", "verdict", "snapshot", "made because")
+    if not found:
+        Console().print("There is no version yet: keepfit train DATA.")
+        return
+    columns = (
+        Column("version"), Column("at (UTC)"), Column("role", folds=True), Column("accuracy"), Column("verdict"),
+        Column("snapshot", folds=True, spare=True), Column("made because", spare=True),
+    )  # fmt: skip
+    rows = []
     for v in found:
         roles = [name for name, number in aliases.items() if number == v.number]
         roles += ["pinned"] if str(v.number) in pinned else []
@@ -253,8 +296,8 @@ def versions(project: Project, json: bool) -> None:
         seen = v.evaluation.metrics["accuracy"]
         accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})"
         verdict = v.verdict.outcome.value if v.verdict else ""
-        shown.add_row(str(v.number), moment(v.at), role, accuracy, verdict, made_from, v.lineage.reason)
-    Console().print(shown if found else "There is no version yet: keepfit train DATA.")
+        rows.append((str(v.number), minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
+    listing(Console(), columns, rows)
 
 
 def status_json(project: Project) -> dict[str, Any]:
@@ -337,6 +380,11 @@ def findings(found: Sequence[Finding], json: bool) -> None:
     for f in found:
         shown.add_row("[green]ok[/]" if f.ok else "[red]missing[/]", escape(f.what), escape(f.detail))
     Console().print(shown)
+
+
+def minute(value: datetime) -> str:
+    """A time for tables."""
+    return value.strftime("%Y-%m-%d %H:%M")
 
 
 def moment(value: datetime) -> str:

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from keepfit.app.http.access import ANONYMOUS, hash_token
 from keepfit.app.wiring import Home
 from keepfit.data.labellers import NOBODY
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import ANONYMOUS, Token, hash_token
 from keepfit.errors import InvalidInput
 
 ROLES = ("predict", "label", "approve", "admin")
-TAKEN = NOBODY | {ANONYMOUS.name, "keepfit", "watch", "folder", "worker"}
+TAKEN = NOBODY | {ANONYMOUS, "keepfit", "watch", "folder", "worker"}
 """Names under which keepfit itself acts."""
 LONGEST = 100
 

@@ -61,6 +61,7 @@ LATE = {
     "prune": "keepfit.app.retaining:prune",
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
+    "picture": "keepfit.app.evidence:picture",
 }
 STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
     "immediate": lambda one: strategies.immediate(one.watched, limits(one)),

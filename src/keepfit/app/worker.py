@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -19,9 +19,11 @@ from keepfit.clock import Clock
 from keepfit.data.records import MEASURING, Event, Job, JobState, text_group
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, KeepfitError, Refused
-from keepfit.pipelines.announce import Announcer
-from keepfit.pipelines.watch import Watch
 from keepfit.redaction import redacted
+
+if TYPE_CHECKING:  # they are given; who only asks whether there is a worker must not load what measures
+    from keepfit.pipelines.announce import Announcer
+    from keepfit.pipelines.watch import Watch
 
 log = logging.getLogger(__name__)
 POLL = 0.5
@@ -161,7 +163,15 @@ class Worker:
                 self.durable.start(job.model, job.id)
 
     def take_jobs(self) -> None:
-        """Retrainings start at once (one per model is in the queue at most), batch files one after another."""
+        """Retrainings start at once (one per model is in the queue at most), batch files one after another.
+
+        While somebody is being forgotten nothing is begun; a forgetting that comes later sees what waits, and refuses.
+        """
+        if not self.store.jobs(states=[JobState.WAITING], limit=1):
+            return
+        if not self.store.nobody_forgets():
+            log.info("a forgetting runs; jobs wait for its end")
+            return
         while (job := self.store.claim_job("worker", ["retrain"])) is not None:
             self.begin(job)
         if self.batch_thread is None or not self.batch_thread.is_alive():

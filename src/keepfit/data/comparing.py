@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Select, func, insert, select
 
+from keepfit.data.database import chunks
 from keepfit.data.labellers import heard
-from keepfit.data.predictions import label_sets
+from keepfit.data.predictions import best_label, label_sets
 from keepfit.data.records import Failure, Source, Window
 from keepfit.data.schema import FAILURES, LABELS, PREDICTIONS
 
 P = PREDICTIONS.c
 L = LABELS.c
 F = FAILURES.c
-_CHUNK = 1000  # values in one IN list
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,14 @@ def answers(
     conn: Connection, model: str, example_ids: Collection[str], versions: Collection[int]
 ) -> dict[tuple[str, int], str]:
     """The label that a version gave to an example (its newest), by (example id, version)."""
-    ids = list(example_ids)
     found: dict[tuple[str, int], str] = {}
     sets = label_sets(conn, model)
-    for start in range(0, len(ids), _CHUNK):
+    for some in chunks(example_ids):
         query = select(P.example_id, P.version, P.label_set, P.scores).where(
-            P.model == model, P.example_id.in_(ids[start : start + _CHUNK]), P.version.in_(list(versions))
+            P.model == model, P.example_id.in_(some), P.version.in_(list(versions))
         )
         for example_id, version, label_set, scores in conn.execute(query.order_by(P.time, P.id)):
-            found[example_id, version] = sets[label_set][int(np.frombuffer(scores, np.float32).argmax())]
+            found[example_id, version] = best_label(sets[label_set], scores)
     return found
 
 
@@ -85,14 +84,13 @@ def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
     values: dict[str, set[str]] = {}
     for value, prediction_id in conn.execute(said):
         values.setdefault(prediction_id, set()).add(value)
-    ids, found = list(values), []
-    for start in range(0, len(ids), _CHUNK):
-        some = ids[start : start + _CHUNK]
+    found = []
+    for some in chunks(values):
         query = select(P.id, *COLUMNS).where(P.model == model, P.id.in_(some), P.shadow.is_(False))
         rows = conn.execute(query.order_by(P.time)).all()
         sets = label_sets(conn, model)
         for id_, version, time, label_set, scores, stage, shadow, measures, key in rows:
-            label = sets[label_set][int(np.frombuffer(scores, np.float32).argmax())]
+            label = best_label(sets[label_set], scores)
             if values[id_] - {label}:
                 found.append(Brief(version, label, 0.0, time, stage, shadow, measures, key))
     return found

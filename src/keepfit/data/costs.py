@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from keepfit.data.database import one_at_a_time
+from keepfit.data.labellers import SILENCE
 from keepfit.data.records import Window
 from keepfit.data.schema import COSTS, LABELS
 
@@ -18,8 +19,6 @@ L = LABELS.c
 
 RETRAIN, TUNE, BATCH, SERVE = "retrain", "tune", "batch", "serve"
 """What was done: a step of a retraining, a search for a recipe, a file, an hour of answering."""
-SILENCE = "silence"
-"""The actor of labels that nobody gave."""
 
 
 @dataclass(frozen=True)

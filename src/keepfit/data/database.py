@@ -7,11 +7,12 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -35,6 +36,9 @@ from keepfit.data.schema import NAMED_VALUES
 from keepfit.errors import BackendError, InvalidInput, SettingsError
 from keepfit.redaction import redacted
 
+T = TypeVar("T")
+IN_LIST = 1000
+"""Values in one IN list; databases limit them."""
 _PATIENCE = 10.0  # seconds to wait for another writer, unless the URL says ?timeout=
 _LEAST_SPACE = 1 << 20  # bytes that must be free for a store to count as writable
 _SENTENCES = (
@@ -230,6 +234,13 @@ def one_at_a_time(conn: Connection, what: str, model: str) -> None:
     """Until the transaction ends nobody else passes here with the same words (SQLite has one writer anyhow)."""
     if conn.dialect.name == "postgresql":
         conn.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"keepfit {what} {model!r}", 0))))
+
+
+def chunks(values: Iterable[T], size: int = IN_LIST) -> Iterator[list[T]]:
+    """Lists of so many at most."""
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 def insert_or_skip(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.types import Text
 
 from keepfit.data import audit
 from keepfit.data.audit import KINDS, Deed
-from keepfit.data.database import Database, one_at_a_time
+from keepfit.data.database import Database, chunks, one_at_a_time
 from keepfit.data.needles import SHORTEST_TEXT, Needles
 from keepfit.data.schema import (
     DECISIONS,
@@ -147,7 +147,7 @@ class StoredTraces:
         """(model, id) of every example that goes: theirs, and others of the same text or the same stored file."""
         with self._db.read() as conn:
             found = set(_examples_of(conn, traces.person))
-            for some in _chunks(c for c in traces.contents if traces.holds(c, self._source)):
+            for some in chunks((c for c in traces.contents if traces.holds(c, self._source)), CHUNK):
                 rows = conn.execute(select(E.model, E.id).where(E.content.in_(some)))
                 found.update((row.model, row.id) for row in rows)
             for file in sorted(traces.sources):
@@ -240,14 +240,8 @@ def _examples_of(conn: Connection, person: Person) -> list[tuple[str, str]]:
 
 def _by_model(examples: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
     for model, pairs in groupby(sorted(examples), key=itemgetter(0)):
-        for some in _chunks(id_ for _, id_ in pairs):
+        for some in chunks((id_ for _, id_ in pairs), CHUNK):
             yield model, some
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(values)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk
 
 
 def _content(stored: Any) -> Any:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
 
-from keepfit.data.database import insert_or_replace
-from keepfit.data.predictions import label_sets
+from keepfit.data.database import chunks, insert_or_replace
+from keepfit.data.predictions import best_label, label_sets
 from keepfit.data.records import AUDIT, MEASURING, UNIFORM, Source
 from keepfit.data.schema import LABELLERS, LABELS, NAMED_VALUES, PREDICTIONS, QUEUE
 
@@ -28,7 +26,6 @@ NOBODY = frozenset({SILENCE, FILE})
 BY_HAND = "labels_by_hand"
 """Under this name the store counts the labels that were handed in by the command line, by actor."""
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
-_CHUNK = 1000
 L, P, A = LABELS.c, PREDICTIONS.c, LABELLERS.c
 
 
@@ -84,10 +81,10 @@ def set_labeller(conn: Connection, labeller: Labeller) -> None:
     insert_or_replace(conn, LABELLERS, {field.name: getattr(labeller, field.name) for field in fields(labeller)})
 
 
-def heard(model: str | ColumnElement[Any]) -> ColumnElement[bool]:
+def heard(model: str | ColumnElement[Any], actor: ColumnElement[Any] = L.actor) -> ColumnElement[bool]:
     """Of a row of labels: nobody set its actor apart, nor the token through which the actor speaks."""
-    through = func.substr(L.actor, 1, func.length(A.actor) + 1) == A.actor + ":"
-    return ~exists().where(A.model == model, A.apart.is_(True), or_(L.actor == A.actor, through))
+    through = func.substr(actor, 1, func.length(A.actor) + 1) == A.actor + ":"
+    return ~exists().where(A.model == model, A.apart.is_(True), or_(actor == A.actor, through))
 
 
 def count_by_hand(conn: Connection, model: str, actors: Sequence[str]) -> None:
@@ -128,7 +125,7 @@ def _by_people() -> tuple[ColumnElement[bool], ...]:
 def _picked(conn: Connection, model: str, examples: Collection[str]) -> set[str]:
     """The examples that only such parts of the queue drew as look at what versions answered."""
     found: set[str] = set()
-    for chunk in _chunks(examples):
+    for chunk in chunks(sorted(examples)):
         query = select(QUEUE.c.example_id, QUEUE.c.parts)
         for example, parts in conn.execute(query.where(QUEUE.c.model == model, QUEUE.c.example_id.in_(chunk))):
             if parts and not parts.keys() & {UNIFORM, AUDIT}:
@@ -140,17 +137,11 @@ def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping
     """Of each example what stands for its content, and what the newest answer that a user saw was."""
     sets = label_sets(conn, model)
     found: dict[str, tuple[str, str | None]] = {}
-    for chunk in _chunks(examples):
+    for chunk in chunks(sorted(examples)):
         query = select(P.example_id, P.group, P.label_set, P.scores)
         query = query.where(P.model == model, P.shadow.is_(False), P.example_id.in_(chunk)).order_by(P.time, P.id)
         for example, group, label_set, scores in conn.execute(query):
             # a text's group is the hash of it; any other group (a video) holds what is not alike
             alike = group if _CONTENT_HASH.fullmatch(group) else example
-            found[example] = (alike, sets[label_set][int(np.argmax(np.frombuffer(scores, np.float32)))])
+            found[example] = (alike, best_label(sets[label_set], scores))
     return found
-
-
-def _chunks(values: Collection[Any]) -> Iterator[list[Any]]:
-    rest = iter(sorted(values))
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -28,7 +27,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from keepfit.data.database import insert_or_skip, one_at_a_time
+from keepfit.data.database import chunks, insert_or_skip, one_at_a_time
 from keepfit.data.labellers import heard
 from keepfit.data.predictions import (
     EXAMPLE_COLUMNS,
@@ -58,7 +57,6 @@ E = EXAMPLES.c
 Q = QUEUE.c
 LABEL_NAMES = ("example_id", "value", "time", "source", "actor", "propensity", "prediction_id", "id")
 _RANK = (Source.ASKED, Source.COMPLETE, Source.IMPORTED, Source.VOLUNTEERED)
-_CHUNK = 1000  # values in one IN list
 
 
 def add_labels(conn: Connection, model: str, labels: Sequence[Label]) -> int:
@@ -78,7 +76,7 @@ def add_labels(conn: Connection, model: str, labels: Sequence[Label]) -> int:
 
 def _check_known(conn: Connection, model: str, ids: list[str]) -> None:
     known: set[str] = set()
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         known.update(conn.execute(select(E.id).where(E.model == model, E.id.in_(chunk))).scalars())
     if unknown := [id_ for id_ in ids if id_ not in known]:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -90,7 +88,7 @@ def _check_known(conn: Connection, model: str, ids: list[str]) -> None:
 
 def _stored(conn: Connection, model: str, ids: list[str]) -> Iterator[Label]:
     """The labels of some examples, each actor's latest last."""
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         query = select(*(L[name] for name in LABEL_NAMES)).where(L.model == model, L.example_id.in_(chunk))
         yield from map(read_label, conn.execute(query.order_by(L.time, L.seq)))
 
@@ -116,12 +114,6 @@ def _fresh(labels: Iterable[Label], stored: Iterable[Label]) -> Iterator[Label]:
         if not repeats and label.id not in ids and key not in exact:
             note(label)
             yield label
-
-
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
 
 
 def _label_row(model: str, label: Label) -> dict[str, Any]:
@@ -188,7 +180,7 @@ def _made(model: str, version: int | None) -> Select[Any]:
 def _newest_predictions(conn: Connection, model: str, made: Select[Any], ids: Collection[str]) -> dict[str, Prediction]:
     """Of each example the newest of `made`, by example id, in the order of their times."""
     rows: dict[str, Row[Any]] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         for row in conn.execute(made.where(P.example_id.in_(chunk))):
             before = rows.get(row.example_id)
             if before is None or (before.time, before.id) < (row.time, row.id):
@@ -211,7 +203,7 @@ def training_data(conn: Connection, model: str, until: datetime | None) -> list[
     current = _current(model, *(() if until is None else (L.time <= until,)))
     labels = [read_label(row) for row in conn.execute(current)]
     examples: dict[str, Example] = {}
-    for chunk in _chunks(label.example_id for label in labels):
+    for chunk in chunks(label.example_id for label in labels):
         rows = conn.execute(select(*EXAMPLE_COLUMNS).where(E.model == model, E.id.in_(chunk)))
         examples.update((example.id, example) for example in map(read_example, rows))
     return [LabelledExample(examples[label.example_id], label) for label in labels if label.example_id in examples]

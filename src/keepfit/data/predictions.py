@@ -97,6 +97,11 @@ def label_set_id(labels: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:16]
 
 
+def best_label(labels: Sequence[str], scores: bytes) -> str:
+    """The label with the highest of the stored scores (float32), one for each label."""
+    return labels[int(np.frombuffer(scores, np.float32).argmax())]
+
+
 def label_sets(conn: Connection, model: str) -> LabelSets:
     """The classes of every version, by the hash that predictions name."""
     query = select(LABEL_SETS.c.id, LABEL_SETS.c.labels).where(LABEL_SETS.c.model == model)

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
@@ -60,6 +60,10 @@ MS = "ms"
 
 STREAM = "stream"
 """The stage of what was said of a live camera: nobody can look at its frames any more."""
+
+
+UNWRITTEN = timedelta(seconds=1)
+"""Answers younger than this may not be written yet, so whoever counts answers leaves them for the next time."""
 
 
 @dataclass(frozen=True, eq=False)

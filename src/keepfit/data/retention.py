@@ -6,13 +6,16 @@ that no caller can delete them by mistake.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, delete, exists, func, select, type_coerce
 
+from keepfit.clock import spelt
 from keepfit.data import audit
 from keepfit.data.audit import Deed
 from keepfit.data.database import Database, one_at_a_time
@@ -27,6 +30,7 @@ AT_ONCE = 500
 """Rows in one transaction, so that nobody waits long for the database."""
 HOUR = 3_600_000_000
 """Microseconds."""
+_NUMBER = r"[+-]?\d[\d.,]*(e[+-]?\d+)?( (day|hour|minute|second)s?)?"
 PINNED = "pinned"
 """Under this name the store keeps the versions that a person wants to stay: {"3": {"actor", "at"}}."""
 REMOVED = "removed"
@@ -56,18 +60,6 @@ class Keep:
         if self.age and now - at > self.age:
             return f"it is older than {spelt(self.age)}"
         return f"there are {place} newer ones and {self.most} are kept" if self.most and place >= self.most else None
-
-
-def spelt(age: timedelta) -> str:
-    """A stretch of time in the largest whole unit.
-
-    >>> spelt(timedelta(days=30)), spelt(timedelta(hours=1)), spelt(timedelta(seconds=90))
-    ('30 days', '1 hour', '90 seconds')
-    """
-    seconds = int(age.total_seconds())
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, size = next((unit, size) for unit, size in units if seconds % size == 0)
-    return f"{seconds // size} {unit}" + ("" if seconds == size else "s")
 
 
 @dataclass(frozen=True)
@@ -136,18 +128,22 @@ class StoredRows:
         return len(rows)
 
     def old_waits(self, model: str, age: timedelta, now: datetime) -> Rows:
-        """Checks that came to nothing, older than `age`, beyond the first of each hour."""
+        """Checks that came to nothing, older than `age`, beyond the first of each hour; looks at a rollout that bring
+        no new reason.
+        """
         with self._db.read() as conn:
             size = func.sum(func.length(D.because) + func.length(D.evidence) + 100)
             count, bytes_ = conn.execute(
                 select(func.count(), size).where(D.seq.in_(_waits(conn, model, now - age)))
             ).one()
-        return Rows(int(count), int(bytes_ or 0))
+            holds = _repeated_holds(conn, model, now - age)
+        return Rows(int(count) + len(holds), int(bytes_ or 0) + sum(holds.values()))
 
     def delete_waits(self, model: str, age: timedelta, now: datetime) -> int:
         """Delete some of `old_waits`; 0: none is left."""
         with self._db.write() as conn:
             found = conn.execute(_waits(conn, model, now - age).limit(AT_ONCE)).scalars().all()
+            found = found or list(_repeated_holds(conn, model, now - age))[:AT_ONCE]
             ids = conn.execute(select(D.id).where(D.seq.in_(found))).scalars().all()
             conn.execute(delete(DECISIONS).where(D.seq.in_(found)))
             if found:
@@ -185,8 +181,42 @@ def _end(conn: Connection, model: str, keep: Keep, now: datetime, before: dateti
     return max(ends) if before is None else min(max(ends), before)
 
 
+def _told(conn: Connection, model: str) -> str:
+    """The decision from which the announcer goes on."""
+    return (get_value(conn, model, "announced") or {}).get("decision") or ""
+
+
+def _repeated_holds(conn: Connection, model: str, end: datetime) -> dict[int, int]:
+    """Of the looks at a rollout before `end` that held it, by number with their rough bytes, those that may go.
+
+    The first and the last of each rollout stay, and those whose reason is not that of the one before; a reason with
+    other numbers is the same.
+    """
+    told = _told(conn, model)
+    held = (D.model == model, D.subject.startswith("rollout "), D.outcome == Outcome.HOLD.value, D.at < end)
+    rows = conn.execute(select(D.seq, D.id, D.because, D.evidence).where(*held).order_by(D.seq)).all()
+    rollouts: dict[Any, list[Any]] = {}
+    for row in rows:
+        rollouts.setdefault(row.evidence.get("rollout"), []).append(row)
+    return {
+        row.seq: len(str(row.because)) + len(str(row.evidence)) + 100
+        for looks in rollouts.values()
+        for before, row in pairwise(looks[:-1])
+        if row.id != told and _without_numbers(row.because) == _without_numbers(before.because)
+    }
+
+
+def _without_numbers(because: Sequence[str]) -> str:
+    """A reason without its numbers; how long is a number, too.
+
+    >>> _without_numbers(["baking for 59 seconds of 1 hour"]) == _without_numbers(["baking for 1 minute of 1 hour"])
+    True
+    """
+    return re.sub(rf"{_NUMBER}( {_NUMBER})*", "#", " | ".join(because))
+
+
 def _waits(conn: Connection, model: str, end: datetime) -> Select[Any]:
-    told = (get_value(conn, model, "announced") or {}).get("decision") or ""  # where the announcer goes on from
+    told = _told(conn, model)
     hour = type_coerce(D.at, BigInteger) // HOUR
     turn = func.row_number().over(partition_by=hour, order_by=D.seq)
     ranked = select(D.seq, turn.label("turn")).where(

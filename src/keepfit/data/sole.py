@@ -14,6 +14,8 @@ from keepfit.data.database import Database, said
 from keepfit.errors import BackendError, Refused
 
 PAUSE_S = 0.1
+FORGETTING = "forgetting"
+"""Its holder removes data; a job that may use the data is not begun meanwhile (`RecordStore.nobody_forgets`)."""
 ASKING_S = 2.0
 """Who only asks whether there is one, such as `keepfit status`, holds it for a moment."""
 SILENT_HOLDER = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3")

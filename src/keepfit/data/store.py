@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from keepfit.clock import Clock, SystemClock
 from keepfit.data import (
+    arrivals,
     asked,
     audit,
     comparing,
@@ -29,6 +30,7 @@ from keepfit.data import (
     quota,
     tokens,
 )
+from keepfit.data.arrivals import Arrival
 from keepfit.data.asked import Asked
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
@@ -58,10 +60,11 @@ from keepfit.data.records import (
     Window,
     new_id,
 )
-from keepfit.data.sole import Sole
+from keepfit.data.sole import FORGETTING, Sole
 from keepfit.data.tallies import Tallies, read_tallies
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
+from keepfit.errors import Refused
 
 _CLOCK = SystemClock()
 
@@ -113,6 +116,16 @@ class RecordStore:
     def sole(self, role: str) -> Sole:
         """What one process at most may be of all that use this database, such as its worker; not yet acquired."""
         return Sole(self._db, role)
+
+    def nobody_forgets(self) -> bool:
+        """Whether a job that is on record may begin: no forgetting runs, and one that comes later sees the job."""
+        forgetting = self.sole(FORGETTING)
+        try:
+            forgetting.acquire()
+        except Refused:
+            return False
+        forgetting.release()
+        return True
 
     # predictions
 
@@ -235,6 +248,14 @@ class RecordStore:
         """
         with self._db.read() as conn:
             return labelling.labelled(conn, model, window, version, sources, by, everyone)
+
+    def arrivals(self, model: str, version: int, since: datetime, after: int, limit: int = 10_000) -> list[Arrival]:
+        """The first measuring label of each answer that a version gave from `since` on, as they came in.
+
+        Only labels numbered above `after`, the oldest `limit` of them; nobody who is set apart is heard.
+        """
+        with self._db.read() as conn:
+            return arrivals.arrivals(conn, model, version, since, after, limit)
 
     def training_data(self, model: str, until: datetime | None = None) -> list[LabelledExample]:
         """Each labelled example with the label that counted at `until` (inclusive; None: now), by label arrival.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -10,6 +11,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from keepfit.data.schema import TOKENS
 from keepfit.errors import NotFound, Refused
+
+ANONYMOUS = "anonymous"
+"""The name of whoever calls without a token."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class Token:
     """Requests a minute; None: as many as it likes."""
     labels_per_day: int | None = None
     """New labels a day (UTC); None: as many as it likes."""
+
+
+def hash_token(secret: str) -> str:
+    """What is stored of a token: SHA-256, hex. Tokens are random (32 bytes), so no salt or stretching is needed."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def add_token(conn: Connection, token: Token) -> None:

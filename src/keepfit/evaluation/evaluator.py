@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit import metrics as m
-from keepfit.data.snapshot import Rows, Split
+from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Split
 from keepfit.errors import BackendError, InvalidInput, SettingsError
 from keepfit.metrics import METRICS, Interval, Metric, ReliabilityPoint
 from keepfit.tasks.task import Floats, Model, Output, predict
@@ -284,7 +284,7 @@ def latency_ms(
 
 
 REFERENCE = "reference.npz"
-_ARRAYS = ("scores", "embeddings", "truth")
+_ARRAYS = ("scores", "embeddings", "truth", "times")
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +299,8 @@ class Reference:
     """Shape (n,)."""
     measures: Mapping[str, Floats] = field(default_factory=dict)
     """By name (`length`, `unknown`), each of shape (n,)."""
+    times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """When each row happened, in seconds since 1970, NaN where that is not known; shape (n,), or (0,) of older ones."""
 
 
 def of_class(reference: Reference, number: int) -> Reference:
@@ -307,6 +309,7 @@ def of_class(reference: Reference, number: int) -> Reference:
     return Reference(
         reference.scores[rows], reference.embeddings[rows], reference.truth[rows],
         {name: values[rows] for name, values in reference.measures.items()},
+        reference.times[rows] if len(reference.times) else reference.times,
     )  # fmt: skip
 
 
@@ -316,6 +319,7 @@ def write_reference(folder: Path, judged: Judged) -> Path:
         "scores": judged.output.scores.astype(np.float32),
         "embeddings": judged.output.embeddings.astype(np.float16),
         "truth": judged.truth,
+        "times": np.array([np.nan if at == UNKNOWN_TIME else at.timestamp() for at in judged.rows.times], np.float64),
         **judged.measures,
     }
     return _write_arrays(folder, arrays)
@@ -356,6 +360,7 @@ def read_reference(folder: Path) -> Reference:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         measures = {name: array for name, array in arrays.items() if name not in _ARRAYS}
-        return Reference(arrays["scores"], arrays["embeddings"].astype(np.float32), arrays["truth"], measures)
+        scores, embeddings = arrays["scores"], arrays["embeddings"].astype(np.float32)
+        return Reference(scores, embeddings, arrays["truth"], measures, arrays.get("times", np.empty(0)))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BackendError(f"{path} cannot be read ({error}); fetch or train the version again") from error

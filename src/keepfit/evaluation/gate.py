@@ -82,6 +82,8 @@ class Finding:
     holds: bool
     says: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    decides: bool = False
+    """Whether it compares the two, so that it tells most of why a candidate passed."""
 
 
 class Rule(Protocol):
@@ -109,7 +111,10 @@ class Gate:
         objections = tuple(finding.says for _, finding in found if not finding.holds)
         held = tuple(finding.says for _, finding in found if finding.holds)
         outcome = Outcome.FAIL if objections else Outcome.PASS
-        return Decision(outcome, objections + self._first(trial) + held, self._evidence(trial, found))
+        first = self._first(trial)
+        telling = objections or tuple(finding.says for _, finding in found if finding.decides) or first + held[:1]
+        evidence = {**self._evidence(trial, found), "telling": list(telling)}
+        return Decision(outcome, objections + first + held, evidence)
 
     @staticmethod
     def _first(trial: Trial) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Better:
             return Finding(
                 False, f"not proven better on recent labels: {seen}, p = {p:.3g}; {self._more(seen)}", evidence
             )
-        return Finding(True, f"better on recent labels: {seen}, p = {p:.2g}, level {self.level:g}", evidence)
+        return Finding(True, f"better on recent labels: {seen}, p = {p:.2g}, level {self.level:g}", evidence, True)
 
     def _too_few(self, seen: Pairs) -> str:
         return (
@@ -104,7 +104,7 @@ class NotWorse:
         if worse:
             says = f"worse on {where}: {seen}, beyond the margin {self.margin:g}, p = {p:.2g} [not_worse_margin]"
             return Finding(False, says, evidence)
-        return Finding(True, f"not worse on {where}: {seen}", evidence)
+        return Finding(True, f"not worse on {where}: {seen}", evidence, True)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from keepfit.data.records import Window
 
+HARM = "harm"
 TOO_FEW = "too few"
 """The note of a measurement that was taken on so little that it never counts as breached."""
 
@@ -20,7 +21,9 @@ class Measurement:
     Names: `accuracy`, `macro_f1`, and `accuracy:lastN` (on the newest N labels only); `label_mix` (total variation
     distance to the reference, in [0, 1]) and `share:LABEL`; the means `confidence`, `length` (tokens), `unknown` (share
     of tokens); `embedding_drift` (standard deviations of the reference per component); `ks:FEATURE` (largest gap
-    between the two distribution functions, in [0, 1], with its `p`).
+    between the two distribution functions, in [0, 1], with its `p`); `harm` and `harm:NAME=VALUE` (evidence of the harm
+    detector, of all answers or a slice, as a multiple of what an alarm needs; breached since its alarm, until the next
+    attempt to retrain).
     """
 
     name: str
@@ -41,6 +44,8 @@ class Measurement:
     """The p-value of a test, uncorrected; None where there is no test."""
     effective: float | None = None
     """How many equally weighted labels it is worth, where labels had unequal chances of being asked for."""
+    since: str = ""
+    """When what was measured may have begun, as ISO 8601; empty where that is not known."""
 
     @property
     def weight(self) -> float:

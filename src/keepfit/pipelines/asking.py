@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
-from keepfit.data.records import STREAM, Prediction, QueueItem, Window, new_id
+from keepfit.data.records import STREAM, UNWRITTEN, Prediction, QueueItem, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.evaluator import Reference
@@ -16,9 +16,6 @@ from keepfit.monitoring.asking import ALIKE, Drawn, Parts, audit, draw, rate_wit
 from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.rolling import Rolling
 from keepfit.rollout.rollout import single
-
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet, so they are considered at the next beat."""
 
 AT_ONCE = 0.25
 """The share of a day's label budget that may be spent at any time of it."""

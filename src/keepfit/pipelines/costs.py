@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -173,7 +173,7 @@ class Ledger:
         """One model's part."""
         rows = self.store.costs(name, window)
         labels = self.store.spent_labels(name, window)
-        retrainings = self.retrainings([row for row in rows if row.kind == RETRAIN])
+        retrainings = self.retrainings(name, [row for row in rows if row.kind == RETRAIN])
         serving = [row for row in rows if row.kind == SERVE]
         live = max((row.version for row in serving if row.version is not None), default=None)
         saved = [
@@ -202,8 +202,18 @@ class Ledger:
         words = f"{saving['arithmetic']}; {seconds / HOUR:.4f} CPU h x {price:g} = {money:.4f} {self.prices.currency}"
         return {**saving, "money": money, "arithmetic": words}
 
-    def retrainings(self, rows: Sequence[Cost]) -> list[dict[str, Any]]:
-        """By job, oldest first; a step that was taken again after a failure counts each time."""
+    def asked_before(self, name: str, job: str, at: datetime) -> int:
+        """Labels that were asked for and came since the retraining before this one was asked for."""
+        begun = sorted((one.at, one.id) for one in self.store.jobs(name, kind=RETRAIN, limit=10_000))
+        end = next((moment for moment, id_ in begun if id_ == job), at)
+        start = max((moment for moment, _ in begun if moment < end), default=datetime.min.replace(tzinfo=UTC))
+        return self.store.spent_labels(name, Window(start, end)).get(Source.ASKED.value, 0)
+
+    def retrainings(self, name: str, rows: Sequence[Cost]) -> list[dict[str, Any]]:
+        """By job, oldest first, with the price of the labels that were asked for since the one before.
+
+        A step that was taken again after a failure counts each time.
+        """
         jobs: dict[str, list[Cost]] = {}
         for row in rows:
             jobs.setdefault(str(row.details.get("job")), []).append(row)
@@ -213,10 +223,12 @@ class Ledger:
             for row in steps:
                 step = str(row.details.get("step"))
                 by_step[step] = by_step.get(step, 0.0) + row.cpu_seconds
+            asked = self.asked_before(name, job, steps[0].at)
             used = int(max((row.details.get("labels") or 0 for row in steps), default=0))
             found.append({
                 "job": job, "at": steps[-1].at, "version": next((r.version for r in steps if r.version), None),
-                "labels_used": used, "cpu_seconds_by_step": by_step, **Amounts.of(steps).to_json(self.prices),
+                "labels_used": used, "labels_asked": asked, "cpu_seconds_by_step": by_step,
+                **Amounts.of(steps, asked).to_json(self.prices),
             })  # fmt: skip
         return found
 
@@ -233,8 +245,9 @@ class Ledger:
             own = [row for row in serving if row.version == number]
             jobs = {one["job"] for one in retrainings if one["version"] == number}
             made = [row for row in rows if row.kind == RETRAIN and row.details.get("job") in jobs]
+            asked = sum(one["labels_asked"] for one in retrainings if one["job"] in jobs)
             found[str(number)] = {
-                "training": Amounts.of(made).to_json(self.prices),
+                "training": Amounts.of(made, asked).to_json(self.prices),
                 "serving": Amounts.of(own).to_json(self.prices),
                 "answers": sum(answers(row) for row in own),
                 "per_1000": self.per_1000(Amounts.of(own), sum(answers(row) for row in own), rest, everything),

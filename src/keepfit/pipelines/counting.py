@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from keepfit.data.records import AUDIT, MEASURING, Label, Prediction, Source, Window
 from keepfit.data.store import RecordStore
@@ -28,13 +28,18 @@ class Counting:
     audited: bool = False
     timezone: str = "UTC"
 
-    def labels(self, version: int, within: Window) -> Counted:
-        """What counts of the labels that arrived in the window; how late labels are is stored beside it."""
+    def labels(self, version: int, within: Window, began: datetime) -> Counted:
+        """What counts of the labels that arrived in the window; how late labels are is stored beside it.
+
+        What is said late of an earlier time of the same version, before it was taken back and came again (`began`), is
+        no news.
+        """
         now = within.end
         asked = self.store.asked(self.model, Window(now - 2 * self.window, now))
         self.store.put(self.model, LAG, lag([one for one in asked if one.at >= now - self.window], now))
         sources = frozenset({Source.COMPLETE}) if self.audited else MEASURING
         pairs = self.store.labelled(self.model, within, version, sources=sources, by="label")
+        pairs = [(prediction, label) for prediction, label in pairs if prediction.time >= began]
         if self.audited:
             return Counted(pairs, audit=overlooked(pairs, self.audits(version, within)))
         if not self.cohorts:

@@ -30,6 +30,7 @@ CLOSING_ATTEMPTS = 12
 """With doubling pauses, over an hour: a store that was away must not leave a job under way for ever."""
 GRACE_S = 10.0
 """A job that was begun is under way after so long at the latest, if it is at all."""
+SILENT = logging.CRITICAL + 1
 GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,10 @@ class DurableRetrainings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """A step that is being done is not waited for: the next `with` begins it anew, as after a kill."""
         DBOS.destroy(destroy_registry=True)
+        if self._active:  # its thread finds no database to note its end in, and nobody need hear of that
+            logging.getLogger("dbos").setLevel(SILENT)
 
     def start(self, model: str, job_id: str) -> None:
         """Begin or go on with the job; returns at once. A job that was begun before is not begun again.
@@ -145,10 +149,11 @@ class DurableRetrainings:
 
     def run(self, model: str, job_id: str) -> State:
         """Begin or go on with the job, and wait for its end."""
-        with ThreadPoolExecutor(
-            1
-        ) as aside:  # DBOS refuses to wait in a thread with an event loop, such as a notebook's
+        aside = ThreadPoolExecutor(1)  # DBOS refuses to wait in a thread with an event loop, such as a notebook's
+        try:
             return aside.submit(self._run, model, job_id).result()
+        finally:
+            aside.shutdown(wait=False)  # Ctrl-C need not wait for the end of the training
 
     def _run(self, model: str, job_id: str) -> State:
         self.start(model, job_id)

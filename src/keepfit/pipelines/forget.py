@@ -28,6 +28,7 @@ from keepfit.data.search import (
     wiped,
 )
 from keepfit.data.snapshot import Snapshot, current_id
+from keepfit.data.sole import ASKING_S, FORGETTING
 from keepfit.data.splits import SnapshotRow
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -86,8 +87,18 @@ class Forget:
         """Forget one example or one key; again it does what is left. Raises Refused while data is being learnt from."""
         if (person.id is None) == (person.key is None) or not (person.id or person.key):
             raise InvalidInput("say whom to forget: --id of one example or answer, or --key of all that belongs to it")
-        if not dry_run:
-            self.refuse_while_busy()
+        if dry_run:
+            return self.forget(person, actor, dry_run)
+        alone = self.store.sole(FORGETTING)
+        alone.acquire(wait=ASKING_S)
+        try:
+            self.refuse_while_busy()  # what is asked for from here on waits until this is done
+            return self.forget(person, actor, dry_run)
+        finally:
+            alone.release()
+
+    def forget(self, person: Person, actor: str, dry_run: bool) -> Forgotten:
+        """All of it, while no job begins."""
         stored = StoredTraces(self.store.database, video_of)
         traces = self.traces(stored, person)
         needles = traces.needles()

@@ -10,9 +10,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from keepfit.clock import Clock
+from keepfit.clock import Clock, spelt
 from keepfit.data.records import Job, JobState
-from keepfit.data.retention import PINNED, Keep, StoredRows, spelt
+from keepfit.data.retention import PINNED, Keep, StoredRows
 from keepfit.data.rewriting import snapshots
 from keepfit.data.snapshot import current_id
 from keepfit.data.store import RecordStore
@@ -134,7 +134,8 @@ class Overdue:
         found = StoredRows(self.store.database).old_waits(model, age, now) if age else None
         if not found or not found.count:
             return []
-        because = f"they came to nothing more than {spelt(age)} ago; the first of each hour stays"
+        stay = "the first of each hour, and of rollouts each new reason, stay"
+        because = f"they came to nothing more than {spelt(age)} ago; {stay}"
         return [Judged(Thing("quiet checks", "", now - age, found.size, model, found.count), True, because)]
 
     def of_runs(self, model: str, now: datetime) -> list[Judged]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.records import STREAM, Label, Prediction, Source, Window, text_group
+from keepfit.data.records import STREAM, UNWRITTEN, Label, Prediction, Source, Window, text_group
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.rollout.rollout import single
@@ -18,8 +18,6 @@ from keepfit.tasks.video.timeline import ANOMALY, Threshold
 
 COUNTED = "levels"
 """The name of the value in the store that holds what was counted."""
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet, so they are counted at the next beat."""
 AT_ONCE = timedelta(hours=1)
 """What a worker that was away has to catch up on is read in pieces of so much."""
 MOST_CAMERAS = 256

@@ -17,6 +17,7 @@ from keepfit.data.records import (
     MEASURING,
     STREAM,
     UNIFORM,
+    UNWRITTEN,
     Example,
     Label,
     Prediction,
@@ -40,9 +41,6 @@ COUNTS = "rollout_counts"
 
 MET = "rollout_met"
 """Under this name the store keeps on how many answers the two versions disagree."""
-
-UNWRITTEN = timedelta(seconds=1)
-"""Answers younger than this may not be written yet."""
 
 FAILED = frozenset({"answer", "slow"})
 """Failures to answer a live request."""

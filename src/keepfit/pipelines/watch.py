@@ -13,7 +13,7 @@ from typing import Any
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import Job, JobState, Label, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, Prediction, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
@@ -25,6 +25,7 @@ from keepfit.monitoring.monitor import Monitor
 from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.counting import Counting
+from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.rollout.rollout import serving_since, single, under_way
@@ -69,6 +70,8 @@ class Watch:
     """Moves rollouts; None where nothing is rolled out in steps."""
     objection: Callable[[], str | None] = lambda: None
     """Why a retraining that neither a person nor harm calls for must wait, such as a budget that is spent."""
+    harming: Harming | None = None
+    """Feeds the harm detectors; None where no trigger reads them."""
     fits: dict[int, Unsure | None] = field(default_factory=dict)
     """What each version was unsure of when it was judged."""
 
@@ -97,18 +100,27 @@ class Watch:
     def after_rollout(decision: Decision) -> Decision:
         """The same call, put off."""
         words = "a rollout is under way, which may mend it: its end is awaited before another version is trained"
-        return Decision(Outcome.WAIT, (words, *decision.because), decision.evidence)
+        return Decision(Outcome.WAIT, (words, *decision.because), {**decision.evidence, "telling": [words]})
+
+    def objection_to(self, version: int) -> str | None:
+        """Why a trigger makes no sense for this version, such as a floor that it is below itself; None: all do."""
+        return self.trigger.objection(accuracy_on(self.reference(version)))
 
     def situation(self) -> Situation:
         """The facts that triggers may look at."""
         history = self.store.deployments(self.model, limit=1000)
         now, version, began = self.clock.now(), single(history[0].traffic), serving_since(history)
         reference = self.reference(version)
-        measurements = self.measure(version, began, reference, now)
         attempts = self.store.jobs(self.model, kind="retrain", limit=1)
         trained_at = attempts[0].at if attempts else None
+        refused = bool(attempts) and attempts[0].result.get("verdict") == Outcome.FAIL.value
+        measurements = self.measure(version, began, reference, now)
+        if self.harming is not None:
+            window = Window(began, now + timedelta(microseconds=1))
+            measurements += tuple(self.harming.measure(version, began, reference, trained_at, window))
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
+            refused_at=trained_at if refused else None,
             reference_accuracy=accuracy_on(reference),
             new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),
@@ -126,7 +138,7 @@ class Watch:
         counting = Counting(
             self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone
         )  # fmt: skip
-        counted = counting.labels(version, labels)
+        counted = counting.labels(version, labels, began)
         measured = self.monitor.measure(
             self.store.predictions(self.model, window, version, limit=5000), counted.pairs, reference, window, version
         )
@@ -138,6 +150,14 @@ class Watch:
             # the watch must see harm also while the tracking server is away; the record holds the same numbers
             log.warning("the window was not logged to the tracking server: %s", error)
         return tuple(measured)
+
+    def own_labels(self, window: Window, version: int, began: datetime) -> list[tuple[Prediction, Label]]:
+        """The labels that arrived in the window for what the version has answered since `began`.
+
+        What is said late of an earlier time of the same version, before it was taken back and came again, is no news.
+        """
+        pairs = self.store.labelled(self.model, window, version, by="label")
+        return [(prediction, label) for prediction, label in pairs if prediction.time >= began]
 
     def history(self, present: tuple[Measurement, ...]) -> tuple[tuple[Measurement, ...], ...]:
         """Earlier windows of this version, newest first; the present one joins them when it overlaps none."""
@@ -181,7 +201,7 @@ class Watch:
             "reason": reason,
             "because": list(decision.because),
             "actor": "watch",
-            "since": self.since(situation).isoformat() if reason == Reason.HARM.value else None,
+            "since": (began(decision) or self.since(situation)).isoformat() if reason == Reason.HARM.value else None,
         }
         wanted = Job(new_id(), self.model, "retrain", self.clock.now(), JobState.WAITING, request)
         job = self.store.join_or_add_job(wanted)
@@ -199,13 +219,15 @@ class Watch:
         objection = self.objection()
         if objection is None:
             return decision
-        return Decision(Outcome.WAIT, (objection, *decision.because), {**decision.evidence, "put_off": True})
+        evidence = {**decision.evidence, "put_off": True, "telling": [objection]}
+        return Decision(Outcome.WAIT, (objection, *decision.because), evidence)
 
     def since(self, situation: Situation) -> datetime:
         """When the harm may have begun: the earliest answer among those with labels in the window."""
         end = situation.now + timedelta(microseconds=1)
-        start = max(situation.deployed_at or situation.now, situation.now - self.plan.label_window)
-        pairs = self.store.labelled(self.model, Window(start, end), situation.version, by="label")
+        began = situation.deployed_at or situation.now
+        start = max(began, situation.now - self.plan.label_window)
+        pairs = self.own_labels(Window(start, end), situation.version, began)
         # the examples' own times, for these are what the gate finds in the snapshot
         times = [self.store.prediction(self.model, p.id)[0].time for p, _ in pairs]
         return min(times, default=situation.now)
@@ -214,6 +236,12 @@ class Watch:
         """Store the decision of this beat."""
         self.store.add_decision(self.model, "trigger", decision, self.clock.now())
         return decision
+
+
+def began(decision: Decision) -> datetime | None:
+    """When the harm began, where a trigger that fired can tell; the earliest of several."""
+    fired = [part for part in decision.evidence.get("triggers", ()) if part["outcome"] == Outcome.FIRE.value]
+    return min((datetime.fromisoformat(part["since"]) for part in fired if part.get("since")), default=None)
 
 
 def seen(situation: Situation) -> dict[str, Any]:

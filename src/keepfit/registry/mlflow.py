@@ -38,6 +38,7 @@ from keepfit.registry.mlflow_quiet import (
     Model,
     download_artifacts,
     is_server,
+    shown,
     talking,
 )
 from keepfit.registry.mlflow_runs import RunReport, Runs, job_key, metrics_of, tags_of
@@ -282,8 +283,16 @@ class MlflowRegistry:
 
     def _entry(self, name: str, number: int) -> Entry:
         missing = f"there is no version {number} of {name!r}; `keepfit models` lists them"
-        with self._talking(missing):
-            entry = self._client.get_model_version(checked_name(name), str(int(number)))
+        try:
+            with self._talking(missing):
+                entry = self._client.get_model_version(checked_name(name), str(int(number)))
+        except NotFound as error:
+            if came_from_mlflow(model_folder(self._root, name, number)):
+                raise BackendError(
+                    f"MLflow at {shown(self._uri)} does not know version {number} of {name!r}, whose files are here: "
+                    "it is another MLflow, or has lost its data; check `tracking`, or restore it from a backup"
+                ) from error
+            raise
         if "keepfit.lineage" not in entry.tags:
             raise NotFound(
                 f"version {number} of {name!r} was not registered by keepfit; choose one of `keepfit models`"
@@ -365,7 +374,7 @@ class MlflowRegistry:
         server = is_server(self._uri)
         with locked(self._root), talking(self._uri):
             if self._uri.startswith("sqlite:///"):
-                Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                self._make_room(Path(self._uri.removeprefix("sqlite:///")))
             client = MlflowClient(self._uri, self._uri)
             found = client.get_experiment_by_name(self._experiment)
             location = None if server else self._artifacts or (self._root.parent / "mlartifacts").absolute().as_uri()
@@ -374,8 +383,22 @@ class MlflowRegistry:
             )
         return client, Runs(client, self._uri, experiment_id, self._snapshots), experiment_id
 
+    def _make_room(self, database: Path) -> None:
+        """For a new database. Raises BackendError when there was one: an empty one would know no version."""
+        if not database.exists() and any(came_from_mlflow(folder) for folder in self._root.glob("*/*")):
+            raise BackendError(
+                f"the registry cannot be reached: MLflow's database {database} is gone, though versions of it are in "
+                f"{self._root}; restore it from a backup (to begin anew without them: make an empty file there)"
+            )
+        database.parent.mkdir(parents=True, exist_ok=True)
+
     def _talking(self, missing: str | None = None) -> AbstractContextManager[None]:
         return talking(self._uri, missing)
+
+
+def came_from_mlflow(folder: Path) -> bool:
+    """Whether a folder holds a version that was fetched from an MLflow; the local registry has a record beside it."""
+    return (folder / MANIFEST).is_file() and not folder.with_suffix(".json").exists()
 
 
 def _removed(entry: Entry) -> datetime | None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keepfit.clock import Clock
+from keepfit.clock import Clock, spelt
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
@@ -31,6 +31,9 @@ CHALLENGED = "challenged"
 
 STEP = "rollout"
 """The kind of a deployment that gives a challenger a part of the traffic, or none yet."""
+
+ENDS = frozenset({Outcome.ROLL_BACK, Outcome.UNDECIDED})
+"""Outcomes after which the champion has all the traffic again."""
 
 LOOK_BACK, ENOUGH = timedelta(days=1), 500
 """What is slow and unsure is learnt from so many answers of the champion, not older than that."""
@@ -173,7 +176,7 @@ class Roller:
         has_all = live.traffic.shares.get(before.version, 0.0) >= 1.0
         place = "is watched no longer" if has_all else "gives up its place"
         words = f"version {before.version} {place}: version {version} passed its gate meanwhile"
-        outcome = Outcome.ADVANCE if has_all else Outcome.ROLL_BACK
+        outcome = Outcome.ADVANCE if has_all else Outcome.UNDECIDED
         self._note(before, Decision(outcome, (words,), {"step": before.step}), "replaced")
         return before.version if has_all else before.champion
 
@@ -223,14 +226,14 @@ class Roller:
             decision = Decision(Outcome.HOLD, words, decision.evidence)
             waiting = {"version": rollout.version, "decision": rollout.decision, "rollout": rollout.id}
             self.store.put_all(self.model, {WAITING: waiting}, live.id)
-        if decision.outcome is Outcome.ROLL_BACK:  # counted now: looking took its time, and answers went on
+        if decision.outcome in ENDS:  # counted now: looking took its time, and answers went on
             touched = self.store.count_heard(self.model, rollout.version, rollout.began)
             decision = replace(decision, evidence={**decision.evidence, "touched": touched})
         rollout = replace(rollout, actor="keepfit")
         stored = self._note(rollout, decision)
         if decision.outcome is Outcome.ADVANCE:
             return self._next(rollout, live, stored)
-        if decision.outcome is Outcome.ROLL_BACK:
+        if decision.outcome in ENDS:
             return self._withdraw(rollout, live, stored, decision)
         return None
 
@@ -288,7 +291,7 @@ class Roller:
 
     def _withdraw(self, rollout: Rollout, live: Deployment, stored: str, decision: Decision) -> Deployment:
         touched = decision.evidence.get("touched", 0)
-        harmed = not decision.evidence.get("undecided")
+        harmed = decision.outcome is Outcome.ROLL_BACK
         what = "was taken back" if harmed else "did not prove itself, and leaves"
         words = f"version {rollout.version} {what} after {touched} answers: {'; '.join(decision.because)}"
         kind = "rollback" if harmed else "deploy"
@@ -309,7 +312,7 @@ class Roller:
 def told(strategy: str, step: Step) -> str:
     """A step in words."""
     gets = f"{step.share:.0%} of the traffic" if step.share else "asked, not heard"
-    return f"{strategy}: {gets}" + (f", for {step.bake} at least" if step.bake else "")
+    return f"{strategy}: {gets}" + (f", for {spelt(step.bake)} at least" if step.bake else "")
 
 
 def shared(rollout: Rollout, step: Step) -> Traffic:

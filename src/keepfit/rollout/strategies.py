@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
+from keepfit.clock import spelt
 from keepfit.decision import Decision, Outcome
 from keepfit.monitoring.comparison import Comparison, Sign
 
@@ -91,7 +92,7 @@ class Strategy(Protocol):
         ...
 
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
-        """ADVANCE, HOLD or ROLL_BACK in the step of this number, with reasons and numbers.
+        """ADVANCE, HOLD, ROLL_BACK or UNDECIDED in the step of this number, with reasons and numbers.
 
         Never advances before the step has baked; harm that is proven always rolls back.
         """
@@ -118,7 +119,7 @@ class Staged:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
         missing = self._missing(number, ages, seen)
         if not missing:
-            return Decision(Outcome.ADVANCE, (f"healthy for {ages.step}", *self._proven(seen)), evidence)
+            return Decision(Outcome.ADVANCE, (f"healthy for {spelt(ages.step)}", *self._proven(seen)), evidence)
         if ages.total < self.limits.longest or not self.proof or self.steps[number].share >= 1.0:
             return Decision(Outcome.HOLD, missing, evidence)
         tried = seen.served and ages.step >= self.steps[number].bake
@@ -130,7 +131,7 @@ class Staged:
         if not seen.served:
             return ("no server has taken up this step yet",)
         if ages.step < step.bake:
-            return (f"baking for {short(ages.step)} of {short(step.bake)}",)
+            return (f"baking for {spelt(ages.step)} of {spelt(step.bake)}",)
         if step.share >= 1.0 or not self.proof:  # all the traffic is its own: it was watched, and nothing was seen
             return ()
         if seen.quality.n < self.limits.min_labels:
@@ -178,7 +179,10 @@ class Experiment:
         return (Step(self.share),)
 
     def judge(self, number: int, ages: Ages, seen: Comparison) -> Decision:
-        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. The result comes with its interval, either way."""
+        """ADVANCE: B is better. ROLL_BACK: A is, or B does harm. UNDECIDED: the time is over.
+
+        The result comes with its interval, either way.
+        """
         evidence = numbers(seen, self.limits, self.steps[number], ages)
         if (harm := harm_of(seen, self.limits)) is not None:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
@@ -188,7 +192,7 @@ class Experiment:
         if better >= self.limits.proves(seen.place):
             return Decision(Outcome.ADVANCE, (f"the challenger is better: {result}",), evidence)
         if ages.step < self.lasts:
-            return Decision(Outcome.HOLD, (f"{short(ages.step)} of {short(self.lasts)}: {result}",), evidence)
+            return Decision(Outcome.HOLD, (f"{spelt(ages.step)} of {spelt(self.lasts)}: {result}",), evidence)
         because = (f"the time is over and neither is proven better: {result}",)
         return undecided(self.limits, because, evidence, seen.served)
 
@@ -255,7 +259,7 @@ def undecided(limits: Limits, because: tuple[str, ...], evidence: dict[str, Any]
     evidence = {**evidence, "undecided": True}
     if limits.undecided == "challenger" and tried:
         return Decision(Outcome.ADVANCE, (*because, "the time is over: the challenger is taken [undecided]"), evidence)
-    return Decision(Outcome.ROLL_BACK, (*because, "the time is over: the champion stays [undecided]"), evidence)
+    return Decision(Outcome.UNDECIDED, (*because, "the time is over: the champion stays [undecided]"), evidence)
 
 
 def numbers(seen: Comparison, limits: Limits, step: Step, ages: Ages) -> dict[str, Any]:
@@ -278,8 +282,3 @@ def numbers(seen: Comparison, limits: Limits, step: Step, ages: Ages) -> dict[st
         "signs": {sign.name: sign.to_json() for sign in seen.signs},
         "level": limits.level,
     }
-
-
-def short(age: timedelta) -> str:
-    """A stretch of time without fractions of seconds."""
-    return str(timedelta(seconds=int(age.total_seconds())))

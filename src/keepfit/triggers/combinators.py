@@ -12,6 +12,8 @@ from keepfit.errors import SettingsError
 from keepfit.metrics import Interval
 from keepfit.triggers.trigger import Reason, Situation, Trigger, wait
 
+NEW_DATA = "new_data"
+"""The kind of the event that tells of a labelled file."""
 STRONGEST = (Reason.HARM, Reason.ASKED, Reason.ROUTINE)
 """With several reasons the one that demands the most proof of the candidate counts."""
 
@@ -25,6 +27,7 @@ def gathered(kind: str, outcome: Outcome, decisions: Sequence[Decision]) -> Deci
     if outcome is Outcome.FIRE:
         reasons = {d.evidence["reason"] for d in fired}
         evidence["reason"] = next(reason.value for reason in STRONGEST if reason.value in reasons)
+        evidence["telling"] = [reason for d in fired for reason in d.telling]
         evidence["demanded"] = any(d.evidence.get("demanded") for d in fired)
         events = [event for d in fired for event in d.evidence.get("events", ())]
         evidence |= {"events": events} if events else {}
@@ -80,7 +83,9 @@ def hold(kind: str, inner: Decision, because: str, person: str) -> Decision:
     if inner.evidence.get("demanded"):
         return Decision(inner.outcome, (*inner.because, person), inner.evidence)
     held = {"outcome": inner.outcome.value, "because": list(inner.because), **inner.evidence}
-    return Decision(Outcome.WAIT, (because, *inner.because), {**wait(kind, because).evidence, "held": held})
+    return Decision(
+        Outcome.WAIT, (because, *inner.because), {**wait(kind, because).evidence, "telling": [because], "held": held}
+    )
 
 
 def clock(moment: datetime) -> str:
@@ -128,6 +133,33 @@ class Cooldown:
         return hold(
             self.kind, inner, f"resting until {until} after the attempt of {last}",
             "a person asked, so the rest after the last attempt does not hold it back",
+        )  # fmt: skip
+
+    def objection(self, reference: Interval | None) -> str | None:
+        return self.trigger.objection(reference)
+
+
+@dataclass(frozen=True)
+class NewEvidence:
+    """After an attempt whose gate refused, harm calls again only with so many new labels, or new data; a person passes.
+
+    The same data would give the same candidate, and the gate the same answer.
+    """
+
+    trigger: Trigger
+    labels: int = 30
+    kind: ClassVar[str] = "new_evidence"
+
+    def decide(self, situation: Situation) -> Decision:
+        inner, came = self.trigger.decide(situation), situation.new_labels
+        fresh = came >= self.labels or any(event.kind == NEW_DATA for event in situation.events)
+        if situation.refused_at is None or fresh or inner.evidence.get("reason") != Reason.HARM.value:
+            return inner
+        since = f"since the refused attempt of {clock(situation.refused_at)}"
+        what = f"nothing new {since}" if not came else f"only {came} new labels {since}"
+        return hold(
+            self.kind, inner, f"{what}: {self.labels - came} more labels would change it",
+            "a person asked, so that there is nothing new does not hold it back",
         )  # fmt: skip
 
     def objection(self, reference: Interval | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -102,6 +103,14 @@ class Bound:
         sure = proven_below(measured.value, measured.weight, self.value, 1 / self.needed(measured))
         return measured.judged and measured.high < self.value and sure
 
+    def recovered(self, broken: Measurement, found: Sequence[Measurement]) -> Measurement | None:
+        """A newer stretch whose 95 % interval lies above, so that the harm is over; None where there is none.
+
+        By chance that happens to a version that goes on erring, too; then the alarm comes at a later look.
+        """
+        newer = [m for m in found if m.name != ACCURACY and m.n < broken.n and m.judged and m.low > self.value]
+        return max(newer, key=lambda m: m.n, default=None)
+
     def facts(self, measured: Measurement) -> dict[str, Any]:
         """What a decision on this measurement stores."""
         plain = {"bound": self.value, "accuracy": measured.value, "low": measured.low, "high": measured.high}
@@ -127,6 +136,9 @@ def judge_below(kind: str, situation: Situation, bound: Bound) -> Decision:
     if broken:
         worst = broken[-1]
         facts = bound.facts(worst) | {"missing": 0}
+        if (over := bound.recovered(worst, found)) is not None:
+            words = f"{seen(worst)} is below {bound.name}, but the newest answers have recovered: {seen(over)}"
+            return wait(kind, words, facts | {"recovered": bound.facts(over)})
         return fire(kind, Reason.HARM, f"{seen(worst)} is below {bound.name}", facts)
     if not whole.judged:
         return wait(kind, f"{seen(whole)} says little yet ({whole.note})", bound.facts(whole))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from datetime import timedelta
 from typing import Any
 
 from keepfit.errors import SettingsError
+from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp
 from keepfit.triggers.drift import Ks, KsPlain
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor
@@ -17,7 +18,7 @@ from keepfit.triggers.trigger import Trigger
 
 KINDS: Mapping[str, Callable[..., Trigger]] = {
     made.kind: made
-    for made in (AccuracyFloor, AccuracyDrop, Ks, KsPlain, Schedule, NewLabels, OnEvent, OnDemand, AnyOf, AllOf)
+    for made in (Harm, AccuracyFloor, AccuracyDrop, Ks, KsPlain, Schedule, NewLabels, OnEvent, OnDemand, AnyOf, AllOf)
 }  # fmt: skip
 """What `kind` may say; the other keys are the fields of the class."""
 
@@ -39,6 +40,14 @@ def trigger_from(
     if not any(isinstance(trigger, OnDemand) for trigger in made):
         made.append(OnDemand())
     return Cooldown(WarmUp(AnyOf(tuple(made)), warm_up, predictions), cool_down)
+
+
+def parts(trigger: Trigger) -> Iterator[Trigger]:
+    """The trigger and all that it is made of."""
+    yield trigger
+    inner = getattr(trigger, "trigger", None)
+    for part in (*((inner,) if inner is not None else ()), *getattr(trigger, "triggers", ())):
+        yield from parts(part)
 
 
 def built(rule: Mapping[str, Any], kinds: Mapping[str, Callable[..., Trigger]] = KINDS) -> Trigger:

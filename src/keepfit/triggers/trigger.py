@@ -36,6 +36,8 @@ class Situation:
     """The champion."""
     trained_at: datetime | None = None
     """When the last attempt began, whether its version was let through, refused or failed; None: never."""
+    refused_at: datetime | None = None
+    """When the last attempt began, if its gate refused what came of it; None: it did not, or there was none."""
     deployed_at: datetime | None = None
     """Since when the champion has been serving; None: nothing is deployed."""
     reference_accuracy: Interval | None = None

@@ -19,6 +19,11 @@ from keepfit.data.inspection import Inspection
 from keepfit.errors import SettingsError
 
 audit = typer.Typer(help="Who changed what, chained by hash.", no_args_is_help=True)
+NOT_COVERED = ("labels", "predictions", "examples", "snapshots", "model files", "costs")
+COVERS = (
+    "It covers deployments, decisions, tokens, and who did what.",
+    f"It does not cover {', '.join(NOT_COVERED)}: who can write to the database or the disk can change these unseen.",
+)
 LONGEST = 200
 """Of what is shown of an entry's details."""
 SHOWN = 20
@@ -46,7 +51,7 @@ def verify(
     kept = None if head is None else Head.read(head)
     with counting_progress(json, "verifying") as progress:
         found = Project(project).store.verify_audit(kept, progress)
-    show.result(found.to_json(), json, in_words(found))
+    show.result({**found.to_json(), "not_covered": list(NOT_COVERED)}, json, in_words(found))
     raise typer.Exit(0 if found.whole else 1)
 
 
@@ -61,6 +66,7 @@ def in_words(found: Inspection) -> str:
         lines.append(f"{first}{found.count} found in a chain of {found.entries} entries:")
         lines += [f"  - {flaw.sentence}" for flaw in found.flaws[:SHOWN]]
         lines += [f"  - and {found.count - SHOWN} more (--json)"] if found.count > SHOWN else []
+    lines += COVERS
     if found.head is not None:
         lines.append(f"Keep the head elsewhere, to find out later whether the end was cut off:\n  {found.head}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from keepfit.app import show
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
+from keepfit.app.listing import Column, listing
 from keepfit.app.project import Project, actor
 from keepfit.app.wiring import LATE, named
 from keepfit.data.labellers import Labeller
@@ -47,15 +48,23 @@ def listed(standings: list[Standing], known: dict[str, Labeller], json: bool) ->
     if json:
         show.out({"labellers": [as_json(one, known.get(one.actor)) for one in standings]})
         return
-    shown = show.table("labeller", "labels", "agrees with others", "with itself", "same", "this hour", "set apart")
+    if not standings:
+        Console().print("Nobody has given a label yet.")
+        return
+    columns = (
+        Column("labeller", folds=True), Column("labels"), Column("agrees with others", folds=True),
+        Column("with itself", folds=True), Column("same", spare=True), Column("this hour", spare=True),
+        Column("set apart", folds=True),
+    )  # fmt: skip
+    rows = []
     for one in standings:
         decided = known.get(one.actor)
         why = "; ".join(decided.because) if decided is not None and decided.apart else ""
-        shown.add_row(
+        rows.append((
             escape(one.actor), str(one.labels), share(one.others), share(one.repeats), f"{one.run.length} times",
             str(one.hour), escape(why),
-        )  # fmt: skip
-    Console().print(shown if standings else "Nobody has given a label yet.")
+        ))  # fmt: skip
+    listing(Console(), columns, rows)
 
 
 def as_json(one: Standing, decided: Labeller | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 import threading
@@ -21,7 +20,7 @@ from keepfit.app.http.rates import Rates, neighbourhood
 from keepfit.clock import Clock
 from keepfit.data.quota import Quota
 from keepfit.data.store import RecordStore
-from keepfit.data.tokens import Token
+from keepfit.data.tokens import ANONYMOUS, Token, hash_token
 from keepfit.errors import BackendError, Forbidden, SettingsError
 
 Role = Literal["open", "any", "predict", "label", "approve", "admin"]
@@ -38,7 +37,7 @@ KEEP_S = 1.0
 class Caller:
     """Who calls: the token's name, or `anonymous` where no tokens are set."""
 
-    name: str = "anonymous"
+    name: str = ANONYMOUS
     only: str | None = None
     """The one model that the token opens; None: all."""
     labels_per_day: int | None = None
@@ -59,10 +58,10 @@ class Caller:
         """How many labels the caller may still add today; None: as many as it likes."""
         if self.labels_per_day is None:
             return None
-        return Quota(self.name if self.name != ANONYMOUS.name else "", self.labels_per_day, now)
+        return Quota(self.name if self.name != ANONYMOUS else "", self.labels_per_day, now)
 
 
-ANONYMOUS = Caller()
+NAMELESS = Caller()
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,13 @@ class Access:
     def check(self, request: Request, role: Role, model: str | None = None) -> Caller:
         """Who calls. Raises Forbidden when they may not, or not for this model; Overloaded when they call too often."""
         if role == "open":
-            return ANONYMOUS
+            return NAMELESS
         tokens = self.tokens()
         if not tokens and not self._required:
             refuse_other_sites(request)
             address = neighbourhood(request.remote_addr)
             self._rates.take(f"address {address}", self._limits.requests_per_minute, "requests without a token")
-            return replace(ANONYMOUS, labels_per_day=self._limits.labels_per_day)
+            return replace(NAMELESS, labels_per_day=self._limits.labels_per_day)
         token = self._token_of(request, tokens)
         self._rates.take(f"token {token.name}", token.per_minute, f"requests with the token {token.name!r}")
         if role != "any" and role not in token.roles and "admin" not in token.roles:
@@ -159,11 +158,6 @@ class UnknownTokens(Collector):
         yield CounterMetricFamily(
             "keepfit_unknown_tokens", "Requests with a token that does not work.", self._access.unknown
         )
-
-
-def hash_token(secret: str) -> str:
-    """What is stored of a token: SHA-256, hex. Tokens are random (32 bytes), so no salt or stretching is needed."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def refuse_other_sites(request: Request) -> None:
