@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("swap", "crash", "batch", "warm")
+ALL = ("swap", "crash", "batch", "warm", "decisions.promotion")
 
 if __name__ == "__main__":
     codes = [subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode for name in ALL]

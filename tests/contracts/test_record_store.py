@@ -359,6 +359,45 @@ def test_an_item_is_found_by_its_prediction_or_example_answered_or_not(store: Re
     assert store.queue_item(M, example_id="e-2") is None
 
 
+def test_disagreements_come_first_while_a_rollout_waits_and_parts_are_kept(store: RecordStore) -> None:
+    store.add_predictions(M, [pair(name) for name in "123"])
+    parts = {"1": {"uniform": 0.1}, "2": {"uniform": 0.1, "disagreement": 0.5}, "3": {"disagreement": 0.5}}
+    items = [replace(item(name, float(name)), parts=parts[name]) for name in "123"]
+    store.ask(items)
+    assert store.queue(M, 10) == items
+    assert [one.id for one in store.queue(M, 10, at(2.5))] == ["q-3", "q-1", "q-2"]
+    assert [one.id for one in store.queue(M, 10, at(0))] == ["q-2", "q-3", "q-1"]
+    found = store.parts_of(M, ["e-1", "e-2", "e-9"])
+    assert found == {"e-1": {"uniform": at(1)}, "e-2": {"uniform": at(2), "disagreement": at(2)}}
+
+
+def test_an_audit_is_answered_by_an_asked_label_alone(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1"), pair("2")])
+    store.ask([replace(item("1", 1), parts={"audit": 0.01}), item("2", 1)])
+    store.add_labels(M, [label(name, "good", 5, Source.COMPLETE) for name in "12"])
+    assert [one.id for one in store.queue(M, 10)] == ["q-1"]
+    everything = Window(at(0), at(100))
+    assert [one.answered for one in store.asked(M, everything)] == [None, at(5)]
+    store.add_labels(M, [label("1", "good", 7, Source.ASKED)])
+    assert store.queue(M, 10) == []
+    assert [one.answered for one in store.asked(M, everything)] == [at(7), at(5)]
+
+
+def test_the_same_content_is_known_again_within_and_before_a_window(store: RecordStore) -> None:
+    texts = ("Good day", "bad day", "good  DAY", "good day")
+    for minutes, words in enumerate(texts, start=1):
+        name = str(minutes)
+        example, said = pair(name)
+        example = replace(example, content=words, group=None)
+        store.add_predictions(M, [(example, replace(said, time=at(minutes)))])
+    assert store.repeated(M, at(0), Window(at(0), at(10))) == {"p-3", "p-4"}
+    assert store.repeated(M, at(0), Window(at(4), at(10))) == {"p-4"}
+    assert store.repeated(M, at(3.5), Window(at(4), at(10))) == set()
+    alike = store.alike(M, ["e-1", "e-2", "e-3", "e-9"])
+    assert alike["e-1"] == alike["e-3"] != alike["e-2"]
+    assert alike["e-9"] == "e-9"
+
+
 def test_how_far_was_asked_is_remembered(store: RecordStore) -> None:
     assert store.asked_until(M) is None
     store.set_asked_until(M, at(1))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Deployment, Label, Source, Window
+from keepfit.data.records import Cause, Deployment, Label, QueueItem, Source, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
+from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.asking import Parts
+from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
-from keepfit.rollout.rollout import Roller, deploy, rollback, under_way
+from keepfit.rollout.rollout import Roller, deploy, rollback, under_way, waiting_since
 from keepfit.rollout.strategies import Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor, Request
@@ -145,12 +148,22 @@ def challenger() -> ToyModel:
 
 
 @pytest.fixture
+def champion() -> ToyModel:
+    return model()
+
+
+@pytest.fixture
 def world(
-    tmp_path: Path, store_url: str, clock: ManualClock, strategy: Strategy, challenger: ToyModel
+    tmp_path: Path,
+    store_url: str,
+    clock: ManualClock,
+    strategy: Strategy,
+    challenger: ToyModel,
+    champion: ToyModel,
 ) -> Iterator[World]:
     store = RecordStore.open(store_url)
     writer = RecordWriter(store)
-    models = {1: model(), 2: challenger, 3: model()}
+    models = {1: champion, 2: challenger, 3: model()}
 
     def load(number: int) -> ToyModel:
         if number not in models:
@@ -521,3 +534,118 @@ def test_the_way_back_never_leads_to_a_champion_that_could_not_be_loaded(world: 
     assert world.shares == {1: 1.0}
     world.predictor.refresh()
     assert set(world.live(5)) == {1}
+
+
+# labels where the two disagree
+
+SHADOW = shadow(MINUTE, HOUR, replace(LIMITS, better_by=0.0))
+MIXED = AskingPlan(rate=0.1, budget=100_000, parts=Parts(0.4, 0.2, 0.4))
+
+
+def ask(world: World, plan: AskingPlan = MIXED) -> list[QueueItem]:
+    """What the watch asks for at a beat."""
+    world.clock.advance(timedelta(seconds=2))
+    Asking(MODEL, world.store, plan, world.clock, lambda version: NOTHING, world.rolling).ask()
+    return world.store.queue(MODEL, 1000)
+
+
+def tell(world: World, items: Sequence[QueueItem], value: str = "pos") -> None:
+    now = world.clock.now()
+    world.store.add_labels(MODEL, [
+        Label(item.example.id, value, now, Source.ASKED, "ann", item.propensity, item.prediction_id) for item in items
+    ])  # fmt: skip
+    world.clock.advance(timedelta(seconds=1))
+
+
+NOTHING = Reference(np.zeros((0, 2), np.float32), np.zeros((0, 1), np.float32), np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize(("strategy", "champion"), [(SHADOW, model(wrong=20))])
+def test_labels_are_asked_for_where_the_two_disagree_and_these_come_first(world: World) -> None:
+    world.start()
+    world.live(200, labelled=False)
+    items = ask(world)
+    apart = [item for item in items if "disagree" in item.reason]
+    assert len(apart) >= 8, "20 of 200 answers differ, and they get three fifths of the questions"
+    assert {item.example.content for item in apart} <= set(WORDS[:20])
+    assert all(set(item.parts) <= {"uniform", "disagreement"} for item in items), "what is unsure waits"
+    first = world.store.queue(MODEL, len(apart), waiting_since(world.store, MODEL))
+    assert {item.id for item in first} == {item.id for item in apart}
+    tell(world, items)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    quality = world.rolling.compare(rollout).quality
+    assert (quality.met, quality.differ) == (200, 20)
+    assert (quality.losses, quality.ties) == (0, 0)
+    assert quality.wins >= len(apart)
+    assert quality.difference().value == pytest.approx(0.1)
+    assert ask(world) == [], "a stretch is drawn once"
+    assert world.rolling.compare(rollout).quality.met == 200
+
+
+@pytest.mark.parametrize("champion", [model(wrong=20)])
+def test_a_canary_asks_both_later_so_that_they_can_disagree(world: World) -> None:
+    world.start()
+    world.live(150, labelled=False)
+    items = ask(world)
+    assert any("disagree" in item.reason for item in items)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    assert world.rolling.met(rollout)["met"] == 150
+
+
+@pytest.mark.parametrize(("strategy", "champion"), [(SHADOW, model(wrong=20))])
+def test_labels_drawn_only_because_the_model_was_unsure_prove_nothing_nor_do_duplicates(world: World) -> None:
+    world.start()
+    world.live(200, labelled=False)
+    window = Window(world.clock.now() - HOUR, world.clock.now() + HOUR)
+    heard = [p for p in world.store.predictions(MODEL, window, 1) if not p.shadow]
+    kinds = [{"uncertain": 0.5}] * 5 + [{"uniform": 0.1, "uncertain": 0.5}] * 5 + [{"disagreement": 0.5}] * 5
+
+    def item(number: int, parts: Mapping[str, float], at: datetime) -> QueueItem:
+        example = world.store.prediction(MODEL, heard[number].id)[0]
+        return QueueItem(f"q{number}", MODEL, heard[number].id, example, 0.5, "r", at, heard[number].labels, parts)
+
+    now = world.clock.now()
+    before = now - timedelta(days=1)  # by the disagreements with an earlier challenger
+    items = [item(n, parts, now) for n, parts in enumerate(kinds)] + [item(15, {"disagreement": 0.5}, before)]
+    world.store.ask(items)
+    tell(world, items)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    assert (world.rolling.compare(rollout).quality.n, world.rolling.compare(rollout).quality.wins) == (10, 10)
+    world.live(10, labelled=False)  # the first ten words once more
+    again = [p for p in world.store.predictions(MODEL, Window(now, now + HOUR), 1) if not p.shadow]
+    labels = [Label(p.example_id, "pos", world.clock.now(), Source.ASKED, "ann", 1.0, p.id) for p in again]
+    world.store.add_labels(MODEL, labels)
+    world.clock.advance(timedelta(seconds=1))
+    assert world.rolling.compare(rollout).quality.n == 15, "five that had no fair label before; the others count once"
+
+
+@pytest.mark.parametrize(("strategy", "champion"), [(SHADOW, model(wrong=120))])
+def test_a_challenger_that_must_be_better_is_held_until_it_is_proven(world: World) -> None:
+    world.rolling = replace(world.rolling, tolerance=1e6)  # that it answers otherwise is what is wanted
+    world.start()
+    world.live(60, labelled=False)
+    tell(world, ask(world, replace(MIXED, rate=0.1)))
+    assert world.look(MINUTE) is Outcome.HOLD
+    world.live(200, labelled=False)  # of which 140 texts are new
+    tell(world, ask(world, replace(MIXED, rate=1.0)))
+    assert world.look(MINUTE) is Outcome.ADVANCE, world.last()
+    evidence = world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence["quality"]
+    assert evidence["proof"] >= evidence["goal"] == pytest.approx(20)
+    assert world.shares == {2: 1.0}
+
+
+def test_the_second_challenger_of_a_champion_needs_more_evidence(world: World) -> None:
+    world.start()
+    world.start(3, token="another")
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    assert rollout.place == 2
+    assert world.rolling.compare(rollout).place == 2
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    world.start(2, token="once more")
+    again = under_way(world.store, MODEL)
+    assert again is not None
+    assert again.place == 3

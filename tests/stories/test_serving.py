@@ -362,9 +362,33 @@ def test_the_source_is_what_the_models_settings_say_or_asked_when_we_asked(serve
     assert (served.client.get("/labels/queue").json or {})["items"] == []
 
 
+def test_an_audit_is_answered_by_its_question_alone_and_an_objection_stays_what_it_was(served: World) -> None:
+    said = (served.client.post("/models/tickets/predict", json={"text": "where"}).json or {})["predictions"][0]["id"]
+    served.service.writer.flush()
+    example, prediction = served.store.prediction("tickets", said)
+    item = QueueItem(
+        "q1", "tickets", said, example, 0.01, "an audit", served.clock.now(), prediction.labels, {"audit": 0.01}
+    )
+    served.store.ask([item])
+    window = Window(served.clock.now() - timedelta(days=1), served.clock.now() + timedelta(days=1))
+
+    def send(**label: str) -> None:
+        assert served.client.post("/models/tickets/labels", json={"labels": [label]}).status_code == 200
+
+    send(prediction_id=said, label="other", actor="agent")
+    (asked,) = (served.client.get("/models/tickets/labels/queue").json or {})["items"]
+    assert asked.keys() == {"question", "prediction_id", "id", "text", "reason", "propensity", "asked_at", "labels"}
+    assert served.store.labelled("tickets", window)[0][1].source is Source.COMPLETE
+    send(question=asked["question"], label="other", actor="auditor")
+    assert (served.client.get("/models/tickets/labels/queue").json or {})["items"] == []
+    label = served.store.labelled("tickets", window)[0][1]
+    assert (label.source, label.propensity, label.actor) == (Source.ASKED, 0.01, "auditor")
+
+
 @pytest.mark.parametrize(
     ("label", "status", "field"),
     [
+        ({"question": "unknown", "label": "good"}, 404, None),
         ({"prediction_id": "unknown", "label": "good"}, 404, None),
         ({"id": "unknown", "label": "good"}, 404, None),
         ({"text": "never asked", "label": "good"}, 404, None),

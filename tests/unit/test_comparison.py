@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import factorial
 
 import numpy as np
 import pytest
+from benchmarks.decisions.promotion import proof
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keepfit.data.comparing import Brief
 from keepfit.data.records import ABSTAINED, MS
-from keepfit.monitoring.comparison import COMPARED, MOST_KEYS, Counts, Normal, Paired, Sides, Tallied
+from keepfit.monitoring.comparison import (
+    COMPARED,
+    MOST_KEYS,
+    Comparison,
+    Counts,
+    Normal,
+    Paired,
+    Sides,
+    Tallied,
+)
+from keepfit.rollout.strategies import Limits, evidence_for
+from keepfit.sequential import GAIN_BETS, GAIN_WEIGHTS, LARGE_BETS, LARGEST, e_above, e_not_worse, share_bounds
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 NORMAL = Normal(slow_ms=100.0, unsure_below=0.6)
@@ -119,3 +134,104 @@ def test_the_difference_has_bounds_and_the_sign_of_the_better_one() -> None:
 def test_not_worse_is_proven_by_agreement_and_never_by_a_worse_one() -> None:
     assert Paired(300, 10, 10).e_not_worse(0.05) > 20
     assert Paired(300, 5, 25).e_not_worse(0.05) < 1
+
+
+# labels where the two disagree
+
+
+def test_without_a_count_of_disagreements_all_labels_count_as_asked_alike() -> None:
+    assert Paired(400, 20, 20).e_not_worse(0.05) == pytest.approx(
+        e_not_worse([1.0] * 20 + [-1.0] * 20 + [0.0] * 360, 0.05, LARGE_BETS)
+    )
+
+
+def test_two_versions_that_hardly_ever_disagree_cannot_differ_by_a_margin() -> None:
+    alike = Paired(30, 0, 0, 0, met=5000, differ=50)
+    assert alike.e_not_worse(0.05) == LARGEST
+    assert alike.e_not_worse(0.005) < 1.01
+    few = Paired(30, 0, 0, 0, met=20, differ=0)
+    assert few.e_not_worse(0.05) < 20  # of twenty answers nobody knows
+
+
+def test_the_gain_is_the_share_of_disagreements_times_the_gain_there() -> None:
+    found = Paired(300, 160, 120, 20, met=10_000, differ=1000).difference()
+    assert found.value == pytest.approx(0.1 * 40 / 300)
+    assert -0.02 < found.low < found.value < found.high < 0.05
+    nothing = Paired(0, 0, 0, 0, met=1000, differ=100).difference()
+    assert (nothing.value, nothing.low) == (0.0, pytest.approx(-nothing.high))
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20), st.floats(0.0, 0.2))
+def test_more_wins_never_speak_against_and_a_higher_bar_never_for(
+    wins: int, losses: int, ties: int, bar: float
+) -> None:
+    def of(won: int, least: float) -> float:
+        return Paired(won + losses + ties, won, losses, ties, 5000, 500).e_better_by(least)
+
+    assert of(wins + 1, bar) >= of(wins, bar) * (1 - 1e-9)
+    assert of(wins, bar + 0.01) <= of(wins, max(bar, 1e-6)) * (1 + 1e-9)
+
+
+@given(st.floats(-0.9, 0.9), st.floats(0.0, 1.0))
+def test_no_bet_can_be_expected_to_grow_under_its_null(mean: float, spread: float) -> None:
+    # values 1, -1 and 0 whose mean is the null's, after each of ten labels: the expectation over all outcomes is 1
+    tie = spread * (1 - abs(mean))
+    win, loss = (1 - tie + mean) / 2, (1 - tie - mean) / 2
+    total = 0.0
+    for wins in range(7):
+        for losses in range(7 - wins):
+            ties = 6 - wins - losses
+            ways = factorial(6) / (factorial(wins) * factorial(losses) * factorial(ties))
+            values = [1.0] * wins + [-1.0] * losses + [0.0] * ties
+            total += ways * win**wins * loss**losses * tie**ties * e_above(values, mean, GAIN_BETS, GAIN_WEIGHTS)
+    assert total == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_challenger_just_at_the_bar_is_seldom_taken_however_often_one_looks() -> None:
+    rng, promoted = np.random.default_rng(11), 0
+    for _ in range(60):
+        wins = losses = met = differ = 0
+        for _ in range(20):  # a look after every fifteen labels
+            new = int(rng.binomial(15, 0.6))
+            wins, losses = wins + new, losses + 15 - new
+            met, differ = met + 400, differ + int(rng.binomial(400, 0.1))
+            if Paired(wins + losses, wins, losses, 0, met, differ).e_better_by(0.02) >= 20:
+                promoted += 1
+                break
+    assert promoted <= 7  # 5 % of 60 are 3; more than 7 would be seen once in a hundred
+
+
+def test_a_better_challenger_is_found_with_few_labels() -> None:
+    rng, needed = np.random.default_rng(12), []
+    for _ in range(60):
+        wins = (rng.random(2000) < 0.6).cumsum()
+        ends = (n for n in range(5, 2000, 5) if Paired(n, int(wins[n - 1]), n - int(wins[n - 1])).decisive >= 20)
+        needed.append(next(ends, 2000))
+    assert np.median(needed) < 200
+
+
+def test_the_benchmark_bets_as_the_product_does() -> None:
+    wins = np.array([3, 40, 70])
+    n = np.array([5, 60, 100])
+    counted = Paired(met=5000, differ=400)
+    for limits in (Limits(better_by=0.01), Limits()):
+        mine = proof(wins, n, counted, limits)
+        for place, expected in enumerate(mine):
+            quality = Paired(int(n[place]), int(wins[place]), int(n[place] - wins[place]), 0, 5000, 400)
+            assert evidence_for(Comparison(quality), limits) == pytest.approx(float(expected))
+
+
+def test_later_challengers_of_one_champion_share_the_level() -> None:
+    limits = Limits()
+    needed = [limits.proves(place) for place in range(1, 200)]
+    assert needed[0] == pytest.approx(20)
+    assert sum(1 / one for one in needed) < 2 * limits.level
+
+
+def test_a_share_lies_within_its_bounds_at_all_looks_together() -> None:
+    rng, missed = np.random.default_rng(13), 0
+    for _ in range(100):
+        hits = (rng.random(2000) < 0.08).cumsum()
+        looks = [share_bounds(int(hits[n - 1]), n, 0.05) for n in (20, 60, 200, 600, 2000)]
+        missed += not all(low <= 0.08 <= high for low, high in looks)
+    assert missed <= 8

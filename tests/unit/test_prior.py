@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keepfit.data.classes import ClassChange, ClassMap
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.pipelines.asking import Asked
+from keepfit.pipelines.answering import Asked
 from keepfit.tasks.mapped import as_called_today
 from keepfit.tasks.prior import copy_with_prior, read_prior
 from keepfit.tasks.task import predict

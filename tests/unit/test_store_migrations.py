@@ -38,6 +38,7 @@ ROWS = {
     ),
 }
 ROWS["0002"] = tuple(row.replace("'model', 0)", "'model', 0, 'r')") for row in ROWS["0001"])
+ROWS["0003"] = ROWS["0002"]
 
 
 def database_of(release: str, path: Path) -> None:

@@ -189,3 +189,19 @@ def test_a_newcomers_flood_is_told_by_what_others_do() -> None:
     assert of(standings(said, hours=usual), "ann").because() == ()
     busy = {**usual, "ann": replace(usual["ann"], earlier=(20, 900, 25))}
     assert of(standings(said, hours=busy), "new").because() == ()
+
+
+def test_a_labeller_of_disagreements_that_are_all_of_one_class_is_trusted_and_one_who_never_looks_is_not() -> None:
+    """The champion has a bias that the challenger mended: nearly all of what they disagree about is of one class."""
+
+    def run(picked: bool) -> list[Said]:
+        answers = ["1" if n % 10 == 0 else "0" for n in range(60)]
+        return [
+            Said(n + 1, "ann", f"e{n}", f"c{n}", "1", said, True, picked and n % 3 > 0)
+            for n, said in enumerate(answers * 2)
+        ]
+
+    (trusted,) = standings([replace(one, picked=True) for one in run(True)], about=("ann",))
+    assert not trusted.because()
+    (caught,) = standings(run(True), about=("ann",))  # a third is drawn from all answers alike
+    assert caught.because()

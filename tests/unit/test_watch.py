@@ -16,10 +16,12 @@ from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Lab
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.asking import AT_ONCE, day_of
 from keepfit.pipelines.trust import LabelTrust
-from keepfit.pipelines.watch import AT_ONCE, Watch, WatchPlan, day_of
+from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 
@@ -346,3 +348,131 @@ def test_silence_confirms_nothing_that_somebody_set_apart_has_spoken_of(post: Po
     trust.clear("bob", "boss")
     values = [k.label.value for k in post.store.training_data(MODEL)]
     assert (values.count("bad"), values.count("good")) == (5, 15)
+
+
+# storms, clocks, audits and cohorts
+
+
+def test_a_storm_of_one_text_is_asked_about_once_a_day_and_eats_no_budget(post: Post) -> None:
+    watch = post.planned(label_budget=400)
+    for _ in range(3):
+        moment, storm = post.clock.now(), []
+        for number in (next(post.numbers) for _ in range(300)):
+            example = Example("buy this now", moment, id=f"e{number}")
+            scores, embedding = np.array([0.1, 0.9], np.float32), np.zeros(4, np.float32)
+            storm.append((example, Prediction(example.id, 1, LABELS, scores, embedding, moment, id=f"p{number}")))
+        post.store.add_predictions(MODEL, storm)
+        post.answer(20)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+        post.clock.advance(HOUR)
+    texts = [item.example.content for item in post.store.queue(MODEL, 1000)]
+    assert texts.count("buy this now") <= 1
+    assert len(texts) > 40
+
+
+def test_the_chance_of_a_repeated_text_is_that_of_the_first_answer(post: Post) -> None:
+    watch = post.planned(label_rate=0.5, label_budget=100_000)
+    drawn = 0
+    for day in range(40):
+        moment = post.clock.now()
+        pairs = []
+        for copy in range(5):
+            example = Example("the same", moment, id=f"s{day}-{copy}")
+            scores, embedding = np.array([0.1, 0.9], np.float32), np.zeros(4, np.float32)
+            pairs.append((example, Prediction(example.id, 1, LABELS, scores, embedding, moment, id=f"s{day}-{copy}")))
+        post.store.add_predictions(MODEL, pairs)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+        drawn = post.asked()
+        post.clock.advance(timedelta(days=1))
+    assert 8 < drawn < 32, "half of the days, not 1 - 0.5^5 of them"
+
+
+def test_a_clock_that_jumped_back_is_told_and_asking_goes_on(post: Post) -> None:
+    watch = post.planned(label_budget=100_000)
+    future = post.clock.now() + timedelta(days=3650)
+    post.store.set_asked_until(MODEL, future)
+    post.answer(10)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    (told,) = post.store.decisions(MODEL, subject="asking")
+    assert "jumped back" in told.decision.because[0]
+    post.clock.advance(HOUR)
+    post.answer(10)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    assert post.asked() == 10
+    assert len(post.store.decisions(MODEL, subject="asking")) == 1
+
+
+def test_a_clock_that_jumps_over_midnight_and_back_brings_no_second_budget(post: Post) -> None:
+    watch = post.planned(label_budget=40)
+    for days in (0, 1, -1, 1, -1):
+        post.clock.advance(timedelta(days=days))
+        post.answer(500)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+    assert post.asked() < 60
+
+
+def test_unsure_answers_are_asked_for_more_often_with_their_chance(post: Post) -> None:
+    watch = post.planned(label_rate=0.2, label_budget=100_000, parts=Parts(0.5, 0.2, 0.3))
+    post.answer(400)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    items = post.store.queue(MODEL, 1000)
+    assert min(item.propensity for item in items) >= 0.7 * 0.2 - 1e-9
+    assert {part for item in items for part in item.parts} == {"uniform", "uncertain"}
+    assert all(set(item.parts) and item.reason for item in items)
+
+
+def audited(post: Post) -> Watch:
+    return post.planned(labels=Source.COMPLETE, settle_after=HOUR, audit_rate=0.2, label_budget=100_000)
+
+
+def test_an_audit_finds_what_silence_has_confirmed_and_corrects_the_accuracy(post: Post) -> None:
+    watch = audited(post)
+    post.answer(600)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    items = post.store.queue(MODEL, 1000)
+    assert 80 < len(items) < 160
+    assert {item.propensity for item in items} == {0.2}
+    assert all("good" not in item.reason for item in items), "nobody is told what was answered"
+    post.clock.advance(2 * HOUR)
+    watch.settle_silence()
+    assert len(post.store.queue(MODEL, 1000)) == len(items), "silence answers no audit"
+    now = post.clock.now()
+    post.store.add_labels(MODEL, [
+        Label(item.example.id, "bad" if n % 5 == 0 else "good", now, Source.ASKED, "auditor", item.propensity,
+              item.prediction_id)
+        for n, item in enumerate(items)
+    ])  # fmt: skip
+    assert post.store.queue(MODEL, 1000) == []
+    found = {m.name: m for m in watch.situation().measurements}
+    assert found["accuracy"].value == pytest.approx(0.8, abs=0.01)
+    assert found["accuracy"].low < 0.8 < found["accuracy"].high < 0.9
+    assert "overlooked" in found["accuracy"].note
+    assert found["accuracy:unaudited"].value == 1.0
+    assert found["overlooked"].value == 1.0
+    assert found["accuracy"].weight <= 600
+
+
+def test_labels_of_an_open_day_wait_for_the_rest_of_it(post: Post) -> None:
+    watch = post.planned(label_budget=100_000, cohorts=0.95)
+    answers = post.answer(100)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    post.tell(answers[:50], "good")
+    post.clock.advance(timedelta(seconds=1))
+    assert not [m for m in watch.situation().measurements if m.name == "accuracy"]
+    post.tell(answers[50:96], "bad")
+    (accuracy,) = [m for m in watch.situation().measurements if m.name == "accuracy"]
+    assert (accuracy.n, accuracy.value) == (96, pytest.approx(50 / 96))
+    lag = post.store.get(MODEL, "label_lag")
+    assert (lag["asked"], lag["answered"]) == (100, 96)
+    assert lag["p90_s"] < 10
+    counted = post.planned(cohorts=0.0).situation().measurements
+    (plain,) = [m for m in counted if m.name == "accuracy"]
+    assert accuracy.low < plain.low < plain.high < accuracy.high

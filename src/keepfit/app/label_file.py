@@ -11,10 +11,10 @@ from typing import Any
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns, read_rows
 from keepfit.data.labellers import NOBODY
-from keepfit.data.records import Label, Prediction, Source, text_group
+from keepfit.data.records import AUDIT, Label, Prediction, Source, text_group
 from keepfit.data.store import RecordStore
 from keepfit.data.tables import column_names
-from keepfit.errors import InvalidInput
+from keepfit.errors import InvalidInput, NotFound
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,18 @@ class LabelFile:
     def columns(self, file: Path) -> Columns:
         """The columns of a label file; one that names predictions or ids needs no text."""
         text, header = self.text, column_names(file)
-        name = next((column for column in ("prediction_id", "id") if column in header), None)
+        name = next((column for column in ("question", "prediction_id", "id") if column in header), None)
         if name is not None and not (text and set(text) <= set(header)):
             text = (name,)
         return guess_columns(file, Columns(text=text))
 
     def find(self, values: Mapping[str, str], content: Any) -> Prediction | None:
-        """The answer that a row means. Raises NotFound for an unknown prediction id."""
+        """The answer that a row means. Raises NotFound for an unknown prediction id or question."""
+        if values.get("question"):
+            item = self.records.queue_item(self.model, id=values["question"])
+            if item is None:
+                raise NotFound(f"no question has the id {values['question']!r}; `keepfit labels next` shows them")
+            return self.records.prediction(self.model, item.prediction_id)[1]
         if values.get("prediction_id"):
             return self.records.prediction(self.model, values["prediction_id"])[1]
         if values.get("id"):
@@ -76,8 +81,10 @@ class LabelFile:
 
     def label_of(self, found: Prediction, value: str, values: Mapping[str, str]) -> Label:
         """A label with its source: asked where we asked for it, else what the settings say of unasked ones."""
-        item = self.records.queue_item(self.model, example_id=found.example_id)
-        source, propensity = (self.unasked, None) if item is None else (Source.ASKED, item.propensity)
+        question = values.get("question") or None
+        item = self.records.queue_item(self.model, example_id=found.example_id, id=question)
+        asked = item is not None and (question is not None or AUDIT not in item.parts)
+        source, propensity = (Source.ASKED, item.propensity) if asked and item is not None else (self.unasked, None)
         actor = values.get("actor") or self.actor
         if actor in NOBODY:
             raise InvalidInput(f"{actor!r} is a name of keepfit's own; give the labeller another one", "actor")

@@ -45,6 +45,7 @@ from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Behaviour as BehaviourRule
 from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
+from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.choosing import OnWhat
@@ -118,6 +119,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
     plan = WatchPlan(
         model.watch.window, model.watch.label_window, model.watch.label_rate, model.watch.label_budget,
         unasked(model), model.settle_after, home.settings.timezone,
+        Parts(**model.watch.label_parts.model_dump()), model.watch.audit_rate, model.watch.cohorts,
     )  # fmt: skip
     inputs = InputWatch(name, store, home.settings.timezone, model.watch.drift_run_length, model.watch.drift_label_rate)
     return Watch(
@@ -145,7 +147,8 @@ def harming(home: Home, name: str, store: RecordStore) -> Harming | None:
     """The harm detectors, where a trigger of the settings reads them."""
     _, model = home.settings.model(name)
     rule = next((part for part in parts(trigger(model)) if isinstance(part, Harm)), None)
-    return None if rule is None else Harming(name, store, rule, home.settings.timezone)
+    complete = unasked(model) is Source.COMPLETE
+    return None if rule is None else Harming(name, store, rule, home.settings.timezone, complete)
 
 
 def worth(home: Home, name: str, store: RecordStore) -> Worth | None:

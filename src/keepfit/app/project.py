@@ -58,7 +58,7 @@ from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
-from keepfit.rollout.rollout import adopt, rollback, single, under_way
+from keepfit.rollout.rollout import adopt, rollback, single, under_way, waiting_since
 from keepfit.tasks.task import Report
 
 if TYPE_CHECKING:  # loaded only when they are asked for
@@ -410,8 +410,8 @@ class Project:
         return source.store_all(file)
 
     def labels_next(self, limit: int = 10) -> list[QueueItem]:
-        """What to label next."""
-        return self.store.queue(self.model, limit)
+        """What to label next: what a rollout waits for, then the oldest."""
+        return self.store.queue(self.model, limit, waiting_since(self.store, self.model))
 
     # -- looking back on policies ----------------------------------------------------------------------------
 

@@ -50,7 +50,17 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         yield f"[{name}]", SECTIONS[name]
     yield "[alerts.email]", SECTIONS["email"]
     yield "[models.NAME]", ModelSettings
-    for name in ("columns", "recipe", "recipe.video", "watch", "gate", "rollout", "prices", "retraining"):
+    for name in (
+        "columns",
+        "recipe",
+        "recipe.video",
+        "watch",
+        "watch.label_parts",
+        "gate",
+        "rollout",
+        "prices",
+        "retraining",
+    ):
         yield f"[models.NAME.{name}]", SECTIONS[name.rpartition(".")[2]]
 
 

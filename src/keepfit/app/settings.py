@@ -201,6 +201,12 @@ class RolloutSettings(Section):
     )
     level: float = Field(0.05, gt=0, lt=0.5, description="Chance of taking back a challenger that is as good.")
     margin: float = Field(0.05, gt=0, lt=0.5, description="Its accuracy must be proven not to be lower by so much.")
+    better_by: float | None = Field(
+        None,
+        ge=0,
+        lt=0.5,
+        description="It must be proven to be better by more than this (0: at all); unset: not worse by `margin`.",
+    )
     min_labels: int = Field(30, ge=1, description="Labels of examples that both answered, before it goes on.")
     protect: tuple[str, ...] = Field((), description="Context values on none of whose slices it may be worse.")
     tolerance: float = Field(1.5, ge=1, description="An event may be so many times as frequent as with the champion.")
@@ -213,6 +219,8 @@ class RolloutSettings(Section):
         foreign = sorted(self.model_fields_set - EVERY_ROLLOUT - OF_ROLLOUTS[self.strategy])
         if foreign:
             raise ValueError(f"{foreign[0]} does not concern the strategy {self.strategy!r}; leave it out")
+        if {"margin", "better_by"} <= self.model_fields_set and self.better_by is not None:
+            raise ValueError("give margin (not worse by so much) or better_by (better by so much), not both")
         if any(a >= b for a, b in zip(self.steps, self.steps[1:], strict=False)):
             raise ValueError("the shares of steps must grow, such as [0.01, 0.05, 0.25]")
         baking = self.bake * (len(self.steps) if self.strategy == "canary" else 1)
@@ -224,15 +232,35 @@ class RolloutSettings(Section):
 
 
 EVERY_ROLLOUT = frozenset({"strategy", "level", "protect", "tolerance", "max_failures"})
-PROVEN = frozenset({"bake", "watched", "longest", "undecided", "margin", "min_labels", "confirm"})
+PROVEN = frozenset({"bake", "watched", "longest", "undecided", "margin", "better_by", "min_labels", "confirm"})
 OF_ROLLOUTS: Mapping[str, frozenset[str]] = {
     "immediate": frozenset({"watched"}),
     "shadow": PROVEN,
     "canary": PROVEN | {"steps"},
     "blue_green": frozenset({"bake", "watched", "confirm"}),
-    "ab": frozenset({"share", "lasts", "undecided"}),
+    "ab": frozenset({"share", "lasts", "undecided", "better_by"}),
 }
 """What each strategy heeds besides what all do."""
+
+
+class LabelParts(Section):
+    """`[models.NAME.watch.label_parts]`: how the label rate is shared out; the parts add up to 1."""
+
+    uniform: float = Field(0.4, gt=0, le=1, description="Of all answers alike: what measures everywhere.")
+    disagreement: float = Field(
+        0.2, ge=0, le=1, description="Where the two versions of a rollout disagree; without a rollout uniform, too."
+    )
+    uncertain: float = Field(
+        0.4, ge=0, le=1, description="Where the model is unsure, spread over kinds of input; waits during a rollout."
+    )
+
+    @model_validator(mode="after")
+    def add_up(self) -> LabelParts:
+        """Shares of something that is not whole would be guessed at."""
+        total = self.uniform + self.disagreement + self.uncertain
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the parts must add up to 1, not {total:g}; name all three of them")
+        return self
 
 
 class WatchSettings(Section):
@@ -247,6 +275,15 @@ class WatchSettings(Section):
     )
     label_rate: Share = Field(0.05, description="Share of predictions whose label is asked for, at random.")
     label_budget: int = Field(200, ge=0, description="Labels asked for per day at most.")
+    label_parts: LabelParts = Field(LabelParts(), description="How the label rate is shared out.")
+    audit_rate: Share = Field(
+        0.0,
+        description="For complete: share of answers checked blindly, which corrects for errors that nobody noticed.",
+    )
+    cohorts: Share = Field(
+        0.0,
+        description="Labels count once this share of those asked for on the same day are in; 0: each as it arrives.",
+    )
     min_predictions: int = Field(30, ge=1, description="Smaller windows are measured but never breach.")
     drift_run_length: float = Field(
         1e6, ge=1000, le=1e12, description="Answers between two false alarms of input drift, on average at least."
@@ -387,7 +424,15 @@ class ModelSettings(Section):
             foreign += ["recipe.start = 'recalibrate'"] if self.recipe.start == "recalibrate" else []
         if foreign:
             raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
+        self.each_concerns_the_labels()
         return self
+
+    def each_concerns_the_labels(self) -> None:
+        """An audit looks for what silence has confirmed, and takes the place of all other asking."""
+        if self.watch.audit_rate and self.labels != "complete":
+            raise ValueError('watch.audit_rate concerns labels = "complete" alone; leave it out')
+        if self.watch.audit_rate and self.watch.model_fields_set & {"label_rate", "label_parts", "cohorts"}:
+            raise ValueError("watch.audit_rate takes the place of label_rate, label_parts and cohorts; leave them out")
 
 
 VIDEO_FLOOR = 0.6
@@ -680,6 +725,6 @@ def known_names(path: tuple[Any, ...]) -> list[str]:
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings, "worker": WorkerSettings, "retention": RetentionSettings, "alerts": AlertSettings,
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
-    "gate": GateSettings, "watch": WatchSettings, "rollout": RolloutSettings,
+    "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
 }  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from rich.table import Table
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
 from keepfit.app.project import Project
-from keepfit.data.records import Deployment, Job, JobState, QueueItem, StoredDecision
+from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import KeepfitError
+from keepfit.monitoring.cohorts import LAG
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -149,7 +150,7 @@ def table(*columns: str) -> Table:
 def queue_json(item: QueueItem) -> dict[str, Any]:
     """An item as in `GET /labels/queue`."""
     return {
-        "prediction_id": item.prediction_id, "id": item.example.id, "text": item.example.content,
+        "question": item.id, "prediction_id": item.prediction_id, "id": item.example.id, "text": item.example.content,
         "reason": item.reason, "propensity": item.propensity, "labels": list(item.label_set),
     }  # fmt: skip
 
@@ -162,10 +163,19 @@ def queue(items: Sequence[QueueItem], json: bool) -> None:
     if not items:
         Console().print("Nothing waits for a label.")
     else:
-        columns = (Column("prediction"), Column("text", folds=True), Column("reason", folds=True, spare=True))
-        rows = [(item.prediction_id, escape(str(item.example.content)[:200]), escape(item.reason)) for item in items]
+        audited = any(AUDIT in item.parts for item in items)  # to be answered by the id of the question alone
+        named, ids = ("question", "question") if audited else ("prediction", "prediction_id")
+        columns = (Column(named), Column("text", folds=True), Column("reason", folds=True, spare=True))
+        rows = [
+            (
+                item.id if audited else item.prediction_id,
+                escape(str(item.example.content)[:200]),
+                escape(item.reason),
+            )
+            for item in items
+        ]
         listing(Console(), columns, rows)
-        text("To answer: keepfit label FILE, a CSV with the columns prediction_id and label; or POST /labels.")
+        text(f"To answer: keepfit label FILE, a CSV with the columns {ids} and label; or POST /labels.")
 
 
 def tokens(found: Sequence[Token], json: bool) -> None:
@@ -303,6 +313,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
+        "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
@@ -335,6 +346,7 @@ def status(project: Project, json: bool) -> None:
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
+        ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
@@ -342,6 +354,14 @@ def status(project: Project, json: bool) -> None:
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+
+
+def asked(lag: Mapping[str, Any] | None) -> str:
+    """How soon questions are answered, in a line."""
+    if not lag or not lag["asked"]:
+        return "none yet"
+    late = f", half of them within {timedelta(seconds=round(lag['median_s']))}" if lag["median_s"] is not None else ""
+    return f"{lag['answered']} of {lag['asked']} answered{late}"
 
 
 def rolling(now: Mapping[str, Any]) -> str:

@@ -243,7 +243,9 @@ def answering_half(home: Home, name: str) -> Callable[[int], Model]:
 
 def limits(rollout: RolloutSettings) -> strategies.Limits:
     """What a challenger must prove."""
-    return strategies.Limits(rollout.level, rollout.margin, rollout.min_labels, rollout.longest, rollout.undecided)
+    return strategies.Limits(
+        rollout.level, rollout.margin, rollout.min_labels, rollout.longest, rollout.undecided, rollout.better_by
+    )
 
 
 def roller(home: Home, name: str, store: RecordStore) -> Roller:

@@ -17,7 +17,7 @@ from keepfit.data.schema import LABELS, PREDICTIONS
 P = PREDICTIONS.c
 L = LABELS.c
 EARLIER = LABELS.alias("earlier")
-SMALLEST_CHANCE = 1e-6
+SMALLEST_CHANCE = 1e-9
 
 
 @dataclass(frozen=True)

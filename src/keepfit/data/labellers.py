@@ -17,8 +17,8 @@ from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
 
 from keepfit.data.database import chunks, insert_or_replace
 from keepfit.data.predictions import best_label, label_sets
-from keepfit.data.records import MEASURING, Source
-from keepfit.data.schema import LABELLERS, LABELS, NAMED_VALUES, PREDICTIONS
+from keepfit.data.records import AUDIT, MEASURING, UNIFORM, Source
+from keepfit.data.schema import LABELLERS, LABELS, NAMED_VALUES, PREDICTIONS, QUEUE
 
 SILENCE, FILE = "silence", "file"
 NOBODY = frozenset({SILENCE, FILE})
@@ -57,6 +57,8 @@ class Said:
     """What the model had answered; None when that is not stored any more."""
     measures: bool
     """Asked or complete, so that the example was not chosen by its sender."""
+    picked: bool = False
+    """Asked for because of what versions answered: one class may well prevail among such examples."""
 
 
 def token_of(actor: str) -> str:
@@ -106,16 +108,29 @@ def said(conn: Connection, model: str, last: int) -> list[Said]:
     columns = (L.seq, L.actor, L.example_id, L.value, L.source)
     query = select(*columns).where(L.model == model, *_by_people()).order_by(L.seq.desc()).limit(last)
     rows = conn.execute(query).all()[::-1]
-    answers = _answers(conn, model, {row.example_id for row in rows})
+    examples = {row.example_id for row in rows}
+    answers, picked = _answers(conn, model, examples), _picked(conn, model, examples)
     found = []
     for seq, actor, example, value, source in rows:
         alike, answered = answers.get(example, (example, None))
-        found.append(Said(seq, actor, example, alike, value, answered, Source(source) in MEASURING))
+        measures = Source(source) in MEASURING
+        found.append(Said(seq, actor, example, alike, value, answered, measures, measures and example in picked))
     return found
 
 
 def _by_people() -> tuple[ColumnElement[bool], ...]:
     return (L.source != Source.IMPORTED.value, L.actor.not_in(sorted(NOBODY)))
+
+
+def _picked(conn: Connection, model: str, examples: Collection[str]) -> set[str]:
+    """The examples that only such parts of the queue drew as look at what versions answered."""
+    found: set[str] = set()
+    for chunk in chunks(sorted(examples)):
+        query = select(QUEUE.c.example_id, QUEUE.c.parts)
+        for example, parts in conn.execute(query.where(QUEUE.c.model == model, QUEUE.c.example_id.in_(chunk))):
+            if parts and not parts.keys() & {UNIFORM, AUDIT}:
+                found.add(example)
+    return found
 
 
 def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping[str, tuple[str, str | None]]:

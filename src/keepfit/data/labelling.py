@@ -10,7 +10,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    type_coerce,
+)
 
 from keepfit.data.database import chunks, insert_or_skip, one_at_a_time
 from keepfit.data.labellers import heard
@@ -22,7 +37,17 @@ from keepfit.data.predictions import (
     read_example,
     read_prediction,
 )
-from keepfit.data.records import Example, Label, LabelledExample, Prediction, QueueItem, Source, Window
+from keepfit.data.records import (
+    AUDIT,
+    DISAGREEMENT,
+    Example,
+    Label,
+    LabelledExample,
+    Prediction,
+    QueueItem,
+    Source,
+    Window,
+)
 from keepfit.data.schema import EXAMPLES, LABELS, PREDICTIONS, QUEUE
 from keepfit.errors import NotFound
 
@@ -209,31 +234,49 @@ def _queue_row(item: QueueItem) -> dict[str, Any]:
         "reason": item.reason,
         "asked_at": item.asked_at,
         "label_set": item.label_set,
+        "parts": dict(item.parts),
     }
 
 
-def queue(conn: Connection, model: str, limit: int) -> list[QueueItem]:
-    """What is asked and has no asked or complete label yet, oldest first."""
-    measured = L.source.in_([Source.ASKED.value, Source.COMPLETE.value])
+def queue(conn: Connection, model: str, limit: int, first: datetime | None = None) -> list[QueueItem]:
+    """What is asked and has no asked or complete label yet, oldest first; of an audit: no asked one.
+
+    Since `first` questions where two versions disagree come before all others.
+    """
+    usual = func.coalesce(~_has(AUDIT), true())
+    measured = or_(L.source == Source.ASKED.value, and_(L.source == Source.COMPLETE.value, usual))
     answered = exists().where(L.model == Q.model, L.example_id == Q.example_id, measured, heard(model))
-    query = _queue_query(model).where(~answered).order_by(Q.asked_at, Q.seq).limit(limit)
+    order: list[ColumnElement[Any]] = [Q.asked_at, Q.seq]
+    if first is not None:
+        order.insert(0, case((and_(Q.asked_at >= first, _has(DISAGREEMENT)), 0), else_=1))
+    query = _queue_query(model).where(~answered).order_by(*order).limit(limit)
     return [_read_queue_item(model, row) for row in conn.execute(query)]
 
 
-def queue_item(conn: Connection, model: str, prediction_id: str | None, example_id: str | None) -> QueueItem | None:
-    """The newest item of a prediction or example, answered or not."""
+def _has(part: str) -> ColumnElement[bool]:
+    """Of a question: whether this part drew it; parts lie as JSON with their names in quotation marks."""
+    return type_coerce(Q.parts, Text).like(f'%"{part}"%')
+
+
+def queue_item(
+    conn: Connection, model: str, prediction_id: str | None, example_id: str | None, id_: str | None = None
+) -> QueueItem | None:
+    """The newest item of a prediction or example, or the one of this id, answered or not."""
     which = Q.prediction_id == prediction_id if prediction_id is not None else Q.example_id == example_id
+    which = which if id_ is None else Q.id == id_
     row = conn.execute(_queue_query(model).where(which).order_by(Q.seq.desc()).limit(1)).first()
     return None if row is None else _read_queue_item(model, row)
 
 
 def _queue_query(model: str) -> Select[Any]:
-    columns = (Q.id, Q.prediction_id, Q.propensity, Q.reason, Q.asked_at, Q.label_set)
+    columns = (Q.id, Q.prediction_id, Q.propensity, Q.reason, Q.asked_at, Q.label_set, Q.parts)
     joined = QUEUE.join(EXAMPLES, (E.model == Q.model) & (E.id == Q.example_id))
     return select(*EXAMPLE_COLUMNS, *columns).select_from(joined).where(Q.model == model)
 
 
 def _read_queue_item(model: str, row: Row[Any]) -> QueueItem:
     cut = len(EXAMPLE_COLUMNS)
-    id_, prediction_id, propensity, reason, asked_at, label_set = row[cut:]
-    return QueueItem(id_, model, prediction_id, read_example(row[:cut]), propensity, reason, asked_at, tuple(label_set))
+    id_, prediction_id, propensity, reason, asked_at, label_set, parts = row[cut:]
+    return QueueItem(
+        id_, model, prediction_id, read_example(row[:cut]), propensity, reason, asked_at, tuple(label_set), parts or {}
+    )

@@ -160,6 +160,14 @@ class QueueItem:
     reason: str
     asked_at: datetime
     label_set: tuple[str, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """The parts of the queue that drew it, each with its chance: `uniform`, `disagreement`, `uncertain`, or `audit`."""
+
+
+UNIFORM, DISAGREEMENT, UNCERTAIN = "uniform", "disagreement", "uncertain"
+"""The parts of the label queue: every answer alike, where two versions disagree, where the model is unsure."""
+AUDIT = "audit"
+"""The part of the queue that looks for errors that silence has confirmed; answered by the item's own id alone."""
 
 
 @dataclass(frozen=True)

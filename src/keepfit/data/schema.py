@@ -101,6 +101,7 @@ QUEUE = Table(
     Column("reason", Words, nullable=False),
     Column("asked_at", Moment, nullable=False),
     Column("label_set", Json, nullable=False),
+    Column("parts", Json),
     UniqueConstraint("model", "id", name="keepfit_queue_id"),
     UniqueConstraint("model", "prediction_id", name="keepfit_queue_prediction"),
     Index("keepfit_queue_asked", "model", "asked_at"),

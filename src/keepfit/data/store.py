@@ -16,6 +16,7 @@ from sqlalchemy import text
 from keepfit.clock import Clock, SystemClock
 from keepfit.data import (
     arrivals,
+    asked,
     audit,
     classes,
     comparing,
@@ -31,6 +32,7 @@ from keepfit.data import (
     tokens,
 )
 from keepfit.data.arrivals import Arrival
+from keepfit.data.asked import Asked
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.classes import ClassChange, ClassMap, Labelled
@@ -321,17 +323,40 @@ class RecordStore:
         with self._db.write() as conn:
             labelling.ask(conn, items)
 
-    def queue(self, model: str, limit: int) -> list[QueueItem]:
-        """What is asked and has no asked or complete label yet, oldest first."""
+    def queue(self, model: str, limit: int, first: datetime | None = None) -> list[QueueItem]:
+        """What is asked and has no asked or complete label yet (of an audit: no asked one), oldest first.
+
+        What was asked since `first` because two versions disagree comes before all others.
+        """
         with self._db.read() as conn:
-            return labelling.queue(conn, model, limit)
+            return labelling.queue(conn, model, limit, first)
 
     def queue_item(
-        self, model: str, *, prediction_id: str | None = None, example_id: str | None = None
+        self, model: str, *, prediction_id: str | None = None, example_id: str | None = None, id: str | None = None
     ) -> QueueItem | None:
-        """The newest item of a prediction or example, answered or not."""
+        """The newest item of a prediction or example, or the one of this id, answered or not."""
         with self._db.read() as conn:
-            return labelling.queue_item(conn, model, prediction_id, example_id)
+            return labelling.queue_item(conn, model, prediction_id, example_id, id)
+
+    def repeated(self, model: str, since: datetime, window: Window) -> set[str]:
+        """Ids of live predictions of the window whose very content was answered before, from `since` on."""
+        with self._db.read() as conn:
+            return asked.repeated(conn, model, since, window)
+
+    def alike(self, model: str, example_ids: Collection[str]) -> dict[str, str]:
+        """Of each example what is the same for examples of the very same content."""
+        with self._db.read() as conn:
+            return asked.alike(conn, model, example_ids)
+
+    def parts_of(self, model: str, example_ids: Collection[str]) -> dict[str, dict[str, datetime]]:
+        """Which parts of the queue drew an example, and when last; nothing of what was never asked about."""
+        with self._db.read() as conn:
+            return asked.parts_of(conn, model, example_ids)
+
+    def asked(self, model: str, window: Window) -> list[Asked]:
+        """The questions asked in the window, oldest first, each with the time of its first answer that measures."""
+        with self._db.read() as conn:
+            return asked.asked(conn, model, window)
 
     def asked_until(self, model: str) -> datetime | None:
         """The time of the newest prediction that was considered for the queue."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from keepfit.errors import BackendError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test compares it with the scripts, so that opening need not read them."""
 VERSION_TABLE = "keepfit_version"
 

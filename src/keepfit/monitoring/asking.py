@@ -1,13 +1,62 @@
-"""Asking for labels: which predictions a person should check, drawn so that the answers measure without bias."""
+"""Asking for labels: which predictions a person should check, drawn so that the answers measure without bias.
+
+The queue has parts. `uniform` draws from all answers alike: it alone measures in every corner, so it is never empty.
+`disagreement` draws where the two versions of a rollout disagree, for only there a label says which is better (some 360
+labels in the place of 4,500). `uncertain` draws where the model is unsure, spread over kinds of input: what is learnt
+from. Each part throws its own lot for each answer, so the chance of being asked at all is 1 - prod(1 - chance of part);
+it is stored for ever, and the label weighs one over it (Horvitz & Thompson 1952, as a ratio: Hájek 1971). The uniform
+part bounds it from below, so that no weight explodes (Zrnic & Candès, arXiv 2403.03208, mix for the same reason).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from keepfit.data.records import STREAM, Prediction
+import numpy as np
+
+from keepfit.data.records import AUDIT, DISAGREEMENT, STREAM, UNCERTAIN, UNIFORM, Prediction
 from keepfit.errors import InvalidInput
+from keepfit.monitoring.unsure import Unsure
+
+REASONS = {
+    UNIFORM: "drawn at random",
+    DISAGREEMENT: "the two versions of the rollout disagree",
+    UNCERTAIN: "the model is unsure",
+    AUDIT: "an audit: say what it is, whatever was answered",
+}
+"""What a labeller is told."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the label rate is shared out. Raises InvalidInput unless they add up to 1 and something is uniform."""
+
+    uniform: float = 1.0
+    disagreement: float = 0.0
+    uncertain: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.uniform, self.disagreement, self.uncertain)
+        if not (all(share >= 0 for share in shares) and math.isclose(sum(shares), 1.0, abs_tol=1e-6)):
+            raise InvalidInput(f"the parts of the label rate must add up to 1, not {sum(shares):g}", "label_parts")
+        if not self.uniform > 0:
+            raise InvalidInput("without a uniform part nothing can be measured without bias", "label_parts")
+
+    def during(self, rollout: bool) -> Parts:
+        """The shares now: while a rollout compares, what is not uniform goes to disagreements; else those are uniform.
+
+        A rollout waits for its labels; what is learnt from can wait until it is over.
+        """
+        if self.disagreement and rollout:
+            return Parts(self.uniform, self.disagreement + self.uncertain, 0.0)
+        return Parts(self.uniform + self.disagreement, 0.0, self.uncertain)
+
+
+ALIKE = Parts()
+"""Every answer has the same chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +65,13 @@ class Drawn:
 
     prediction: Prediction
     propensity: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """The parts that drew it, each with its chance."""
+
+    @property
+    def reason(self) -> str:
+        """For people."""
+        return "; ".join(words for part, words in REASONS.items() if part in self.parts)
 
 
 def lot(prediction_id: str, salt: str) -> float:
@@ -24,16 +80,82 @@ def lot(prediction_id: str, salt: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def draw(predictions: Iterable[Prediction], rate: float, salt: str) -> list[Drawn]:
-    """Each prediction with the chance `rate`, independently of the others and of what was answered.
+def draw(
+    predictions: Iterable[Prediction],
+    rate: float,
+    salt: str,
+    parts: Parts = ALIKE,
+    differing: Collection[str] = (),
+    unsure: Unsure | None = None,
+) -> list[Drawn]:
+    """Each prediction with its chances, which know its answer and never a label; `rate` of them are expected at most.
 
     Drawing again gives the same, so a stretch may be repeated after a crash. Answers of shadow versions are left out,
     and those to live streams, whose frames nobody can look at any more.
-    `salt` is any constant text, such as the model's name. Raises InvalidInput unless `rate` is in [0, 1].
+    `salt` is any constant text, such as the model's name. `differing`: ids of the answers on which two versions
+    disagree. `unsure` says how much each one would teach; without it that part is uniform, too.
+    Raises InvalidInput unless `rate` is in [0, 1].
     """
     if not 0 <= rate <= 1:
         raise InvalidInput(f"the share of labels to ask for is {rate}; it must be between 0 and 1", "label_rate")
-    return [Drawn(p, rate) for p in predictions if not p.shadow and p.stage != STREAM and lot(p.id, salt) < rate]
+    asked = [p for p in predictions if not p.shadow and p.stage != STREAM]
+    return throw(asked, chances(asked, rate, parts, differing, unsure), salt)
+
+
+def audit(predictions: Sequence[Prediction], rate: float, salt: str) -> list[Drawn]:
+    """Each prediction with the same chance, to be checked by somebody who does not see what was answered."""
+    return throw(predictions, [{AUDIT: rate}] * len(predictions), salt)
+
+
+def throw(predictions: Sequence[Prediction], chances: Sequence[Mapping[str, float]], salt: str) -> list[Drawn]:
+    """A lot for each prediction and part; kept is what any part draws, with the chance of all parts together."""
+    found = []
+    for prediction, of in zip(predictions, chances, strict=True):
+        hit = {part: p for part, p in of.items() if lot(prediction.id, salted(salt, part)) < p}
+        if hit:
+            found.append(Drawn(prediction, of_any(of), hit))
+    return found
+
+
+def of_any(chances: Mapping[str, float]) -> float:
+    """The chance that any of the parts draws it; exactly that of one that is alone.
+
+    >>> of_any({"uniform": 0.02}), round(of_any({"uniform": 0.02, "uncertain": 0.5}), 12)
+    (0.02, 0.51)
+    """
+    some = [p for p in chances.values() if p > 0]
+    return some[0] if len(some) == 1 else 1.0 - math.prod(1.0 - p for p in some)
+
+
+def salted(salt: str, part: str) -> str:
+    """Lots of different parts know nothing of each other; the uniform one is that of earlier releases."""
+    return salt if part == UNIFORM else f"{salt}\x1f{part}"
+
+
+def chances(
+    predictions: Sequence[Prediction],
+    rate: float,
+    parts: Parts,
+    differing: Collection[str],
+    unsure: Unsure | None,
+) -> list[dict[str, float]]:
+    """Of each prediction the chance with each part; together they are `rate` for each at most, on average."""
+    n = len(predictions)
+    if rate >= 1 or unsure is None or not n:
+        parts = Parts(1.0) if rate >= 1 else Parts(parts.uniform + parts.uncertain, parts.disagreement, 0.0)
+    found = [{UNIFORM: parts.uniform * rate} for _ in range(n)]
+    apart = [place for place, prediction in enumerate(predictions) if prediction.id in differing]
+    for place in apart:
+        found[place][DISAGREEMENT] = min(1.0, parts.disagreement * rate * n / len(apart))
+    if unsure is not None and parts.uncertain > 0:
+        weights = unsure.weights(
+            np.stack([p.scores for p in predictions]), np.stack([p.embedding for p in predictions])
+        )  # fmt: skip
+        # scaled down, never up: a stretch that is unsure all over must not break the budget
+        each = np.minimum(1.0, parts.uncertain * rate * weights / max(1.0, float(weights.mean())))
+        for chance, one in zip(each, found, strict=True):
+            one[UNCERTAIN] = float(chance)
+    return [{part: p for part, p in one.items() if p > 0} for one in found]
 
 
 def rate_within(wanted: float, budget_left: int, expected: float) -> float:

@@ -19,25 +19,55 @@ from keepfit.data.comparing import Brief
 from keepfit.data.records import ABSTAINED, MS
 from keepfit.metrics import Interval
 from keepfit.sequential import (
+    GAIN_BETS,
+    GAIN_WEIGHTS,
     LARGE_BETS,
     LARGE_ODDS,
+    LARGEST,
     SMALL_ODDS,
     Tally,
+    e_above,
     e_more_often,
     e_not_worse,
     mean_bounds,
+    share_bounds,
 )
+
+SHARE = 0.1
+"""The part of a level that is spent on how often two versions disagree; thousands of answers say it at little cost."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Labelled examples that both versions have answered."""
+    """Labelled examples that both versions have answered, and on how many they disagree at all.
+
+    Where labels are asked for on disagreements only, agreements are rare among the labels. They need none: what the
+    challenger gains is (how often the two disagree) x (mean gain where they do), gains being 1 where only it is right,
+    -1 where only the champion is, 0 where both are wrong in their own way. The first factor, s, is counted on all
+    answers that both gave, without labels, and lies within a confidence sequence [low, high] that holds at all times
+    together but for the chance SHARE of the level. The second is tested by bets on the labels of disagreements:
+    against "the gain is `least` or less", that is "the mean gain where they disagree is least / s or less", the
+    capital is the mixture of prod(1 + b (x - m)) over bets b, with m = least / high where least < 0, and m = least /
+    low where it is not. The capital falls in m, and least / s is never above that m while s is inside; so
+
+        P(ever capital >= 1 / ((1 - SHARE) level)) <= P(s ever outside) + P(capital at the true m ever so large)
+                                                   <= SHARE level + (1 - SHARE) level = level
+
+    by Ville's inequality, whenever each disagreement is labelled with a chance that does not depend on who is right.
+    Chances may change from day to day, and labels may come late or never, as long as that does not depend on it either.
+    """
 
     n: int = 0
     wins: int = 0
     """Only the challenger was right."""
     losses: int = 0
     """Only the champion was right."""
+    ties: int = 0
+    """Both were wrong, each in its own way."""
+    met: int = 0
+    """Answers that both gave, labelled or not; 0: not counted, so the labels must have been asked for alike."""
+    differ: int = 0
+    """On so many of these the two disagree."""
 
     @classmethod
     def of(cls, judged: Iterable[tuple[bool, bool]]) -> Paired:
@@ -59,23 +89,63 @@ class Paired:
         """The same the other way round."""
         return e_more_often([Tally(self.wins, self.wins + self.losses, 0.5)], SMALL_ODDS)
 
-    def e_not_worse(self, margin: float) -> float:
-        """The e-value against "the challenger's accuracy is lower by the margin or more"."""
-        return e_not_worse(self._gains(), margin, LARGE_BETS)
+    @property
+    def decisive(self) -> float:
+        """The e-value against "where they disagree, the challenger gains nothing", with bets for small advantages."""
+        return e_above(self._apart(), 0.0, GAIN_BETS, GAIN_WEIGHTS)
+
+    def e_not_worse(self, margin: float, level: float = 0.05) -> float:
+        """The evidence against "the challenger's accuracy is lower by the margin or more"; 1 / level proves."""
+        if not self.met:
+            return e_not_worse(self._gains(), margin, LARGE_BETS)
+        return self._beyond(-margin, level, LARGE_BETS, None)
+
+    def e_better_by(self, least: float, level: float = 0.05) -> float:
+        """The evidence against "its accuracy is not higher by more than `least`"; 1 / level proves."""
+        if least == 0:
+            return self.decisive
+        if not self.met:
+            return e_above(self._gains(), least, GAIN_BETS, GAIN_WEIGHTS)
+        return self._beyond(least, level, GAIN_BETS, GAIN_WEIGHTS)
+
+    def _beyond(self, least: float, level: float, bets: np.ndarray, weights: np.ndarray | None) -> float:
+        low, high = self.share(SHARE * level)
+        mean = least / (high if least < 0 else max(low, 1e-9))
+        if mean <= -1:  # they disagree so rarely that it cannot be worse by so much
+            return LARGEST
+        return 0.0 if mean >= 1 else (1 - SHARE) * e_above(self._apart(), mean, bets, weights)
+
+    def share(self, alpha: float) -> tuple[float, float]:
+        """Bounds of how often the two disagree, which hold at every look together."""
+        return share_bounds(self.differ, self.met, alpha)
 
     def difference(self, alpha: float = 0.05) -> Interval:
         """By how much the challenger is more accurate, with bounds that hold at every look together."""
+        if self.met:
+            return self._difference_where_apart(alpha)
         if not self.n:
             return Interval(0.0, -1.0, 1.0, 0)
         low, high = mean_bounds((self._gains() + 1) / 2, alpha)
         return Interval((self.wins - self.losses) / self.n, 2 * low - 1, 2 * high - 1, self.n)
 
+    def _difference_where_apart(self, alpha: float) -> Interval:
+        rare, often = self.share(SHARE * alpha)
+        gains = self._apart()
+        low, high = mean_bounds((gains + 1) / 2, (1 - SHARE) * alpha) if len(gains) else (0.0, 1.0)
+        low, high = 2 * low - 1, 2 * high - 1
+        value = float(gains.mean()) * self.differ / self.met if len(gains) else 0.0
+        return Interval(value, min(low * rare, low * often), max(high * rare, high * often), self.n)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"labels": self.n, "wins": self.wins, "losses": self.losses, "e_worse": self.e_worse}
+        counts = {"labels": self.n, "wins": self.wins, "losses": self.losses, "ties": self.ties}
+        return {**counts, "met": self.met, "differ": self.differ, "e_worse": self.e_worse}
 
     def _gains(self) -> np.ndarray:
         return np.repeat([1.0, -1.0, 0.0], [self.wins, self.losses, self.n - self.wins - self.losses])
+
+    def _apart(self) -> np.ndarray:
+        return np.repeat([1.0, -1.0, 0.0], [self.wins, self.losses, self.ties])
 
 
 @dataclass(frozen=True)
@@ -115,6 +185,8 @@ class Comparison:
     """Why the challenger cannot serve at all (it cannot be loaded, or failed again and again); None when it can."""
     served: bool = True
     """Whether a server has taken up the present step."""
+    place: int = 1
+    """Which challenger of this champion it is, from 1."""
 
 
 @dataclass(frozen=True)

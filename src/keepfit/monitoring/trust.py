@@ -228,8 +228,10 @@ def _run(own: Sequence[Said], others: Sequence[Said]) -> Run:
     The witnesses: the model's answers on the same examples, what others say, and what the labeller said before. A
     model that never answers this class there may be blind to it (that is the harm which labels are to show), and who
     sends labels unasked may send errors only: then the model is no witness, and others are one only for examples that
-    were drawn by chance.
+    were drawn by chance. Examples that were picked because two versions disagree, or because the model was unsure, are
+    left out on both sides: all of them may be of one class.
     """
+    own, others = [one for one in own if not one.picked], [one for one in others if not one.picked]
     if not own:
         return Run()
     value = own[-1].value

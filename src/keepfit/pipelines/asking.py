@@ -1,72 +1,140 @@
-"""What a version says of contents: each is asked once, also across a kill, in a file that goes with its job."""
+"""Asking for labels, told step by step: who may be drawn, the lots of each part, the day's budget."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
-import numpy as np
-from numpy.typing import NDArray
+from keepfit.clock import Clock
+from keepfit.data.records import STREAM, UNWRITTEN, Prediction, QueueItem, Window, new_id
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.asking import ALIKE, Drawn, Parts, audit, draw, rate_within
+from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.rolling import Rolling
+from keepfit.rollout.rollout import single
 
-from keepfit.data.splits import content_group
-from keepfit.errors import BackendError
-from keepfit.tasks.task import Model, Output, predict
+AT_ONCE = 0.25
+"""The share of a day's label budget that may be spent at any time of it."""
 
-AT_ONCE = 512
+BACK = timedelta(minutes=5)
+"""A clock that is behind its own past by more than this has jumped back."""
+
+DAYS = 3
+"""Days whose questions are remembered, so that a clock that jumps over midnight and back brings no second budget."""
 
 
-class Asked:
-    """A version's answers by the hash of the content."""
+@dataclass(frozen=True)
+class AskingPlan:
+    """What the settings say about asking."""
 
-    def __init__(self, load: Callable[[], Model], file: Path) -> None:
-        """`file` keeps the answers; who owns its folder takes it away when the job is over."""
-        self._load, self._file = load, file
-        self._model: Model | None = None
-        self._known: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = self._read()
-        self.asked = 0
-        """How many contents the model was asked about."""
+    rate: float
+    budget: int
+    parts: Parts = ALIKE
+    audit_rate: float = 0.0
+    """Where every outcome becomes known: the share that is checked blindly, in the place of all other parts."""
+    timezone: str = "UTC"
 
-    @property
-    def model(self) -> Model:
-        """The version, loaded when it is first needed."""
-        if self._model is None:
-            self._model = self._load()
-        return self._model
 
-    def __call__(self, contents: Sequence[Any]) -> Output:
-        """Answers in order; raises what the model raises."""
-        keys = [content_group(content) for content in contents]
-        new = {key: content for key, content in zip(keys, contents, strict=True) if key not in self._known}
-        waiting = list(new.items())
-        for start in range(0, len(waiting), AT_ONCE):
-            part = waiting[start : start + AT_ONCE]
-            said = predict(self.model, [content for _, content in part])
-            self._known |= {key: (said.scores[i], said.embeddings[i]) for i, (key, _) in enumerate(part)}
-            self.asked += len(part)
-        if waiting:
-            self._write()
-        if not keys:
-            return predict(self.model, ())
-        found = [self._known[key] for key in keys]
-        return Output(np.stack([scores for scores, _ in found]), np.stack([place for _, place in found]))
+@dataclass(frozen=True)
+class Asking:
+    """The label queue of one model."""
 
-    def _read(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        try:
-            with np.load(self._file, allow_pickle=False) as kept:
-                columns = kept["keys"], kept["scores"], kept["embeddings"]
-            return {str(key): (scores, place) for key, scores, place in zip(*columns, strict=True)}
-        except (OSError, ValueError, KeyError):
-            return {}  # they cost seconds, so what a kill has left is not mended
+    model: str
+    store: RecordStore
+    plan: AskingPlan
+    clock: Clock
+    reference: Callable[[int], Reference]
+    rolling: Rolling | None = None
+    fits: dict[int, Unsure | None] = field(default_factory=dict)
+    """By version, for a version's reference never changes."""
 
-    def _write(self) -> None:
-        part = self._file.with_name(f"{self._file.name}.part")
-        scores, places = zip(*self._known.values(), strict=True)
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                np.savez(file, keys=np.array(list(self._known)), scores=np.stack(scores), embeddings=np.stack(places))
-            os.replace(part, self._file)
-        except OSError as error:
-            raise BackendError(f"{self._file} cannot be written ({error}); make room on the disk") from error
+    def ask(self) -> None:
+        """Draw from the answers since the last beat, at a rate that the day's budget allows.
+
+        Of answers to the same content only the first of a day can be drawn: a storm of duplicates is one piece of
+        evidence, and must not eat the budget. What the queue measures is therefore the accuracy over different texts.
+        """
+        now = self.clock.now()
+        end = now - UNWRITTEN
+        since = self.store.asked_until(self.model) or datetime.min.replace(tzinfo=now.tzinfo)
+        if since > end + BACK:
+            self.jumped(since, end)
+        fresh = self.fresh(Window(since, end), now) if since < end else []
+        if not fresh:
+            return
+        today, elapsed = day_of(now, self.plan.timezone)
+        before = self.store.get(self.model, "asked") or {}
+        asked = int(before.get(today, 0))
+        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
+        left = int(self.plan.budget * max(elapsed, AT_ONCE)) - asked
+        chosen = self.drawn(fresh, left, end)
+        self.store.ask([self.item(drawn, now) for drawn in chosen])
+        days = sorted((before | {today: asked + len(chosen)}).items())[-DAYS:]
+        self.store.put(self.model, "asked", dict(days))
+        self.store.set_asked_until(self.model, end)
+
+    def fresh(self, window: Window, now: datetime) -> list[Prediction]:
+        """Who may be drawn: live answers whose content was not answered earlier on the same day."""
+        midnight = start_of_day(now, self.plan.timezone)
+        again = self.store.repeated(self.model, midnight, window)
+        answers = self.store.predictions(self.model, window)
+        return [p for p in answers if not p.shadow and p.stage != STREAM and p.id not in again]
+
+    def drawn(self, fresh: Sequence[Prediction], left: int, end: datetime) -> list[Drawn]:
+        """The rate looks at how many answers there are, and the chances at what they say; at labels neither does."""
+        plan, n = self.plan, len(fresh)
+        if plan.audit_rate:
+            return audit(fresh, rate_within(plan.audit_rate, left, n), self.model)
+        met = self.rolling.meet(fresh, end) if self.rolling is not None and plan.parts.disagreement else None
+        parts = plan.parts.during(rollout=met is not None)
+        differing = {id_ for id_, differs in (met or {}).items() if differs}
+        return draw(
+            fresh, rate_within(plan.rate, left, n), self.model, parts, differing,
+            self.unsure() if parts.uncertain else None,
+        )  # fmt: skip
+
+    def unsure(self) -> Unsure | None:
+        """What the champion was unsure of when it was judged."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            return None
+        version = single(live.traffic)
+        if version not in self.fits:
+            known = self.reference(version)
+            self.fits[version] = Unsure.fit(known.scores, known.embeddings)
+        return self.fits[version]
+
+    def item(self, drawn: Drawn, now: datetime) -> QueueItem:
+        """What a labeller is shown, with the chance with which it was drawn."""
+        prediction = drawn.prediction
+        example, _ = self.store.prediction(self.model, prediction.id)
+        return QueueItem(
+            new_id(), self.model, prediction.id, example, drawn.propensity, drawn.reason, now, prediction.labels,
+            drawn.parts,
+        )  # fmt: skip
+
+    def jumped(self, since: datetime, end: datetime) -> None:
+        """Go on from now; without it nothing would be asked until the clock has caught up with its own past."""
+        words = (
+            f"the clock jumped back by {since - end}: labels are asked again from now on, and answers with times in the"
+            " future are not drawn before their time; put the clock right (NTP)"
+        )
+        evidence = {"asked_until": since.isoformat(), "now": end.isoformat()}
+        self.store.add_decision(self.model, "asking", Decision(Outcome.WAIT, (words,), evidence), self.clock.now())
+        self.store.set_asked_until(self.model, end)
+
+
+def start_of_day(now: datetime, timezone: str) -> datetime:
+    """The last local midnight."""
+    local = now.astimezone(ZoneInfo(timezone))
+    return datetime.combine(local.date(), datetime.min.time(), local.tzinfo)
+
+
+def day_of(now: datetime, timezone: str) -> tuple[str, float]:
+    """The local day, and the share of it that is over."""
+    midnight = start_of_day(now, timezone)
+    return midnight.date().isoformat(), (now.astimezone(midnight.tzinfo) - midnight) / timedelta(days=1)

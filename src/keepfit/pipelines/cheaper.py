@@ -20,7 +20,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import KeepfitError, NotFound
 from keepfit.evaluation.evaluator import Judged, evaluate, judge, read_reference, write_reference
 from keepfit.evaluation.mix import FOLDS, Comparison, Once, compared, reweighting
-from keepfit.pipelines.asking import Asked
+from keepfit.pipelines.answering import Asked
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.registry.registry import ModelVersion, Registry, verdict_from_json, verdict_to_json
 from keepfit.rollout.rollout import single

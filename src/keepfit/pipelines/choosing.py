@@ -21,7 +21,7 @@ from keepfit.evaluation.head import Frame
 from keepfit.evaluation.tournament import tournament
 from keepfit.evaluation.windows import ALL, MEANING, SIMILAR, Heads, Past, likeness, normal, windows
 from keepfit.metrics import wilson
-from keepfit.pipelines.asking import Asked
+from keepfit.pipelines.answering import Asked
 from keepfit.pipelines.train_part import TrainPart
 
 Floats = NDArray[np.float32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -160,6 +160,8 @@ class Harming:
     store: RecordStore
     rule: Harm
     timezone: str = "UTC"
+    complete: bool = False
+    """Every outcome becomes known, so each label stands for its own answer alone, also one that was asked for."""
 
     def measure(
         self, version: int, began: datetime, reference: Reference, attempted: datetime | None, window: Window
@@ -174,7 +176,7 @@ class Harming:
         state = self.state(version, began, reference)
         if attempted is not None and attempted.isoformat() > state.restarted[0] and attempted > began:
             self.restart(state, attempted)
-        while fresh := self.store.arrivals(self.model, version, began, state.after, CHUNK):
+        while fresh := self.arrived(version, began, state.after):
             old = [one for one in fresh if one.seq <= state.restarted[1]]
             if old:
                 self.take(state, old, version, began)
@@ -183,6 +185,11 @@ class Harming:
             state.after = fresh[-1].seq
         self.store.put(self.model, VALUE, state.to_json())
         return [self.measured(state, name, version, window) for name in state.watched]
+
+    def arrived(self, version: int, began: datetime, after: int) -> list[Arrival]:
+        """The next labels."""
+        found = self.store.arrivals(self.model, version, began, after, CHUNK)
+        return [replace(one, chance=1.0) for one in found] if self.complete else found
 
     def state(self, version: int, began: datetime, reference: Reference) -> State:
         """As it was left; from the record anew where something has changed that it rests on."""

@@ -39,7 +39,7 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.evaluation.windows import ALL
 from keepfit.metrics import Metric
-from keepfit.pipelines.asking import Asked
+from keepfit.pipelines.answering import Asked
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
 from keepfit.pipelines.choosing import Choosing, OnWhat, begun
 from keepfit.pipelines.known import Known, held_back

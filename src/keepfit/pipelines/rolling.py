@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
 from keepfit.clock import Clock
-from keepfit.data.records import MEASURING, STREAM, UNWRITTEN, Example, Label, Prediction, Window
+from keepfit.data.records import (
+    AUDIT,
+    DISAGREEMENT,
+    MEASURING,
+    STREAM,
+    UNIFORM,
+    UNWRITTEN,
+    Example,
+    Label,
+    Prediction,
+    Source,
+    Window,
+)
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, Refused
+from keepfit.monitoring.asking import lot
 from keepfit.monitoring.comparison import COMPARED, Comparison, Normal, Paired, Sides, Tallied
 from keepfit.registry.registry import Alias, Registry
 from keepfit.rollout.rollout import Roller, Rollout, under_way
@@ -24,6 +38,9 @@ log = logging.getLogger(__name__)
 
 COUNTS = "rollout_counts"
 """Under this name the store keeps what was counted so far, so that each answer is looked at once."""
+
+MET = "rollout_met"
+"""Under this name the store keeps on how many answers the two versions disagree."""
 
 FAILED = frozenset({"answer", "slow"})
 """Failures to answer a live request."""
@@ -96,6 +113,7 @@ class Rolling:
             touched=tallied.total("heard", rollout.version),
             out=self.ended(rollout),
             served=live is not None and bool(live.applied),
+            place=rollout.place,
         )
 
     def ended(self, rollout: Rollout) -> str | None:
@@ -127,23 +145,77 @@ class Rolling:
         self.store.put(self.model, COUNTS, {"rollout": rollout.id, **asdict(tallied), "until": until})
         return tallied
 
-    def quality(self, rollout: Rollout) -> tuple[Paired, dict[str, Paired]]:
-        """What the labels that arrived since the beginning say, overall and on protected slices."""
+    def meet(self, fresh: Sequence[Prediction], until: datetime) -> dict[str, bool] | None:
+        """Of live answers that both versions know: whether they disagree, by prediction id; None: nothing is compared.
+
+        What one of the two was not asked in life it is asked now, unheard: so many in a beat, chosen by lot. How many
+        disagree is counted, once for each answer: the share of disagreements needs no labels.
+        """
+        rollout = under_way(self.store, self.model)
+        if rollout is None or not rollout.compares or self.ended(rollout) is not None:
+            return None
+        versions = (rollout.version, rollout.champion)
+        known = self.store.answers(self.model, [p.example_id for p in fresh], versions)
+        for version in versions:
+            missing = [p for p in fresh if (p.example_id, version) not in known]
+            chosen = sorted(missing, key=lambda p: lot(p.id, COMPARED))[: self.most]
+            known |= self.ask_later(version, chosen) if chosen else {}
+        both = [p for p in fresh if all((p.example_id, version) in known for version in versions)]
+        differs = {p.id: known[p.example_id, versions[0]] != known[p.example_id, versions[1]] for p in both}
+        self.note_met(rollout, [(p.time, differs[p.id]) for p in both], until)
+        return differs
+
+    def met(self, rollout: Rollout) -> dict[str, Any]:
+        """How many answers both versions gave to what came since the beginning, and on how many they disagree."""
+        kept = self.store.get(self.model, MET) or {}
+        return kept if kept.get("rollout") == rollout.id else {"rollout": rollout.id, "met": 0, "differ": 0}
+
+    def note_met(self, rollout: Rollout, answers: Sequence[tuple[datetime, bool]], until: datetime) -> None:
+        """Count what came since the last count: a stretch that is drawn again after a crash counts once."""
+        kept = self.met(rollout)
+        start = datetime.fromisoformat(kept.get("until", rollout.began.isoformat()))
+        fresh = [differs for time, differs in answers if time >= start]
+        counted = {"met": kept["met"] + len(fresh), "differ": kept["differ"] + sum(fresh)}
+        moment = max(start, until).isoformat()
+        self.store.put(self.model, MET, {"rollout": rollout.id, **counted, "until": moment})
+
+    def proving(self, rollout: Rollout) -> list[tuple[Prediction, Label]]:
+        """Labels since the beginning that may prove something, in the order of their arrival, one for each content.
+
+        A label proves where its chance of being asked for knew at most whether the two disagree: drawn alike from all,
+        or by the disagreements of this very rollout. One that was drawn only because the model was unsure, or because
+        it disagreed with an earlier challenger, is learnt from and proves nothing. Of duplicates the first counts.
+        """
         window = Window(rollout.began, self.clock.now() + timedelta(microseconds=1))
         pairs = self.store.labelled(self.model, window, sources=MEASURING, by="label")
-        known = self.answers(rollout, pairs)
+        ids = [prediction.example_id for prediction, _ in pairs]
+        parts, alike = self.store.parts_of(self.model, ids), self.store.alike(self.model, ids)
+        found: dict[str, tuple[Prediction, Label]] = {}
+        for prediction, label in pairs:
+            by = parts.get(prediction.example_id, {})
+            fair = label.source is not Source.ASKED or not by or UNIFORM in by or AUDIT in by
+            if fair or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
+                found.setdefault(alike[prediction.example_id], (prediction, label))
+        return list(found.values())
+
+    def quality(self, rollout: Rollout) -> tuple[Paired, dict[str, Paired]]:
+        """What the labels that arrived since the beginning say, overall and on protected slices."""
+        pairs = self.proving(rollout)
+        known, ties, met = self.answers(rollout, pairs), 0, self.met(rollout)
         right: list[tuple[Prediction, bool, bool]] = []
         for prediction, label in pairs:
             mine = known.get((prediction.example_id, rollout.version))
             theirs = known.get((prediction.example_id, rollout.champion))
             if mine is not None and theirs is not None:
                 right.append((prediction, mine == label.value, theirs == label.value))
+                ties += mine != theirs and label.value not in (mine, theirs)
         slices: dict[str, list[tuple[bool, bool]]] = {}
         for prediction, *judged in right:
             for name in self.protect:
                 if (value := prediction.context.get(name)) is not None:
                     slices.setdefault(f"{name}={value}", []).append((judged[0], judged[1]))
         overall = Paired.of((mine, theirs) for _, mine, theirs in right)
+        overall = replace(overall, ties=ties, met=met["met"], differ=met["differ"])
         return overall, {name: Paired.of(judged) for name, judged in slices.items()}
 
     def answers(self, rollout: Rollout, pairs: Sequence[tuple[Prediction, Label]]) -> dict[tuple[str, int], str]:

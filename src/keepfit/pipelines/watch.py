@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
 from keepfit.data.labellers import SILENCE
-from keepfit.data.records import UNWRITTEN, Job, JobState, Label, Prediction, QueueItem, Source, Window, new_id
+from keepfit.data.records import Job, JobState, Label, Prediction, Source, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Reference
 from keepfit.metrics import Interval, wilson
-from keepfit.monitoring.asking import Drawn, draw, rate_within
+from keepfit.monitoring.asking import ALIKE, Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
+from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.asking import Asking, AskingPlan
+from keepfit.pipelines.counting import Counting
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.looks import Beat, Look, looked
 from keepfit.pipelines.rolling import Rolling, quietly
@@ -33,8 +35,6 @@ from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
 
 log = logging.getLogger(__name__)
-AT_ONCE = 0.25
-"""The share of a day's label budget that may be spent at any time of it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class WatchPlan:
     labels: Source = Source.VOLUNTEERED
     settle_after: timedelta = timedelta(days=7)
     timezone: str = "UTC"
+    parts: Parts = ALIKE
+    audit_rate: float = 0.0
+    """Of a complete source: the share that is checked blindly."""
+    cohorts: float = 0.0
+    """A batch of questions counts only once so many of it are answered; 0: each label counts as it arrives."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Watch:
     """Gathers harm and costs; None where no trigger weighs them."""
     proposals: Callable[[], Any] | None = None
     """Says which classes people label that the model does not know; asked when new labels have come."""
+    fits: dict[int, Unsure | None] = field(default_factory=dict)
+    """What each version was unsure of when it was judged."""
 
     def tick(self) -> Decision:
         """Move a rollout, measure once and ask the triggers; each decision is stored with its reasons."""
@@ -139,10 +146,14 @@ class Watch:
         end = now + timedelta(microseconds=1)
         window = Window(max(began, now - self.plan.window), end)
         labels = Window(max(began, now - self.plan.label_window), end)
+        plan = self.plan
+        counting = Counting(
+            self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone
+        )  # fmt: skip
         said = self.store.predictions(self.model, window, version, limit=5000)
-        told = self.own_labels(labels, version, began)
-        measured = self.monitor.measure(said, told, reference, window, version)
-        measured += looked(self.looks, Beat(now, version, began, reference, window, said, told))
+        counted = counting.labels(version, labels, began)
+        measured = counted.corrected(self.monitor.measure(said, counted.pairs, reference, window, version))
+        measured += looked(self.looks, Beat(now, version, began, reference, window, said, counted.pairs))
         self.store.put(self.model, "accuracy", accuracy_of(measured))
         try:
             self.log_window(now, {m.name: m.value for m in measured if m.known})
@@ -183,36 +194,15 @@ class Watch:
             self.store.put(self.model, "classes_seen", newest)
 
     def ask_for_labels(self) -> None:
-        """Draw from the answers since the last beat, at a rate that the day's budget allows."""
-        now = self.clock.now()
-        end = now - UNWRITTEN
-        since = self.store.asked_until(self.model) or datetime.min.replace(tzinfo=now.tzinfo)
-        fresh = (
-            [p for p in self.store.predictions(self.model, Window(since, end)) if not p.shadow] if since < end else []
-        )
-        if not fresh:
-            return
-        today, elapsed = day_of(now, self.plan.timezone)
-        asked = int((self.store.get(self.model, "asked") or {}).get(today, 0))
-        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
-        left = int(self.plan.label_budget * max(elapsed, AT_ONCE)) - asked
-        # the rate looks at how many answers there are, never at what they say
-        chosen = draw(fresh, rate_within(self.wanted_rate(now), left, len(fresh)), salt=self.model)
-        self.store.ask([self.queue_item(drawn, now) for drawn in chosen])
-        self.store.put(self.model, "asked", {today: asked + len(chosen)})
-        self.store.set_asked_until(self.model, end)
+        """Draw from the answers since the last beat."""
+        plan = self.plan
+        rate = self.wanted_rate(self.clock.now())
+        asking = AskingPlan(rate, plan.label_budget, plan.parts, plan.audit_rate, plan.timezone)
+        Asking(self.model, self.store, asking, self.clock, self.reference, self.rolling, self.fits).ask()
 
     def wanted_rate(self, now: datetime) -> float:
         """The share of answers to ask about, before the budget; more while the inputs drift."""
         return min(1.0, self.plan.label_rate * self.more_labels(now))
-
-    def queue_item(self, drawn: Drawn, now: datetime) -> QueueItem:
-        """What a labeller is shown, with the chance with which it was drawn."""
-        prediction, propensity = drawn.prediction, drawn.propensity
-        example, _ = self.store.prediction(self.model, prediction.id)
-        return QueueItem(
-            new_id(), self.model, prediction.id, example, propensity, "drawn at random", now, prediction.labels
-        )
 
     def settle_silence(self) -> None:
         """Where every error becomes known, silence for long enough confirms the answer."""
@@ -222,7 +212,7 @@ class Watch:
         end = now - self.plan.settle_after
         start = self.store.get(self.model, "settled_until")
         since = datetime.fromisoformat(start) if start else datetime.min.replace(tzinfo=now.tzinfo)
-        window = Window(since, end)
+        window = Window(min(since, end), end)  # a clock that jumped back must not leave the answers since then open
         said = self.store.labelled(self.model, window, sources=frozenset(Source), everyone=True)
         spoken = {p.example_id for p, _ in said}  # of those set apart, too: their labels may come back
         silent = [p for p in self.store.predictions(self.model, window) if not p.shadow and p.example_id not in spoken]
@@ -282,13 +272,6 @@ def began(decision: Decision) -> datetime | None:
     """When the harm began, where a trigger that fired can tell; the earliest of several."""
     fired = [part for part in decision.evidence.get("triggers", ()) if part["outcome"] == Outcome.FIRE.value]
     return min((datetime.fromisoformat(part["since"]) for part in fired if part.get("since")), default=None)
-
-
-def day_of(now: datetime, timezone: str) -> tuple[str, float]:
-    """The local day, and the share of it that is over."""
-    local = now.astimezone(ZoneInfo(timezone))
-    midnight = datetime.combine(local.date(), datetime.min.time(), local.tzinfo)
-    return local.date().isoformat(), (local - midnight) / timedelta(days=1)
 
 
 def seen(situation: Situation) -> dict[str, Any]:

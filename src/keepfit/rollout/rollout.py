@@ -26,6 +26,9 @@ WAITING = "awaiting_approval"
 ROLLOUT = "rollout"
 """Under this name the store keeps the rollout that is under way."""
 
+CHALLENGED = "challenged"
+"""Under this name the store keeps how many challengers the present champion has had."""
+
 STEP = "rollout"
 """The kind of a deployment that gives a challenger a part of the traffic, or none yet."""
 
@@ -62,6 +65,8 @@ class Rollout:
     steps: tuple[Step, ...] = ()
     """Those of the strategy when it began: what is set later holds for the next one."""
     proof: bool = True
+    place: int = 1
+    """Which challenger of this champion it is, from 1: the later ones share the level of the first."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -74,6 +79,12 @@ class Rollout:
         moments = {name: datetime.fromisoformat(values[name]) for name in ("began", "since")}
         steps = tuple(Step(share, shadow, timedelta(seconds=bake)) for share, shadow, bake in values["steps"])
         return cls(**{**values, **moments, "steps": steps})
+
+    @property
+    def compares(self) -> bool:
+        """Whether labels where the two disagree are waited for; one that alone has all the traffic is only watched."""
+        step = self.steps[self.step]
+        return step.share < 1.0 or step.shadow
 
     @property
     def subject(self) -> str:
@@ -94,6 +105,12 @@ def under_way(store: RecordStore, model: str) -> Rollout | None:
         return None
     found = Rollout.from_json(kept)
     return found if found.token == newest.token else None
+
+
+def waiting_since(store: RecordStore, model: str) -> datetime | None:
+    """Since when a rollout waits for labels where its two versions disagree; None when none does."""
+    rollout = under_way(store, model)
+    return rollout.began if rollout is not None and rollout.compares else None
 
 
 def standing(store: RecordStore, model: str) -> dict[str, Any] | None:
@@ -145,10 +162,12 @@ class Roller:
         champion = single(live.traffic) if before is None else self._give_way(before, live, version)
         now = self.clock.now()
         earlier = self.store.briefs(self.model, Window(now - LOOK_BACK, now), champion, limit=ENOUGH)
+        had = self.store.get(self.model, CHALLENGED) or {}
+        place = 1 + (int(had["n"]) if had.get("champion") == champion else 0)
         begun = Rollout(
             id_, version, champion, self.strategy.name, 0, now, now, cause.actor, cause.decision_id, dict(brought),
             {name: self.store.get(self.model, name) for name in brought}, asdict(Normal.of(earlier)),
-            tuple(self.strategy.steps), self.strategy.proof,
+            tuple(self.strategy.steps), self.strategy.proof, place,
         )  # fmt: skip
         return self._enter(begun, live, cause.reason, cause.action)
 
@@ -254,7 +273,9 @@ class Roller:
             return True
         kind, words = STEP if step.share < 1.0 else "deploy", f"{reason} ({told(rollout.strategy, step)})"
         cause = Cause(rollout.actor, words, kind, rollout.decision, rollout.token, action)
-        values = {ROLLOUT: rollout.to_json(), WAITING: None, **(rollout.adopt if step.share >= 1.0 else {})}
+        had = {"champion": rollout.champion, "n": rollout.place}
+        adopted = rollout.adopt if step.share >= 1.0 else {}
+        values = {ROLLOUT: rollout.to_json(), CHALLENGED: had, WAITING: None, **adopted}
         self.store.deploy(self.model, shared(rollout, step), cause, self.clock.now(), live.id, values)
         return False
 

@@ -43,6 +43,17 @@ class Limits:
     longest: timedelta = timedelta(days=7)
     """After so long without proof it ends as `undecided` says."""
     undecided: Literal["champion", "challenger"] = "champion"
+    better_by: float | None = None
+    """It must be proven to be more accurate by more than this, before it gets all the traffic; None: not worse by
+    `margin`, or better."""
+
+    def proves(self, place: int) -> float:
+        """The evidence that challenger number `place` of one champion needs.
+
+        The first one's level is `level`, those of the later ones a third, a sixth, ... of it: all together stay below
+        twice the level, however many are tried one after the other against the same champion.
+        """
+        return place * (place + 1) / (2 * self.level)
 
 
 @dataclass(frozen=True)
@@ -131,14 +142,15 @@ class Staged:
         return () if following.share < 1.0 else self._unproven(seen)
 
     def _unproven(self, seen: Comparison) -> tuple[str, ...]:
-        goal = 1 / self.limits.level
-        found = max(seen.quality.e_not_worse(self.limits.margin), seen.quality.e_better)
+        goal, found = self.limits.proves(seen.place), evidence_for(seen, self.limits)
         if found >= goal:
             return ()
-        return (
-            f"not yet proven: after {seen.quality.n} labels e = {found:.3g} of {goal:g} against being worse by "
-            f"{self.limits.margin:g} [margin]",
-        )
+        least, quality = self.limits.better_by, seen.quality
+        null = f"being worse by {self.limits.margin:g} [margin]"
+        if least is not None:
+            null = f"being better by {least:g} at most [better_by]"
+        where = f", {quality.wins} to {quality.losses} where they disagree" if quality.met else ""
+        return (f"not yet proven: after {quality.n} labels{where} e = {found:.3g} of {goal:g} against {null}",)
 
     def _proven(self, seen: Comparison) -> tuple[str, ...]:
         if not seen.quality.n:
@@ -176,7 +188,8 @@ class Experiment:
             return Decision(Outcome.ROLL_BACK, harm, evidence)
         gain = seen.quality.difference(self.limits.level)
         result = f"accuracy {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.n} labels"
-        if seen.quality.e_better >= 1 / self.limits.level:
+        better = seen.quality.e_better_by(self.limits.better_by or 0.0, 1 / self.limits.proves(seen.place))
+        if better >= self.limits.proves(seen.place):
             return Decision(Outcome.ADVANCE, (f"the challenger is better: {result}",), evidence)
         if ages.step < self.lasts:
             return Decision(Outcome.HOLD, (f"{spelt(ages.step)} of {spelt(self.lasts)}: {result}",), evidence)
@@ -222,6 +235,14 @@ def harm_of(seen: Comparison, limits: Limits) -> tuple[str, ...] | None:
     return tuple(f"{words} (e-values in the evidence)" for words in found) or None
 
 
+def evidence_for(seen: Comparison, limits: Limits) -> float:
+    """How strongly the labels speak for all the traffic: better by more than `better_by`, or not worse by `margin`."""
+    level = 1 / limits.proves(seen.place)
+    if limits.better_by is not None:
+        return seen.quality.e_better_by(limits.better_by, level)
+    return max(seen.quality.e_not_worse(limits.margin, level), seen.quality.decisive)
+
+
 def slice_level(limits: Limits, place: int) -> float:
     """The level of the slice that appeared as number `place` (from 1); all levels together stay below their part."""
     return SLICES * limits.level / (place * (place + 1))
@@ -251,7 +272,10 @@ def numbers(seen: Comparison, limits: Limits, step: Step, ages: Ages) -> dict[st
         "quality": {
             **seen.quality.to_json(),
             "e_better": seen.quality.e_better,
-            "e_not_worse": seen.quality.e_not_worse(limits.margin),
+            "e_not_worse": seen.quality.e_not_worse(limits.margin, 1 / limits.proves(seen.place)),
+            "proof": evidence_for(seen, limits),
+            "goal": limits.proves(seen.place),
+            "challengers": seen.place,
             "difference": seen.quality.difference(limits.level).to_json(),
         },
         "slices": {name: paired.to_json() for name, paired in seen.slices.items()},

@@ -52,6 +52,7 @@ window = "20s"
 label_window = "25s"
 label_rate = {label_rate}
 label_budget = 1000000
+label_parts = {{uniform = 1.0, disagreement = 0.0, uncertain = 0.0}}  # nearly everything is asked for anyway
 holdout = 0.3
 recent_share = 0.7
 

@@ -7,6 +7,7 @@ from typing import Any
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
 from keepfit.data.records import Deployment, Job, StoredDecision
+from keepfit.monitoring.cohorts import LAG
 from keepfit.rollout.rollout import WAITING, single, standing
 
 
@@ -57,6 +58,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "rollout": standing(store, name),
         "awaiting_approval": (store.get(name, WAITING) or {}).get("version"),
         "accuracy": store.get(name, "accuracy"),
+        "label_lag": store.get(name, LAG),
         "last_check": decision_out(checks[0]) if checks else None,
         "retraining": job_out(job) if job else None,
         "ready": served.predictor.ready(),

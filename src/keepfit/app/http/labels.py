@@ -8,8 +8,9 @@ from typing import Any
 
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import LabelBody, LabelsBody, LabelsOut, QueueOut, QueueQuery
-from keepfit.data.records import Example, Label, Prediction, QueueItem, Source
+from keepfit.data.records import AUDIT, Example, Label, Prediction, QueueItem, Source
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, TooLarge
+from keepfit.rollout.rollout import waiting_since
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ def add_labels(call: Call, body: LabelsBody) -> Any:
 
 def queue(call: Call, query: QueueQuery) -> Any:
     """What to label next: drawn by chance among the answers, each with that chance."""
-    return {"items": [queue_item(item) for item in call.service.store.queue(call.name, query.limit)]}
+    store = call.service.store
+    return {
+        "items": [queue_item(item) for item in store.queue(call.name, query.limit, waiting_since(store, call.name))]
+    }
 
 
 ROUTES = (
@@ -48,6 +52,7 @@ ROUTES = (
 def queue_item(item: QueueItem) -> dict[str, Any]:
     """As documented in QueueItemOut."""
     return {
+        "question": item.id,
         "prediction_id": item.prediction_id,
         "id": item.example.id,
         "text": item.example.content,
@@ -65,7 +70,7 @@ def read_label(call: Call, place: int, body: LabelBody) -> tuple[Label, Predicti
         value, time = value_of(call, body, prediction), time_of(call, body)
     except (InvalidInput, NotFound) as error:
         raise at_place(error, f"labels.{place}") from error
-    source, propensity = source_of(call, example)
+    source, propensity = source_of(call, example, body.question)
     label = Label(
         example_id=example.id,
         value=value,
@@ -97,7 +102,7 @@ def at_place(error: KeepfitError, place: str) -> KeepfitError:
 
 def find(call: Call, body: LabelBody) -> tuple[Example, Prediction]:
     """The example that a label is about; one that was answered a moment ago may still wait to be stored."""
-    known = look_up(call, body) if body.prediction_id is not None else None
+    known = look_up(call, body) if body.prediction_id is not None or body.question is not None else None
     if known is None:
         call.service.writer.flush()
         known = look_up(call, body)
@@ -107,10 +112,12 @@ def find(call: Call, body: LabelBody) -> tuple[Example, Prediction]:
 
 
 def look_up(call: Call, body: LabelBody) -> tuple[Example, Prediction] | None:
-    store = call.service.store
-    if body.prediction_id is not None:
+    store, asked = call.service.store, body.prediction_id
+    if body.question is not None and (item := store.queue_item(call.name, id=body.question)) is not None:
+        asked = item.prediction_id
+    if asked is not None or body.question is not None:
         try:
-            return store.prediction(call.name, body.prediction_id)
+            return None if asked is None else store.prediction(call.name, asked)
         except NotFound:
             return None
     if body.id is not None:
@@ -129,6 +136,8 @@ def group_of(call: Call, text: Any) -> str:
 
 def unknown_example(body: LabelBody) -> str:
     """A sentence for a label that fits nothing we answered."""
+    if body.question is not None:
+        return f"no question has the id {body.question!r}; give one that GET /labels/queue returned"
     if body.prediction_id is not None:
         return f"no answer has the id {body.prediction_id!r}; give an id that POST /predict returned"
     if body.id is not None:
@@ -166,9 +175,12 @@ def listed(labels: tuple[str, ...], most: int = 30) -> str:
     return ", ".join(repr(label) for label in labels[:most]) + more
 
 
-def source_of(call: Call, example: Example) -> tuple[Source, float | None]:
-    """Asked, when we asked for it; else what the model's settings say."""
-    item = call.service.store.queue_item(call.name, example_id=example.id)
-    if item is not None:
+def source_of(call: Call, example: Example, question: str | None) -> tuple[Source, float | None]:
+    """Asked, when we asked for it; else what the model's settings say.
+
+    An objection to an answer that happens to be audited is none of the audit's answers: it knows what the model said.
+    """
+    item = call.service.store.queue_item(call.name, example_id=example.id, id=question)
+    if item is not None and (question is not None or AUDIT not in item.parts):
         return Source.ASKED, item.propensity
     return call.served.label_source, None

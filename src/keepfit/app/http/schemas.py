@@ -101,6 +101,9 @@ class PredictOut(RootModel[PredictionsOut | list[list[LabelScore]] | VideoOut]):
 class LabelBody(Strict):
     """What was true of one example: name it one way, and say the label or that the answer was wrong."""
 
+    question: Name | None = Field(
+        None, description="The id of a question of GET /labels/queue; an audit is answered by it alone."
+    )
     prediction_id: Name | None = Field(None, description="The id of an answer.")
     id: Name | None = Field(None, description="Your own id of the example.")
     text: Any = Field(
@@ -119,8 +122,8 @@ class LabelBody(Strict):
     @model_validator(mode="after")
     def one_example_one_truth(self) -> LabelBody:
         """Raises ValueError (a 422) when it is not clear what is meant."""
-        if sum(value is not None for value in (self.prediction_id, self.id, self.text)) != 1:
-            raise ValueError('name the example by exactly one of "prediction_id", "id" and "text"')
+        if sum(value is not None for value in (self.question, self.prediction_id, self.id, self.text)) != 1:
+            raise ValueError('name the example by exactly one of "question", "prediction_id", "id" and "text"')
         if (self.label is None) == (self.wrong is None):
             raise ValueError('give exactly one of "label" and "wrong"')
         if self.wrong is False:
@@ -150,6 +153,7 @@ class QueueQuery(Strict):
 class QueueItemOut(BaseModel):
     """An example whose label is wanted."""
 
+    question: str = Field(description="The id of the question; to answer an audit give this one.")
     prediction_id: str
     id: str = Field(description="The example's id.")
     text: Any = Field(json_schema_extra=TEXT)
@@ -160,7 +164,7 @@ class QueueItemOut(BaseModel):
 
 
 class QueueOut(BaseModel):
-    """What to label next, oldest first."""
+    """What to label next, oldest first; while a rollout waits for proof first what its two versions disagree about."""
 
     items: list[QueueItemOut]
 
@@ -284,6 +288,18 @@ class AccuracyOut(BaseModel):
     n: int
 
 
+class LabelLagOut(BaseModel):
+    """How soon questions of the label queue are answered, of those asked within the label window."""
+
+    asked: int
+    answered: int
+    median_s: float | None = Field(description="Seconds from the model's answer to the label, of those that came.")
+    p90_s: float | None
+    by_age: dict[str, float | None] = Field(
+        description="Of questions at least an hour, day, week, month old the share answered within that time."
+    )
+
+
 class RolloutOut(BaseModel):
     """A rollout under way."""
 
@@ -310,6 +326,7 @@ class ModelStatusOut(BaseModel):
     rollout: RolloutOut | None
     awaiting_approval: int | None
     accuracy: AccuracyOut | None
+    label_lag: LabelLagOut | None
     last_check: DecisionOut | None
     retraining: JobOut | None
     ready: str | None = Field(description="Null when all is well, else what is not.")
