@@ -392,7 +392,12 @@ class ModelSettings(Section):
     prices: PriceSettings = PriceSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
-        ({"kind": "accuracy_floor", "floor": 0.80}, {"kind": "on_demand"}, {"kind": "on_event"}),
+        (
+            {"kind": "accuracy_floor", "floor": 0.80},
+            {"kind": "all_of", "triggers": ({"kind": "period", "days": 30}, {"kind": "new_labels", "amount": 100})},
+            {"kind": "on_demand"},
+            {"kind": "on_event"},
+        ),
         description="Rules that call for a retraining; any of them suffices.",
     )
     cooldown: Duration = Field(timedelta(hours=1), description="Rest after an attempt; a person's demand passes.")

@@ -56,6 +56,10 @@ label_budget = 200                      # per day
 kind = "accuracy_floor"
 floor = 0.80
 
+[[models.default.triggers]]             # a version that learns from new labels is rarely worse; docs/decisions.md
+kind = "all_of"
+triggers = [{ kind = "period", days = 30 }, { kind = "new_labels", amount = 100 }]
+
 [[models.default.triggers]]
 kind = "on_demand"
 
