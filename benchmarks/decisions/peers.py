@@ -89,12 +89,12 @@ def peer(name: str, parameters: Mapping[str, float], streams: Streams) -> list[l
     return found
 
 
-def ours(streams: Streams, seed: int, tolerance: float = 0.01) -> list[list[int]]:
-    """The alarms of our detector, restarted after each."""
-    rng, found = np.random.default_rng(seed), []
+def ours(streams: Streams, family: str, seed: int, tolerance: float = 0.01) -> list[list[int]]:
+    """The alarms of our detector, restarted after each; judged on rows of the same family."""
+    rng, found, season = np.random.default_rng(seed), [], 0.03 if family == "season" else 0.0
     for stream in streams:
         bins = rng.integers(0, BINS * 7, 20_000)
-        losses = rng.random(20_000) < 0.10 + 0.03 * np.sin(2 * np.pi * bins / BINS)
+        losses = rng.random(20_000) < 0.10 + season * np.sin(2 * np.pi * bins / BINS)
         columns = columns_of(np.arange(BINS * 7))
         bounds = learn(Sums.none(columns.shape[1]).add(losses, columns[bins])).upper(columns, 1.0, tolerance)
         places = (np.arange(len(stream)) * BINS // DAY) % (BINS * 7)
@@ -148,8 +148,8 @@ def main() -> None:
         print(rows[-1], flush=True)
 
     for tolerance in (0.01, 0.0):
-        counts = {family: len(ours(streams, 7, tolerance)[0]) * scale for family, streams in nulls.items()}
-        delays = {points: delay(ours(streams, 8, tolerance)) for points, streams in changed.items()}
+        counts = {family: len(ours(streams, family, 7, tolerance)[0]) * scale for family, streams in nulls.items()}
+        delays = {points: delay(ours(streams, "season", 8, tolerance)) for points, streams in changed.items()}
         add("keepfit harm", f"tolerance {tolerance:g}", counts, delays)
     for name, grid in GRIDS.items():
         found = {f: [len(peer(name, one, streams)[0]) * scale for one in grid] for f, streams in nulls.items()}

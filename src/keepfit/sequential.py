@@ -126,7 +126,7 @@ def share_bounds(hits: int, cases: int, alpha: float) -> tuple[float, float]:
     """As `mean_bounds`, of cases each of which is a hit or not.
 
     >>> low, high = share_bounds(80, 1000, 0.005)
-    >>> 0.05 < low < 0.08 < high < 0.12
+    >>> 0.04 < low < 0.08 < high < 0.13
     True
     """
     if not 0 <= hits <= cases:

@@ -73,8 +73,9 @@ class Paired:
     def of(cls, judged: Iterable[tuple[bool, bool]]) -> Paired:
         """From (challenger was right, champion was right) of each example.
 
-        >>> Paired.of([(True, True), (True, False), (False, True), (False, True)])
-        Paired(n=4, wins=1, losses=2)
+        >>> found = Paired.of([(True, True), (True, False), (False, True), (False, True)])
+        >>> found.n, found.wins, found.losses
+        (4, 1, 2)
         """
         pairs = list(judged)
         return cls(len(pairs), sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
