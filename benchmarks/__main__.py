@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("swap", "crash", "batch", "warm", "decisions.promotion")
+ALL = (
+    "swap", "crash", "batch", "warm", "rollout", "decisions.harm", "decisions.peers", "decisions.inputs",
+    "decisions.promotion",
+)  # fmt: skip
 
 if __name__ == "__main__":
     codes = [subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode for name in ALL]

@@ -183,7 +183,9 @@ class Harming:
                 self.restart_evidence(state)
             self.take(state, fresh[len(old) :], version, began)
             state.after = fresh[-1].seq
-        self.store.put(self.model, VALUE, state.to_json())
+        after = state.to_json()
+        if after != self.store.get(self.model, VALUE):
+            self.store.put(self.model, VALUE, after)
         return [self.measured(state, name, version, window) for name in state.watched]
 
     def arrived(self, version: int, began: datetime, after: int) -> list[Arrival]:
