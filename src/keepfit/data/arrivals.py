@@ -9,9 +9,10 @@ from datetime import datetime
 import numpy as np
 from sqlalchemy import Connection, exists, select
 
+from keepfit.data.asked import repeated
 from keepfit.data.labellers import heard
 from keepfit.data.predictions import label_sets
-from keepfit.data.records import MEASURING, Source
+from keepfit.data.records import MEASURING, STREAM, Source, Window
 from keepfit.data.schema import LABELS, PREDICTIONS
 
 P = PREDICTIONS.c
@@ -26,6 +27,8 @@ class Arrival:
 
     seq: int
     """Rises in the order in which labels came in, whatever their times say."""
+    arrived: datetime
+    """When the label came."""
     answered: datetime
     """When the answer was given."""
     group: str
@@ -38,11 +41,24 @@ class Arrival:
     context: Mapping[str, str]
 
 
-def arrivals(conn: Connection, model: str, version: int, since: datetime, after: int, limit: int) -> list[Arrival]:
+@dataclass(frozen=True)
+class Settled:
+    """Answers of which every outcome is known by now: those that were given between the two moments."""
+
+    start: datetime
+    end: datetime
+
+
+def arrivals(
+    conn: Connection, model: str, version: int, since: datetime, after: int | Settled, limit: int
+) -> list[Arrival]:
     """Of live answers that a version gave from `since` on: labels numbered above `after`, the oldest `limit` ones.
 
+    Or, where every outcome becomes known, those of the answers that have settled, in the order of the answers: what is
+    wrong is said at once and silence confirms late, so in the order of arrival the first labels are all bad.
+
     Only the first measuring label of an example counts: a later one would know what evidence the first one gave.
-    Labels of those who were set apart count nowhere. Of several answers to one example the newest before the label.
+    Labels of those who were set apart count nowhere. Of several answers to one example the newest counts.
     """
     sources = [source.value for source in MEASURING]
     e = EARLIER.c
@@ -50,20 +66,38 @@ def arrivals(conn: Connection, model: str, version: int, since: datetime, after:
         e.model == model, e.example_id == L.example_id, e.seq < L.seq, e.source.in_(sources), heard(model, e.actor)
     )
     query = (
-        select(L.seq, L.value, L.source, L.propensity, P.time, P.group, P.label_set, P.scores, P.context)
+        select(L.seq, L.time, L.value, L.source, L.propensity, P.time, P.group, P.label_set, P.scores, P.context)
         .select_from(LABELS.join(PREDICTIONS, (P.model == L.model) & (P.example_id == L.example_id)))
-        .where(L.model == model, L.seq > after, L.source.in_(sources), heard(model), ~before)
+        .where(L.model == model, L.source.in_(sources), heard(model), ~before)
         .where(P.version == version, P.shadow.is_(False), P.time >= since)
-        .order_by(L.seq, P.time, P.id)
         .limit(limit)
     )
+    if isinstance(after, Settled):
+        query = query.where(P.time >= after.start, P.time < after.end).order_by(P.time, P.id, L.seq)
+    else:
+        query = query.where(L.seq > after).order_by(L.seq, P.time, P.id)
     sets, found = label_sets(conn, model), dict[int, Arrival]()
-    for seq, value, source, propensity, time, group, label_set, scores, context in conn.execute(query):
+    for seq, arrived, value, source, propensity, time, group, label_set, scores, context in conn.execute(query):
         values = np.frombuffer(scores, np.float32)
         best = int(values.argmax())
         asked = source == Source.ASKED.value and propensity is not None
         found[seq] = Arrival(
-            seq, time, group, sets[label_set][best] != value, float(values[best]),
+            seq, arrived, time, group, sets[label_set][best] != value, float(values[best]),
             min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
         )  # fmt: skip
     return list(found.values())
+
+
+def expected_wrong(conn: Connection, model: str, version: int, window: Window, day: datetime) -> tuple[float, int]:
+    """How wrong a version expected to be on the answers of a window from which labels are drawn, and how many they are.
+
+    One less the score, on average, over the answers that users saw, of each content the first since `day` began:
+    exactly those that the queue may draw.
+    """
+    again = repeated(conn, model, day, window)
+    query = select(P.id, P.scores).where(
+        P.model == model, P.version == version, P.shadow.is_(False), P.stage != STREAM, P.time >= window.start,
+        P.time < window.end,
+    )  # fmt: skip
+    scores = [1.0 - float(np.frombuffer(row, np.float32).max()) for id_, row in conn.execute(query) if id_ not in again]
+    return (float(np.mean(scores)) if scores else 0.0), len(scores)

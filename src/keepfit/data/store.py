@@ -31,7 +31,7 @@ from keepfit.data import (
     quota,
     tokens,
 )
-from keepfit.data.arrivals import Arrival
+from keepfit.data.arrivals import Arrival, Settled
 from keepfit.data.asked import Asked
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
@@ -251,13 +251,24 @@ class RecordStore:
         with self._db.read() as conn:
             return labelling.labelled(conn, model, window, version, sources, by, everyone)
 
-    def arrivals(self, model: str, version: int, since: datetime, after: int, limit: int = 10_000) -> list[Arrival]:
+    def arrivals(
+        self, model: str, version: int, since: datetime, after: int | Settled, limit: int = 10_000
+    ) -> list[Arrival]:
         """The first measuring label of each answer that a version gave from `since` on, as they came in.
 
-        Only labels numbered above `after`, the oldest `limit` of them; nobody who is set apart is heard.
+        Only labels numbered above `after`, the oldest `limit` of them, or of answers that have settled, in the order of
+        the answers. Nobody who is set apart is heard.
         """
         with self._db.read() as conn:
             return arrivals.arrivals(conn, model, version, since, after, limit)
+
+    def expected_wrong(self, model: str, version: int, window: Window, day: datetime) -> tuple[float, int]:
+        """How wrong a version expected to be on the answers of a window that may be asked for, and their number.
+
+        `day`: since when an answer to the same content makes another one that is not asked for.
+        """
+        with self._db.read() as conn:
+            return arrivals.expected_wrong(conn, model, version, window, day)
 
     def training_data(self, model: str, until: datetime | None = None) -> list[LabelledExample]:
         """Each labelled example with the label that counted at `until` (inclusive; None: now), by label arrival.

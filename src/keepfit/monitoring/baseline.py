@@ -114,11 +114,12 @@ class Sums:
         """Of no answer."""
         return cls(np.zeros((1 + columns, 1 + columns)), np.zeros(1 + columns))
 
-    def add(self, losses: ArrayLike, columns: ArrayLike) -> Sums:
+    def add(self, losses: ArrayLike, columns: ArrayLike, weights: ArrayLike = 1.0) -> Sums:
         """With the answers of losses (n,) in contexts (n, c); a context that is not known (NaN) is 0, the middle."""
         lost = np.asarray(losses, np.float64)
         rows = _with_level(np.asarray(columns, np.float64).reshape(len(lost), len(self.cross) - 1))
-        return Sums(self.gram + rows.T @ rows, self.cross + rows.T @ lost)
+        weighed = rows * np.broadcast_to(np.asarray(weights, np.float64), lost.shape)[:, None]
+        return Sums(self.gram + weighed.T @ rows, self.cross + weighed.T @ lost)
 
     @property
     def n(self) -> float:

@@ -89,6 +89,10 @@ class Observations:
     def __len__(self) -> int:
         return len(self.losses)
 
+    def only(self, rows: slice) -> Observations:
+        """Some of them."""
+        return Observations(*(column[rows] for column in vars(self).values()))
+
 
 @dataclass(eq=False)
 class HarmDetector:
@@ -124,11 +128,11 @@ class HarmDetector:
         """
         if not len(seen):
             return None
-        floors = self._floors(seen.chances)
+        floors, stakes = self._floors(seen.chances)
         weights = seen.worth * floors / seen.chances
         factors = self.factors(seen.losses, seen.bounds, weights, seen.surprise)
-        stakes, alarm = (1.0 / seen.chances).tolist(), None
-        for stake, factor in zip(stakes, factors, strict=True):
+        alarm = None
+        for stake, factor in zip(stakes.tolist(), factors, strict=True):
             if self.observe(factor, stake) >= needed and alarm is None:
                 alarm = self.seen - 1
         return alarm
@@ -182,15 +186,19 @@ class HarmDetector:
             tuple(plain["chances"]),
         )  # fmt: skip
 
-    def _floors(self, chances: Doubles) -> Doubles:
-        """Of each label the smallest chance among it and the newest before it, shape (n,).
+    def _floors(self, chances: Doubles) -> tuple[Doubles, Doubles]:
+        """Of each label the smallest chance among it and the newest before it, and what is staked with it, shapes (n,).
 
         Answers that are asked for with a larger chance count less, so that the wager is on the mean over all answers.
-        The smallest chance of the time makes all weights 1 at most; over long times the rate as a whole moves.
+        The smallest chance of the time makes all weights 1 at most; over long times the rate as a whole moves. Staked
+        is how many answers a label stood for among the newest before it: a stake must not know its own label.
         """
         before = np.concatenate([np.full(NEWEST - len(self.chances), np.inf), self.chances, chances])
         self.chances = tuple(before[-NEWEST:][np.isfinite(before[-NEWEST:])].tolist())
-        return np.asarray(np.lib.stride_tricks.sliding_window_view(before, NEWEST + 1).min(axis=1), np.float64)
+        recent = np.lib.stride_tricks.sliding_window_view(before, NEWEST + 1)
+        known = np.isfinite(recent[:, :-1]).sum(axis=1)
+        stakes = (1.0 / recent[:, :-1]).sum(axis=1) / np.maximum(known, 1)
+        return np.asarray(recent.min(axis=1), np.float64), np.where(known, stakes, 1.0 / chances)
 
 
 @dataclass(frozen=True)

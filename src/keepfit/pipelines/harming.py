@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.data.arrivals import Arrival
+from keepfit.data.arrivals import Arrival, Settled
 from keepfit.data.records import Window
 from keepfit.data.store import RecordStore
 from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.baseline import Baseline, Bursts, Sums, learn
+from keepfit.monitoring.baseline import Baseline, Sums, learn
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
 from keepfit.monitoring.measurement import HARM, Measurement
 from keepfit.monitoring.season import season, width
+from keepfit.pipelines.harm_state import State, Watched
 from keepfit.triggers.alarm import MOST_SLICES, Harm
 
 Doubles = NDArray[np.float64]
@@ -28,128 +29,13 @@ VALUE = "harm"
 CHUNK = 10_000
 REMEMBERED = 5_000
 """Contents whose day is remembered, so that a storm of duplicates is one label a day and not proof upon proof."""
+PIECE = 50
+"""Labels after which what is usual is learnt anew: by their number, so that it does not matter how often one looks."""
 HOUR = timedelta(hours=1)
-HOURS, MOST_BRIEFS = 400, 2_000
-SLICE_SPREAD = 0.03
-"""How far the usual risk of a slice is expected to be from that of the whole, before anything was seen of it."""
-
-
-@dataclass
-class Watched:
-    """A detector with what people want to know of it."""
-
-    detector: HarmDetector
-    place: int = 0
-    """0: of all answers; k: of the slice that appeared as number k."""
-    lost: float = 0.0
-    allowed: float = 0.0
-    """Sums of losses and of bounds over all labels."""
-    lows: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-    """By number of the label with which a rise began: when it was answered, and the sums before it."""
-    usual: tuple[float, float] = (0.0, 0.0)
-    """Of a slice: labels that taught what is usual, and the sum of their losses beyond the whole's risk."""
-    alarm: dict[str, Any] | None = None
-    """Since the last restart."""
-
-    def take(self, seen: Observations, times: Sequence[datetime], needed: float) -> None:
-        """Labels, with the moments of their answers."""
-        first, lost, allowed = self.detector.seen, self.lost, self.allowed
-        alarm = self.detector.watch(seen, needed)
-        before_lost = lost + np.concatenate([[0.0], np.cumsum(seen.losses)])
-        before_allowed = allowed + np.concatenate([[0.0], np.cumsum(seen.bounds)])
-        self.lost, self.allowed = float(before_lost[-1]), float(before_allowed[-1])
-        for number in map(int, self.detector.since):
-            at = number - first
-            if 0 <= at < len(times):
-                low = (times[at].isoformat(), float(before_lost[at]), float(before_allowed[at]))
-                self.lows[str(number)] = low
-        kept = {str(int(number)) for number in self.detector.since}
-        self.lows = {number: low for number, low in self.lows.items() if number in kept}
-        if alarm is not None and self.alarm is None:
-            self.alarm = {"answered": times[alarm - first].isoformat(), **self.rise()}
-
-    def rise(self) -> dict[str, Any]:
-        """Where the harm that is most evident may have begun, and what was seen since."""
-        began = self.detector.began
-        at, lost, allowed = self.lows.get(str(began), ("", 0.0, 0.0))
-        n = self.detector.seen - began
-        risk, usual = (self.lost - lost) / max(n, 1), (self.allowed - allowed) / max(n, 1)
-        return {"began": at, "labels": n, "risk": risk, "usual": usual}
-
-    def excess(self) -> tuple[float, float]:
-        """Of a slice: how much its risk is usually beyond the whole's, and the standard deviation of that."""
-        n, total = self.usual
-        precision = n / 0.25 + 1 / SLICE_SPREAD**2
-        return total / 0.25 / precision, precision**-0.5
-
-    def restart(self) -> None:
-        """New evidence only."""
-        self.detector.restart()
-        self.alarm = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = {"place": self.place, "lost": self.lost, "allowed": self.allowed, "usual": list(self.usual)}
-        lows = {number: list(low) for number, low in self.lows.items()}
-        return {"detector": self.detector.to_json(), "lows": lows, "alarm": self.alarm, **plain}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Watched:
-        """The inverse of `to_json`."""
-        lows = {number: (at, lost, allowed) for number, (at, lost, allowed) in plain["lows"].items()}
-        n, total = plain["usual"]
-        return cls(
-            HarmDetector.from_json(plain["detector"]), plain["place"], plain["lost"], plain["allowed"], lows,
-            (n, total), plain["alarm"],
-        )  # fmt: skip
-
-
-@dataclass
-class State:
-    """What is kept in the store between two checks; its size does not grow with the labels."""
-
-    of: str
-    """A hash of the version, its deployment, the rule and who is set apart: what makes it start anew."""
-    since: str
-    """When the version was deployed."""
-    reference: Sums
-    life: Sums
-    proxy: Proxy
-    bursts: Bursts = field(default_factory=Bursts)
-    after: int = 0
-    """Labels up to this number were taken in."""
-    restarted: tuple[str, int] = ("", 0)
-    """At which attempt to retrain evidence began anew, and the number of the label before."""
-    watched: dict[str, Watched] = field(default_factory=dict)
-    """By slice; the whole under ""."""
-    days: dict[str, str] = field(default_factory=dict)
-    """By content: the day of the last label that counted."""
-    hours: dict[str, float] = field(default_factory=dict)
-    """By hour: how wrong the model expected to be, on average."""
-    passed_over: int = 0
-    """Slices beyond the most that are watched."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "of": self.of, "since": self.since, "reference": self.reference.to_json(), "life": self.life.to_json(),
-            "proxy": [self.proxy.share, self.proxy.explained], "bursts": asdict(self.bursts), "after": self.after,
-            "restarted": list(self.restarted),
-            "watched": {name: one.to_json() for name, one in self.watched.items()}, "days": self.days,
-            "hours": self.hours, "passed_over": self.passed_over,
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> State:
-        """The inverse of `to_json`."""
-        at, number = plain["restarted"]
-        return cls(
-            plain["of"], plain["since"], Sums.from_json(plain["reference"]), Sums.from_json(plain["life"]),
-            Proxy(*plain["proxy"]), Bursts(**{**plain["bursts"], "part": tuple(plain["bursts"]["part"])}),
-            plain["after"], (at, number),
-            {name: Watched.from_json(one) for name, one in plain["watched"].items()}, dict(plain["days"]),
-            dict(plain["hours"]), plain["passed_over"],
-        )  # fmt: skip
+HOURS, LEAST_ANSWERS = 400, 50
+SLICE_LABELS = 300
+"""So many labels of its own must have taught what is usual of a slice before it is watched."""
+CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -176,22 +62,35 @@ class Harming:
         state = self.state(version, began, reference)
         if attempted is not None and attempted.isoformat() > state.restarted[0] and attempted > began:
             self.restart(state, attempted)
-        while fresh := self.arrived(version, began, state.after):
-            old = [one for one in fresh if one.seq <= state.restarted[1]]
+        while fresh := self.arrived(state, version, began):
+            old = [one for one in fresh if self.is_old(state, one)]
             if old:
                 self.take(state, old, version, began)
                 self.restart_evidence(state)
             self.take(state, fresh[len(old) :], version, began)
-            state.after = fresh[-1].seq
+            state.after = max(state.after, *(one.seq for one in fresh))
+            state.settled = (fresh[-1].answered + timedelta(microseconds=1)).isoformat()
         after = state.to_json()
         if after != self.store.get(self.model, VALUE):
             self.store.put(self.model, VALUE, after)
         return [self.measured(state, name, version, window) for name in state.watched]
 
-    def arrived(self, version: int, began: datetime, after: int) -> list[Arrival]:
-        """The next labels."""
-        found = self.store.arrivals(self.model, version, began, after, CHUNK)
-        return [replace(one, chance=1.0) for one in found] if self.complete else found
+    def arrived(self, state: State, version: int, began: datetime) -> list[Arrival]:
+        """The next labels; where every outcome becomes known, of the next answers whose silence has been heard."""
+        if not self.complete:
+            return self.store.arrivals(self.model, version, began, state.after, CHUNK)
+        until = self.store.get(self.model, "settled_until")
+        if until is None:
+            return []
+        start = max(began, datetime.fromisoformat(state.settled)) if state.settled else began
+        settled = Settled(start, datetime.fromisoformat(until))
+        found = self.store.arrivals(self.model, version, began, settled, CHUNK)
+        return [replace(one, chance=1.0) for one in found]
+
+    def is_old(self, state: State, one: Arrival) -> bool:
+        """Whether it was known before the last attempt to retrain."""
+        at, number = state.restarted
+        return one.arrived.isoformat() <= at if self.complete else one.seq <= number
 
     def state(self, version: int, began: datetime, reference: Reference) -> State:
         """As it was left; from the record anew where something has changed that it rests on."""
@@ -204,7 +103,7 @@ class Harming:
         expected = 1.0 - reference.scores.max(axis=1, initial=0.0)
         columns = self.columns_of(reference)
         none = Sums.none(columns.shape[1])
-        state = State(of, began.isoformat(), none.add(losses, columns), none, Proxy.learn(losses, expected))
+        state = State(of, began.isoformat(), none.add(losses, columns), none, Proxy.learn(losses, expected), none)
         state.watched[""] = Watched(HarmDetector(proxy=state.proxy))
         if kept is not None and kept["since"] == began.isoformat():
             state.restarted = (kept["restarted"][0], kept["restarted"][1])
@@ -231,27 +130,38 @@ class Harming:
             one.restart()
 
     def take(self, state: State, fresh: Sequence[Arrival], version: int, began: datetime) -> None:
-        """Labels, in order; of one content only the first of a day."""
-        fresh = [one for one in fresh if self.first_of_day(state, one)]
-        if not fresh:
-            return
+        """Labels, in order, of one content the first of a day; in pieces, at whose ends is learnt what is usual."""
+        rest = [one for one in fresh if self.first_of_day(state, one)]
+        while rest:
+            size = PIECE - state.taken % PIECE
+            self.piece(state, rest[:size], version, began)
+            state.taken += len(rest[:size])
+            rest = rest[size:]
+            if state.taken % PIECE == 0:
+                state.life, state.worth = state.taught, state.bursts.worth(state.proxy.explained)
+                for one in state.watched.values():
+                    one.usual = one.taught
+
+    def piece(self, state: State, fresh: Sequence[Arrival], version: int, began: datetime) -> None:
+        """Labels that are judged by what was usual before them, and that teach what is usual after them."""
         baseline = learn(state.reference, state.life)
         columns = season([one.answered for one in fresh], self.rule.cycles, self.timezone)
-        losses = np.array([one.wrong for one in fresh], np.float64)
-        surprise = self.surprise(state, fresh, version)
+        losses, chance = np.array([one.wrong for one in fresh], np.float64), chances(fresh)
+        surprise, weights = self.surprise(state, fresh, version), chance.min() / chance
         whole = self.of_whole(baseline, columns)
-        worth = state.bursts.worth(state.proxy.explained)
-        self.feed(state, "", fresh, Observations.of(losses, whole, chances(fresh), surprise, worth))
+        self.feed(state, "", fresh, Observations.of(losses, whole, chance, surprise, state.worth))
         teaching = np.array([one.answered < began + timedelta(days=self.rule.learn_days) for one in fresh], bool)
         for name, rows in self.slices(state, fresh).items():
-            bounds = self.of_slice(state.watched[name], baseline, columns[rows])
-            some = [fresh[row] for row in rows]
-            self.feed(state, name, some, Observations.of(losses[rows], bounds, chances(some), surprise[rows], worth))
-            taught = rows[teaching[rows]]
-            beyond = float((losses[taught] - baseline.risk(columns[taught])).sum())
-            n, total = state.watched[name].usual
-            state.watched[name].usual = (n + len(taught), total + beyond)
-        state.life = state.life.add(losses[teaching], columns[teaching])
+            watched, some = state.watched[name], [fresh[row] for row in rows]
+            if watched.usual[0] >= SLICE_LABELS:
+                bounds = self.of_slice(watched, baseline, columns[rows])
+                seen = Observations.of(losses[rows], bounds, chance[rows], surprise[rows], state.worth)
+                self.feed(state, name, some, seen)
+            taught = rows[teaching[rows] | (watched.usual[0] < SLICE_LABELS)]
+            beyond = float((weights[taught] * (losses[taught] - baseline.risk(columns[taught]))).sum())
+            n, total = watched.taught
+            watched.taught = (n + float(weights[taught].sum()), total + beyond)
+        state.taught = state.taught.add(losses[teaching], columns[teaching], weights[teaching])
         state.bursts.add(losses[teaching], baseline.risk(columns[teaching]))
 
     def feed(self, state: State, name: str, fresh: Sequence[Arrival], seen: Observations) -> None:
@@ -273,6 +183,8 @@ class Harming:
 
     def first_of_day(self, state: State, one: Arrival) -> bool:
         """Whether no label of this content's answers of that day has counted; if so, this one does."""
+        if not CONTENT_HASH.fullmatch(one.group):  # a video, a conversation: what is in it is not alike
+            return True
         day, mark = one.answered.astimezone(ZoneInfo(self.timezone)).date().isoformat(), one.group[:16]
         if state.days.get(mark) == day:
             return False
@@ -297,28 +209,30 @@ class Harming:
         return {name: np.array(rows, np.int64) for name, rows in found.items()}
 
     def surprise(self, state: State, fresh: Sequence[Arrival], version: int) -> Doubles:
-        """How much more than usual at their hour the model expected to be wrong, shape (n,).
+        """How much more than the others of its hour the model expected to be wrong, shape (n,).
 
-        Asked labels are drawn from the answers of their hour, whose mean is known without labels. Where all outcomes
-        become known there is no such mean to compare with, and 0.
+        Asked labels are drawn from the answers of their hour, whose mean is known without labels once it is over. 0 for
+        labels that came earlier, for hours with few answers, and where all outcomes become known.
         """
         if not state.proxy.share:
             return np.zeros(len(fresh))
-        return np.array(
-            [0.0 if one.chance >= 1 else 1 - one.confidence - self.mean_of_hour(state, one, version) for one in fresh]
-        )
+        return np.array([0.0 if one.chance >= 1 else self.beyond_hour(state, one, version) for one in fresh])
 
-    def mean_of_hour(self, state: State, one: Arrival, version: int) -> float:
-        """The mean of one less the confidence, over the answers of the hour of this one."""
+    def beyond_hour(self, state: State, one: Arrival, version: int) -> float:
+        """One less the confidence, less its mean over the answers of the hour that might have been asked for."""
         start = one.answered.replace(minute=0, second=0, microsecond=0)
+        if one.arrived < start + HOUR:
+            return 0.0
         name = start.isoformat()
         if name not in state.hours:
-            briefs = self.store.briefs(self.model, Window(start, start + HOUR), version, MOST_BRIEFS)
-            heard = [brief.confidence for brief in briefs if not brief.shadow] or [one.confidence]
-            state.hours[name] = 1.0 - float(np.mean(heard))
+            midnight = one.answered.astimezone(ZoneInfo(self.timezone)).replace(
+                hour=0, minute=0, second=0, microsecond=0
+            )
+            mean, n = self.store.expected_wrong(self.model, version, Window(start, start + HOUR), midnight)
+            state.hours[name] = mean if n >= LEAST_ANSWERS else -1.0
             if len(state.hours) > HOURS:
                 del state.hours[next(iter(state.hours))]
-        return state.hours[name]
+        return 1.0 - one.confidence - state.hours[name] if state.hours[name] >= 0 else 0.0
 
     def measured(self, state: State, name: str, version: int, window: Window) -> Measurement:
         """The evidence of one detector as a multiple of what an alarm needs."""

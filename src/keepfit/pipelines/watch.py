@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -270,8 +270,15 @@ class Watch:
 
 def began(decision: Decision) -> datetime | None:
     """When the harm began, where a trigger that fired can tell; the earliest of several."""
-    fired = [part for part in decision.evidence.get("triggers", ()) if part["outcome"] == Outcome.FIRE.value]
-    return min((datetime.fromisoformat(part["since"]) for part in fired if part.get("since")), default=None)
+    return min((datetime.fromisoformat(since) for since in beginnings(decision.evidence)), default=None)
+
+
+def beginnings(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """What the parts that fired say of when it began, however deep they lie."""
+    for part in evidence.get("triggers", ()):
+        if part["outcome"] == Outcome.FIRE.value:
+            yield from [part["since"]] if part.get("since") else []
+            yield from beginnings(part)
 
 
 def seen(situation: Situation) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def trigger_from(
     made = [built(rule, kinds) for rule in settings]
     if not any(isinstance(trigger, OnDemand) for trigger in made):
         made.append(OnDemand())
+    if len({repr(part) for trigger in made for part in parts(trigger) if isinstance(part, Harm)}) > 1:
+        raise SettingsError("two triggers of the kind harm have different settings; give both the same", "kind")
     return Cooldown(WarmUp(AnyOf(tuple(made)), warm_up, predictions), cool_down)
 
 
