@@ -74,6 +74,17 @@ def test_the_heads_are_kept_under_the_hash_of_data_and_plan(tmp_path: Path) -> N
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("left", [0, 5, 100, -8])
+def test_damaged_heads_are_computed_anew(tmp_path: Path, left: int) -> None:
+    first = make(traffic(), PLAN, tmp_path)
+    (file,) = tmp_path.glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:left])
+    again = make(traffic(), PLAN, tmp_path)
+    assert (first.heads == again.heads).all()
+    assert file.read_bytes() == whole
+
+
 def test_the_head_finds_what_the_weights_say() -> None:
     inputs = np.array([[1.0], [-1.0], [1.0], [-1.0]], np.float32)
     truth = np.array([1, 0, 0, 1])  # the first two against the last two
