@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ from PIL import Image
 from tests.stories.conftest import MODEL, World
 
 from keepfit.app.evidence import leaves, picture
-from keepfit.data.records import StoredDecision
+from keepfit.data.records import StoredDecision, Window
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput
+from keepfit.monitoring.measurement import Measurement
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def drawn(world: World, subject: str, folder: Path) -> Path:
@@ -45,6 +48,22 @@ def test_numbers_without_a_history_are_drawn_as_bars(tmp_path: Path) -> None:
     evidence = {"shares": {"a": 0.25, "b": 0.75}, "kept": 90, "name": "x", "sure": True}
     assert dict(leaves(evidence)) == {"shares.a": 0.25, "shares.b": 0.75, "kept": 90.0}
     assert picture(judged(evidence), [], tmp_path / "evidence.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["harm:price=$5", r"harm:shop=A$_{$", r"harm:path=\$x$^$"])
+def test_dollar_signs_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    window = Window(NOW, NOW + timedelta(hours=1))
+    seen = Measurement(name, 0.5, 0.4, 0.6, 100, window, 1).to_json()
+    for number, evidence in enumerate(
+        (
+            {"measurements": [seen], "measurement": name, "bound": 0.3},
+            {"rules": {name: {"wins": 3, "losses": 1}}},
+            {"shares": {name: 0.25}},
+        )
+    ):
+        decision = Decision(Outcome.FIRE, (f"{name} is beyond its limit",), evidence)
+        one = StoredDecision("1", MODEL, NOW, "trigger", decision)
+        assert picture(one, [], tmp_path / f"{number}.png").stat().st_size > 1000
 
 
 def test_a_decision_without_numbers_says_so(tmp_path: Path) -> None:

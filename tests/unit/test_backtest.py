@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keepfit.errors import InvalidInput
 from keepfit.pipelines.backtest.bounds import causal, clairvoyant
 from keepfit.pipelines.backtest.matrix import Plan, fitted, make, weights_of
 from keepfit.pipelines.backtest.outcome import compare, difference
+from keepfit.pipelines.backtest.picture import write
 from keepfit.pipelines.backtest.policies import in_toml, policy_of, usual
 from keepfit.pipelines.backtest.replay import Replay
 from keepfit.pipelines.backtest.traffic import Traffic
@@ -202,3 +204,10 @@ def test_the_objection_to_a_senseless_floor_is_told() -> None:
     found = compare(make(traffic(), PLAN), Price(5.0, "", 1), [policy_of("accuracy_floor:floor=0.99")])
     assert "cannot work" in (found.outcomes[0].life.refused or "")
     assert found.outcomes[0].life.last.outcome is Outcome.WAIT
+
+
+def test_a_policy_with_dollar_signs_is_drawn(replay: Replay, tmp_path: Path) -> None:
+    odd = replace(policy_of("period:days=7"), name="period:note=$_{$")
+    found = compare(replay.matrix, Price(60.0, "as the test sets it", 1), [policy_of("never"), odd], "UTC")
+    write(found, tmp_path / "costs.png")
+    assert (tmp_path / "costs.png").stat().st_size > 1000
