@@ -445,6 +445,14 @@ def test_decisions_come_newest_first_and_the_same_id_twice_is_one(store: RecordS
     assert len(store.decisions(limit=2)) == 2
 
 
+def test_decisions_are_found_up_to_a_moment_and_by_how_their_id_begins(store: RecordStore) -> None:
+    for minute, name in enumerate(["ab%1", "ab%2", "AB%3", "abc", "b"]):
+        store.add_decision(M, "trigger", Decision(Outcome.WAIT), at(minute), id=name)
+    assert [d.id for d in store.decisions(M, until=at(1))] == ["ab%2", "ab%1"]
+    assert [d.id for d in store.decisions(M, "trigger", limit=1, until=at(3))] == ["abc"]
+    assert [d.id for d in store.decisions(M, begins="ab%")] == ["ab%2", "ab%1"]
+
+
 def test_deployments_are_appended_with_rising_numbers(store: RecordStore) -> None:
     assert store.deployment(M) is None
     first = store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(1))

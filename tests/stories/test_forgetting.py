@@ -6,7 +6,7 @@ import gzip
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ KEY = "customer-17"
 
 def forgetting(world) -> Forget:
     at = world.folder
-    places = Places(at / "snapshots", at / "work", at / "videos", at / "batches", at / "mailbox")
+    folders = ("snapshots", "work", "videos", "batches", "mailbox", "backtests")
+    places = Places(*(at / name for name in folders))
     return Forget((MODEL,), world.store, world.registry, at, places, world.clock, ("MLflow keeps its own",))
 
 
@@ -311,6 +312,38 @@ def test_versions_that_were_warm_started_from_one_that_learnt_it_are_named_and_t
     world.run_job({"reason": "routine", "recipe": Recipe(start="warm").to_json()})
     world.registry.remove(MODEL, 2, world.clock.now())
     assert forget(world, "order-4711").trained == ("version 3 of 'toy'",)
+
+
+def test_a_version_that_corrects_the_class_mix_of_one_that_learnt_it_is_named(world) -> None:
+    learnt(world)
+    first, second = (world.registry.version(MODEL, number) for number in (1, 2))
+    lineage = replace(second.lineage, snapshot_id=first.lineage.snapshot_id, reason="mix", job_id="mix", parent=2)
+    folder = world.registry.fetch(MODEL, 2)
+    world.registry.register(MODEL, folder, lineage, second.evaluation, world.clock.now())
+    assert forget(world, "order-4711").trained == ("version 2 of 'toy'", "version 3 of 'toy'")
+
+
+def test_what_backtests_have_kept_goes_with_anybody_who_was_known(world) -> None:
+    learnt(world)
+    kept = world.folder / "backtests" / "0123.npy"
+    kept.parent.mkdir()
+    kept.write_bytes(b"heads")
+    assert forget(world, "nobody").files == ()
+    assert kept.exists()
+    (world.folder / "data.csv").unlink(missing_ok=True)
+    assert "backtests/0123.npy" in forgetting(world).run(Person("order-4711"), "ann", dry_run=True).files
+    assert kept.exists()
+    assert "backtests/0123.npy" in forget(world, "order-4711").files
+    assert not kept.exists()
+
+
+def test_which_texts_were_labelled_on_a_day_is_forgotten_and_the_harm_that_was_found_stays(world) -> None:
+    learnt(world)
+    world.store.put(MODEL, "harm", {"seq": 7, "days": {"0123456789abcdef": "2025-01-01"}})
+    forget(world, "nobody")
+    assert world.store.get(MODEL, "harm")["days"]
+    forget(world, "order-4711")
+    assert world.store.get(MODEL, "harm") == {"seq": 7, "days": {}}
 
 
 def test_the_audit_chain_stays_whole_and_knows_that_and_not_whom(world) -> None:

@@ -27,7 +27,8 @@ DAYS = timedelta(days=1)
 
 def pruning(world, **limits: Keep | timedelta) -> Prune:
     at = world.folder
-    places = Places(at / "snapshots", at / "work", at / "videos", at / "batches", at / "mailbox")
+    folders = ("snapshots", "work", "videos", "batches", "mailbox", "backtests")
+    places = Places(*(at / name for name in folders))
     policy = Policy(**limits)  # type: ignore[arg-type]
     return Prune(Overdue((MODEL,), world.store, world.registry, policy, places, world.clock, lambda model: 2 * DAYS))
 
@@ -302,3 +303,14 @@ def test_a_snapshot_that_is_needed_since_the_plan_was_made_stays(world) -> None:
     world.store.join_or_add_job(Job("j", MODEL, "retrain", world.clock.now()))
     assert not prune.delete(one)
     assert spare.path.exists()
+
+
+def test_what_old_backtests_have_kept_goes_whatever_the_policy(world) -> None:
+    world.train(*GOOD_AND_BAD)
+    (world.folder / "backtests").mkdir()
+    for name, days in (("old.npy", 31), ("old.part", 31), ("young.npy", 29)):
+        (world.folder / "backtests" / name).write_bytes(b"heads")
+        aged(world, world.folder / "backtests" / name, days)
+    done = pruning(world).run("ann")
+    assert {one.thing.name for one in done.gone if one.thing.kind == "backtest"} == {"old.npy", "old.part"}
+    assert [path.name for path in (world.folder / "backtests").iterdir()] == ["young.npy"]

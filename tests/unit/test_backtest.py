@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keepfit.errors import InvalidInput
 from keepfit.pipelines.backtest.bounds import causal, clairvoyant
 from keepfit.pipelines.backtest.matrix import Plan, fitted, make, weights_of
 from keepfit.pipelines.backtest.outcome import compare, difference
+from keepfit.pipelines.backtest.picture import write
 from keepfit.pipelines.backtest.policies import in_toml, policy_of, usual
 from keepfit.pipelines.backtest.replay import Replay
 from keepfit.pipelines.backtest.traffic import Traffic
@@ -72,6 +74,17 @@ def test_the_heads_are_kept_under_the_hash_of_data_and_plan(tmp_path: Path) -> N
     assert told
     assert len(list(tmp_path.glob("*.npy"))) == 2
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("left", [0, 5, 100, -8])
+def test_damaged_heads_are_computed_anew(tmp_path: Path, left: int) -> None:
+    first = make(traffic(), PLAN, tmp_path)
+    (file,) = tmp_path.glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:left])
+    again = make(traffic(), PLAN, tmp_path)
+    assert (first.heads == again.heads).all()
+    assert file.read_bytes() == whole
 
 
 def test_the_head_finds_what_the_weights_say() -> None:
@@ -191,3 +204,10 @@ def test_the_objection_to_a_senseless_floor_is_told() -> None:
     found = compare(make(traffic(), PLAN), Price(5.0, "", 1), [policy_of("accuracy_floor:floor=0.99")])
     assert "cannot work" in (found.outcomes[0].life.refused or "")
     assert found.outcomes[0].life.last.outcome is Outcome.WAIT
+
+
+def test_a_policy_with_dollar_signs_is_drawn(replay: Replay, tmp_path: Path) -> None:
+    odd = replace(policy_of("period:days=7"), name="period:note=$_{$")
+    found = compare(replay.matrix, Price(60.0, "as the test sets it", 1), [policy_of("never"), odd], "UTC")
+    write(found, tmp_path / "costs.png")
+    assert (tmp_path / "costs.png").stat().st_size > 1000

@@ -28,8 +28,8 @@ def machine() -> Machine:
     return Machine()
 
 
-def training(machine: Machine, cores: int) -> GiveWay:
-    return GiveWay(cores, lambda: machine.now, machine.taken.append)
+def training(machine: Machine, most: int, cores: int | None = None) -> GiveWay:
+    return GiveWay(most, lambda: machine.now, machine.taken.append, most if cores is None else cores)
 
 
 def test_a_core_is_left_to_those_who_answer_and_taken_back_when_they_are_done(machine: Machine) -> None:
@@ -68,3 +68,11 @@ def test_afterwards_all_threads_are_there_again(machine: Machine) -> None:
 
 def test_own_work_is_not_taken_for_that_of_others() -> None:
     assert others(Usage(0.0, 0.0, 0.0), Usage(1.0, 2.0, 2.0)) == 0.0
+
+
+def test_what_others_take_is_taken_from_the_machine_and_not_from_the_threads(machine: Machine) -> None:
+    training_ = training(machine, 8, cores=16)
+    for foreign in (7.9, 12.5):
+        machine.passes(2.0, 4.0, foreign)
+        training_.on_step_begin()
+    assert machine.taken == [3]

@@ -80,8 +80,18 @@ def test_contents_are_asked_once_also_after_a_kill(tmp_path: Path) -> None:
     again = after(["bad day", "good day"])
     assert (after.asked, len(loads)) == (0, 1)
     assert np.array_equal(again.scores[1], first.scores[0])
-    (tmp_path / "answers.npz").write_bytes(b"half of it")
-    assert Asked(loaded, tmp_path / "answers.npz")(["good day"]).scores.shape == (1, 2)
+
+
+@pytest.mark.parametrize("left", [0, 60, 200, -30])
+def test_a_damaged_file_of_answers_is_asked_anew(tmp_path: Path, left: int) -> None:
+    model, file = ToyModel(["neg", "pos"], {"good": "pos"}, [0.5, 0.5]), tmp_path / "answers.npz"
+    Asked(lambda: model, file)(["good day", "bad day"])
+    file.write_bytes(file.read_bytes()[:left])
+    after = Asked(lambda: model, file)
+    assert after(["good day"]).scores.shape == (1, 2)
+    assert after.asked == 1
+    file.write_bytes(b"other bytes")
+    assert Asked(lambda: model, file)(["good day"]).scores.shape == (1, 2)
 
 
 def changes(*made: tuple[str, tuple[str, ...], str | None]) -> ClassMap:

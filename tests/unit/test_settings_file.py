@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from pathlib import Path
 
@@ -78,3 +79,19 @@ def test_a_form_that_is_not_understood_is_refused_with_what_to_paste(tmp_path: P
 @given(st.lists(st.sampled_from(["[models.a]", "[server]", "triggers = []", "# c", "task = 'toy'", ""]), max_size=8))
 def test_it_never_raises_anything_else(lines: list[str]) -> None:
     replaced("\n".join(lines), "a", VALUE)
+
+
+def test_rights_line_ends_and_a_link_stay_as_they_are(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.toml"
+    kept.write_bytes(b"[models.default] # ours\r\ntask = 'toy'\r\n[server]\r\nport = 1\r\n")
+    kept.chmod(0o600)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "keepfit.toml").symlink_to(kept)
+    assert write_triggers(project, "default", VALUE) == project / "keepfit.toml"
+    assert (project / "keepfit.toml").is_symlink()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    lines = kept.read_bytes().split(b"\r\n")
+    assert lines == [
+        b"[models.default] # ours", f"triggers = {VALUE}".encode(), b"task = 'toy'", b"[server]", b"port = 1", b"",
+    ]  # fmt: skip

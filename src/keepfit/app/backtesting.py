@@ -72,9 +72,7 @@ def run(project: Project, asked: Asked, tell: Tell = silent) -> Backtest:
     traffic = (
         of_file(project, number, asked, tell) if asked.file is not None else of_store(project, number, asked, tell)
     )
-    matrix = make(
-        traffic, plan_of(project, asked), project.home.state / "backtests", lambda done, of: tell("training", done, of)
-    )
+    matrix = make(traffic, plan_of(project, asked), project.home.backtests, lambda done, of: tell("training", done, of))
     now = project.home.clock.now()
     price = Worth(project.model, project.store, valued(project.settings, project.home.settings.costs)).price(now)
     found = compare(

@@ -37,7 +37,7 @@ def picture(decision: StoredDecision, before: Sequence[StoredDecision], target: 
     figure = Figure(figsize=(8, 1.2 + 2.3 * len(drawn)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(drawn), squeeze=False)[:, 0]
-    figure.suptitle(title(decision), fontsize=10, x=0.01, ha="left")
+    figure.suptitle(literal(title(decision)), fontsize=10, x=0.01, ha="left")
     for panel, place in zip(drawn, axes, strict=True):
         panel(place)
         place.spines[["top", "right"]].set_visible(False)
@@ -46,6 +46,15 @@ def picture(decision: StoredDecision, before: Sequence[StoredDecision], target: 
     except OSError as error:
         raise BackendError(f"{target} cannot be written ({error.strerror or error}); choose another place") from error
     return target
+
+
+def literal(text: str) -> str:
+    """As it is; dollar signs would start a formula.
+
+    >>> print(literal("US$ or A$"))
+    US\\$ or A\\$
+    """
+    return text.replace("$", r"\$")
 
 
 def title(decision: StoredDecision) -> str:
@@ -95,7 +104,7 @@ def trend(axes: Axes, name: str, rows: Sequence[tuple[Any, Mapping[str, Any]]], 
     """A measurement with its interval and its limit."""
     times = [at for at, _ in rows]
     values, low, high = (np.array([found[key] for _, found in rows]) for key in ("value", "low", "high"))
-    axes.plot(times, values, color=LINE, marker="." if len(rows) < 40 else "", label=name)
+    axes.plot(times, values, color=LINE, marker="." if len(rows) < 40 else "", label=literal(name))
     axes.fill_between(times, low, high, color=LINE, alpha=0.2, linewidth=0)
     for limit in bounds or [found["limit"] for _, found in rows[-1:] if found.get("limit") is not None]:
         axes.axhline(limit, color=BAD, linestyle="--", linewidth=1, label=f"limit {limit:.3g}")
@@ -141,7 +150,7 @@ def paired(evidence: Mapping[str, Any]) -> Iterator[Panel]:
         places = np.arange(len(names))
         axes.barh(places, [rules[name]["wins"] for name in names], color=LINE, label="only the candidate is right")
         axes.barh(places, [-rules[name]["losses"] for name in names], color=BAD, label="only the champion is right")
-        axes.set_yticks(places, names)
+        axes.set_yticks(places, list(map(literal, names)))
         axes.axvline(0.0, color="black", linewidth=0.8)
         axes.set_xlabel("held-out rows")
         axes.legend(fontsize=8, frameon=False)
@@ -165,7 +174,7 @@ def bars(axes: Axes, numbers: Mapping[str, float]) -> None:
     shown = dict(list(numbers.items())[:MOST_BARS])
     places = np.arange(len(shown))[::-1]
     axes.barh(places, list(shown.values()), color=LINE)
-    axes.set_yticks(places, [f"{name} = {value:.4g}" for name, value in shown.items()], fontsize=7)
+    axes.set_yticks(places, [literal(f"{name} = {value:.4g}") for name, value in shown.items()], fontsize=7)
     axes.set_xscale("symlog")
 
 
@@ -174,5 +183,5 @@ def over_time(axes: Axes, name: str) -> None:
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_ylabel(name)
+    axes.set_ylabel(literal(name))
     axes.legend(fontsize=8, frameon=False)

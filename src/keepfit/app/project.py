@@ -480,19 +480,22 @@ class Project:
 
     def decision(self, id: str | None = None) -> StoredDecision:
         """One decision by its id, or how that begins; the newest unless named. Raises NotFound, InvalidInput."""
-        kept = self.store.decisions(self.model, limit=1 if id is None else 10_000)
-        found = [one for one in kept if id is None or one.id.startswith(id)]
-        exact = [one for one in found if one.id == id]
-        if len(found) > 1 and not exact:
-            raise InvalidInput(f"{len(found)} decisions have an id that begins with {id!r}; give more of it", "id")
+        if id is None:
+            found = self.store.decisions(self.model, limit=1)
+        else:
+            found = self.store.decisions(self.model, limit=10_000, begins=id)
+            exact = [one for one in found if one.id == id]
+            if len(found) > 1 and not exact:
+                raise InvalidInput(f"{len(found)} decisions have an id that begins with {id!r}; give more of it", "id")
+            found = exact or found
         if not found:
             raise NotFound("nothing was judged yet" if id is None else f"there is no decision {id!r}; see `decisions`")
-        return (exact or found)[0]
+        return found[0]
 
     def picture(self, id: str | None, target: Path) -> Path:
         """The evidence of a decision, drawn into a file. Raises InvalidInput when there is nothing to draw."""
         wanted = self.decision(id)
-        before = self.store.decisions(self.model, wanted.subject, limit=1000)
+        before = self.store.decisions(self.model, wanted.subject, limit=1000, until=wanted.at)
         drawn: Path = named(LATE["picture"])(wanted, before, target)
         return drawn
 

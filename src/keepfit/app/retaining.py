@@ -59,7 +59,7 @@ def policy_of(settings: RetentionSettings) -> Policy:
 
 def places_of(home: Home) -> Places:
     """The folders of the project."""
-    return Places(home.snapshots, home.work, home.videos, home.batches, home.mailbox)
+    return Places(home.snapshots, home.work, home.videos, home.batches, home.mailbox, home.backtests)
 
 
 def daily(home: Home, store: RecordStore, registry: Registry) -> Daily:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ def write_triggers(project: Path, model: str, value: str) -> Path:
     """Set the triggers of a model to a TOML value, such as `[{kind = "ks"}]`.
 
     Raises Refused, with what to paste, where the file does not say them in a form that can be replaced safely; then
-    nothing is changed. BackendError when the file cannot be read or written.
+    nothing is changed. BackendError when the file cannot be read or written. Its rights, the ends of its lines and a
+    link to it stay as they are.
     """
-    file = project / FILE
+    file = Path(os.path.realpath(project / FILE))
+    there = file.exists()
     try:
-        before = file.read_text("utf-8-sig") if file.exists() else ""
+        before = file.read_bytes().decode("utf-8-sig") if there else ""
     except OSError as error:
         raise BackendError(f"{file} cannot be read: {error.strerror}") from error
     after = replaced(before, model, value)
@@ -30,11 +33,14 @@ def write_triggers(project: Path, model: str, value: str) -> Path:
         raise Refused(f"{file} cannot be changed safely; below [models.{model}] write by hand: {KEY} = {value}")
     part = file.with_suffix(".part")
     try:
-        part.write_text(after, "utf-8")
+        part.touch(mode=0o600 if there else 0o666)
+        if there:
+            shutil.copymode(file, part)  # before anything is in it: settings may hold secrets
+        part.write_bytes(after.encode())
         os.replace(part, file)
     except OSError as error:
         raise BackendError(f"{file} cannot be written: {error.strerror}") from error
-    return file
+    return project / FILE
 
 
 def replaced(text: str, model: str, value: str) -> str | None:
@@ -44,6 +50,8 @@ def replaced(text: str, model: str, value: str) -> str | None:
     "[models.a]\\ntriggers = []\\ntask = 'toy' # ours\\n"
     """
     lines = text.splitlines(keepends=True)
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    said = f"{KEY} = {value}{end_of_line}"
     name = rf"(?:{re.escape(model)}|\"{re.escape(model)}\"|'{re.escape(model)}')"
     tables = re.compile(rf"\s*\[\[\s*models\s*\.\s*{name}\s*\.\s*{KEY}\s*\]\]\s*(#.*)?$")
     header = re.compile(rf"\s*\[\s*models\s*\.\s*{name}\s*\]\s*(#.*)?$")
@@ -53,16 +61,16 @@ def replaced(text: str, model: str, value: str) -> str | None:
     at = next((i for i, line in enumerate(lines) if header.match(line)), None)
     if at is None:
         if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        return "".join(lines) + f"\n[models.{model}]\n{KEY} = {value}\n"
+            lines[-1] += end_of_line
+        return "".join(lines) + f"{end_of_line}[models.{model}]{end_of_line}{said}"
     end = next((i for i in range(at + 1, len(lines)) if re.match(r"\s*\[", lines[i])), len(lines))
     own = [i for i in range(at + 1, end) if re.match(rf"\s*{KEY}\s*=", lines[i])]
     if not own:
         if not lines[at].endswith("\n"):
-            lines[at] += "\n"
-        return "".join([*lines[: at + 1], f"{KEY} = {value}\n", *lines[at + 1 :]])
+            lines[at] += end_of_line
+        return "".join([*lines[: at + 1], said, *lines[at + 1 :]])
     last = closes(lines, own[0])
-    return None if last is None else "".join([*lines[: own[0]], f"{KEY} = {value}\n", *lines[last + 1 :]])
+    return None if last is None else "".join([*lines[: own[0]], said, *lines[last + 1 :]])
 
 
 def without_tables(lines: list[str], places: list[int]) -> list[str]:

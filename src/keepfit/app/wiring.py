@@ -192,6 +192,11 @@ class Home:
         """Where alerts are kept as files."""
         return self.state / "mailbox"
 
+    @property
+    def backtests(self) -> Path:
+        """Where backtests keep what they have trained."""
+        return self.state / "backtests"
+
 
 def open_store(home: Home) -> RecordStore:
     """The record store, migrated to this release."""

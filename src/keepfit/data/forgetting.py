@@ -15,6 +15,7 @@ from sqlalchemy.types import Text
 from keepfit.data import audit
 from keepfit.data.audit import KINDS, Deed
 from keepfit.data.database import Database, chunks, one_at_a_time
+from keepfit.data.history import get_value, put_value
 from keepfit.data.needles import SHORTEST_TEXT, Needles
 from keepfit.data.schema import (
     DECISIONS,
@@ -213,6 +214,15 @@ class StoredTraces:
                 if (changed := _renamed(row.value, old, new)) != row.value:
                     here = (value.model == row.model, value.name == row.name)
                     conn.execute(update(NAMED_VALUES).where(*here).values(value=changed))
+
+    def unmark(self, models: Iterable[str]) -> None:
+        """Which texts were labelled on which day goes: parts of their hashes, by which harm counts each once a day."""
+        for model in models:
+            with self._db.write() as conn:
+                self._wipe(conn)
+                value = get_value(conn, model, "harm")
+                if isinstance(value, dict) and value.get("days"):
+                    put_value(conn, model, "harm", {**value, "days": {}})
 
     def tidy(self) -> None:
         """Let PostgreSQL use the room of deleted rows again (SQLite files are vacuumed as files)."""

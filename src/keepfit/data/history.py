@@ -60,13 +60,20 @@ def decision(conn: Connection, id_: str) -> StoredDecision:
     return _read_decision(row)
 
 
-def decisions(conn: Connection, model: str | None, subject: str | None, limit: int) -> list[StoredDecision]:
-    """Newest first. The subject "gate" also finds "gate v3"."""
+def decisions(
+    conn: Connection, model: str | None, subject: str | None, limit: int,
+    until: datetime | None = None, begins: str = "",
+) -> list[StoredDecision]:  # fmt: skip
+    """Newest first. The subject "gate" also finds "gate v3"; `begins` is how an id begins."""
     query = _decision_query()
     if model is not None:
         query = query.where(D.model == model)
     if subject is not None:
         query = query.where(or_(D.subject == subject, D.subject.startswith(subject + " ", autoescape=True)))
+    if until is not None:
+        query = query.where(D.at <= until)
+    if begins:
+        query = query.where(func.substr(D.id, 1, len(begins)) == begins)
     rows = conn.execute(query.order_by(D.at.desc(), D.seq.desc()).limit(limit))
     return [_read_decision(row) for row in rows]
 

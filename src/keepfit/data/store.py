@@ -387,10 +387,13 @@ class RecordStore:
             history.add_decision(conn, stored)
         return stored.id
 
-    def decisions(self, model: str | None = None, subject: str | None = None, limit: int = 100) -> list[StoredDecision]:
-        """Newest first. The subject "gate" also finds "gate v3"."""
+    def decisions(
+        self, model: str | None = None, subject: str | None = None, limit: int = 100,
+        until: datetime | None = None, begins: str = "",
+    ) -> list[StoredDecision]:  # fmt: skip
+        """Newest first, up to a moment. The subject "gate" also finds "gate v3"; `begins` is how an id begins."""
         with self._db.read() as conn:
-            return history.decisions(conn, model, subject, limit)
+            return history.decisions(conn, model, subject, limit, until, begins)
 
     def decision(self, id: str) -> StoredDecision:
         """Raises NotFound."""

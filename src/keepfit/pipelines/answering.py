@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +55,10 @@ class Asked:
 
     def _read(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         try:
-            with np.load(self._file, allow_pickle=False) as kept:
+            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 columns = kept["keys"], kept["scores"], kept["embeddings"]
             return {str(key): (scores, place) for key, scores, place in zip(*columns, strict=True)}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return {}  # they cost seconds, so what a kill has left is not mended
 
     def _write(self) -> None:

@@ -34,6 +34,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import without_rows
+from keepfit.pipelines.cheaper import MIX
 from keepfit.pipelines.overdue import OPEN, Places, beside, searching
 from keepfit.pipelines.prune import delete_path
 from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
@@ -107,10 +108,13 @@ class Forget:
             return self.look(stored, traces, needles)
         affected = self.affected(traces)
         records = (*self.references(affected), *self.verdicts(needles))
-        files = (*self.videos(traces), *self.files_that_hold(needles))
+        theirs = stored.examples(traces)
+        files = (*self.videos(traces), *self.files_that_hold(needles), *self.replayed(bool(theirs or affected)))
+        if theirs:
+            stored.unmark(self.models)
         quoting = stored.quoting(needles, self.clock.now()) + self.blank(needles)
         rewritten = self.rewrite(stored, affected, needles)
-        rows = stored.remove(stored.examples(traces)) + Counts(quoting=quoting)
+        rows = stored.remove(theirs) + Counts(quoting=quoting)
         self.store.put("", FORGOTTEN, {"at": self.clock.now().isoformat()})  # servers empty their caches
         trouble = self.wipe(stored)
         if (late := stored.remove(stored.examples(traces))) != Counts():  # what a server was still writing
@@ -124,9 +128,12 @@ class Forget:
 
     def look(self, stored: StoredTraces, traces: Traces, needles: Needles) -> Forgotten:
         """What `run` would do, and nothing done."""
-        affected = self.affected(traces)
-        rows = stored.count(stored.examples(traces)) + Counts(quoting=stored.quoting(needles))
-        files = (*self.videos(traces, change=False), *self.files_that_hold(needles, change=False))
+        affected, theirs = self.affected(traces), stored.examples(traces)
+        rows = stored.count(theirs) + Counts(quoting=stored.quoting(needles))
+        files = (
+            *self.videos(traces, change=False), *self.files_that_hold(needles, change=False),
+            *self.replayed(bool(theirs or affected), change=False),
+        )  # fmt: skip
         return Forgotten(
             rows, {one.snapshot.id: "" for one in affected}, sum(one.count for one in affected), files,
             trained=self.trained(affected), remains=self.remains(needles),
@@ -233,6 +240,14 @@ class Forget:
                         delete_path(path)
         return found
 
+    def replayed(self, known: bool, change: bool = True) -> list[str]:
+        """What backtests have kept, all of it: it is trained on texts, does not say on which, and can be made again."""
+        place = self.places.backtests
+        found = sorted(place.iterdir()) if known and place is not None and place.is_dir() else []
+        for path in found if change else ():
+            delete_path(path)
+        return [self.named(path) for path in found]
+
     def named(self, path: Path) -> str:
         """A path as people see it, below the state folder."""
         return path.relative_to(self.state).as_posix()
@@ -259,7 +274,7 @@ class Forget:
         return Searched(found.files, found.bytes, rows.rows, (*found.hits, *rows.hits), found.unread)
 
     def trained(self, affected: Sequence[Affected]) -> tuple[str, ...]:
-        """The versions whose snapshots held it, and those warm-started from them, as far as they have files."""
+        """The versions whose snapshots held it, and those with weights of such a one, as far as they have files."""
         ids = {one.snapshot.id for one in affected}
         versions = [v for model in self.models for v in self.registry.versions(model)]
         folder = self.places.snapshots
@@ -268,7 +283,8 @@ class Forget:
         ]
         taught = {(v.name, v.number) for v in known}
         for v in sorted(versions, key=lambda version: version.number):
-            if v.lineage.recipe.start != "new" and (v.name, v.lineage.parent) in taught:
+            took = v.lineage.recipe.start != "new" or v.lineage.reason == MIX
+            if took and (v.name, v.lineage.parent) in taught:
                 taught.add((v.name, v.number))
         there = {(v.name, v.number) for v in versions if v.removed is None}
         return tuple(f"version {number} of {name!r}" for name, number in sorted(taught & there))

@@ -24,6 +24,8 @@ DAY = timedelta(days=1)
 """What was made within it may be about to be used, such as a snapshot whose training was not asked for yet."""
 OPEN = (JobState.WAITING, JobState.RUNNING)
 EVERY = 1_000_000
+REPLAYED = timedelta(days=30)
+"""What backtests keep is made again when it is needed, so that it goes after this time, whatever the policy."""
 ALL = Keep()
 
 
@@ -52,6 +54,8 @@ class Places:
     videos: Path
     batches: Path
     mailbox: Path
+    backtests: Path | None = None
+    """What backtests keep so that the next one is faster."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Overdue:
             found += [*self.of_predictions(model, now), *self.of_checks(model, now), *self.of_runs(model, now)]
         found += self.of_snapshots(going, now)
         found += self.of_videos({one.thing.name for one in found if one.goes and one.thing.kind == "snapshot"}, now)
-        return [*found, *self.of_checkpoints(now), *self.of_batches(now), *self.of_alerts(now)]
+        found += [*self.of_checkpoints(now), *self.of_batches(now), *self.of_alerts(now)]
+        return [*found, *self.of_backtests(now)]
 
     def all_models(self) -> list[str]:
         """Those of the settings first, then others that the store or the disk still knows."""
@@ -232,6 +237,12 @@ class Overdue:
         """Letters in the mailbox."""
         letters = [of_file("alert", path, path.name) for path in self.places.mailbox.glob("*.eml")]
         return judge(letters, self.policy.alerts, {}, now)
+
+    def of_backtests(self, now: datetime) -> list[Judged]:
+        """The models that backtests have trained."""
+        place = self.places.backtests
+        things = [] if place is None else [of_file("backtest", path, path.name) for path in place.glob("*.[np]*")]
+        return judge(things, Keep(REPLAYED), {}, now)
 
     def folders(self, kind: str, place: Path) -> list[Thing]:
         """The folders at a place, dated by the newest that is in them."""

@@ -130,6 +130,8 @@ class Prune:
             return [places.snapshots / f"{thing.name}.parquet", places.snapshots / f"{thing.name}.json"]
         if thing.kind == "video":
             return [places.videos / thing.name, *beside(places.videos / thing.name)]
+        if thing.kind == "backtest":
+            return [] if places.backtests is None else [places.backtests / thing.name]
         folder = {"checkpoint": places.work, "batch": places.batches, "alert": places.mailbox}[thing.kind]
         return [folder / thing.name]
 

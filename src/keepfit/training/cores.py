@@ -50,13 +50,18 @@ def others(before: Usage, now: Usage) -> float:
     return max(0.0, (now.busy - before.busy - (now.own - before.own)) / max(now.clock - before.clock, 1e-9))
 
 
-def fitting(cores: int, taken: float) -> int:
-    """Threads that leave to others what they take; one at least.
+def usable() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    >>> fitting(2, 0.1), fitting(2, 0.8), fitting(8, 2.4), fitting(2, 2.0)
-    (2, 1, 5, 1)
+
+def fitting(most: int, taken: float, cores: int) -> int:
+    """Threads, at most `most`, that leave to others what they take of all cores; one at least.
+
+    >>> fitting(2, 0.1, 2), fitting(2, 0.8, 2), fitting(8, 2.4, 8), fitting(2, 2.0, 2), fitting(8, 7.9, 16)
+    (2, 1, 5, 1, 8)
     """
-    return cores if taken < QUIET else max(1, int(cores - taken))
+    return most if taken < QUIET else max(1, min(most, int(cores - taken)))
 
 
 def gives_way() -> bool:
@@ -72,7 +77,10 @@ class GiveWay(TrainerCallback):
         most: int,
         look: Callable[[], Usage] = usage,
         take: Callable[[int], None] = torch.set_num_threads,
+        cores: int | None = None,
     ) -> None:
+        """`cores`: of the machine; None: those that this process may run on."""
+        self._cores = usable() if cores is None else cores
         self._most, self._look, self._take = most, look, take
         self._seen, self._threads = look(), most
 
@@ -81,7 +89,7 @@ class GiveWay(TrainerCallback):
         now = self._look()
         if now.clock - self._seen.clock < EVERY_S:
             return
-        threads, self._seen = fitting(self._most, others(self._seen, now)), now
+        threads, self._seen = fitting(self._most, others(self._seen, now), self._cores), now
         if threads != self._threads:
             self._take(threads)
             self._threads = threads

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +134,9 @@ def make(
         )
     digest = hashlib.sha256(f"1\x1f{traffic.key}\x1f{plan.key}".encode()).hexdigest()[:24]
     file = None if folder is None else folder / f"{digest}.npy"
-    if file is not None and file.is_file():
-        return with_heads(blank, np.load(file, allow_pickle=False))
+    heads = None if file is None else kept(file, (plan.steps, traffic.embeddings.shape[1] + 1, len(traffic.classes)))
+    if heads is not None:
+        return with_heads(blank, heads)
     heads = trained(blank, progress)
     if file is not None:
         keep(file, heads)
@@ -145,6 +147,16 @@ def with_heads(blank: Matrix, heads: Floats) -> Matrix:
     """The matrix with its heads."""
     values = {name: getattr(blank, name) for name in blank.__dataclass_fields__}
     return Matrix(**{**values, "heads": heads})
+
+
+def kept(file: Path, shape: tuple[int, ...]) -> Floats | None:
+    """The heads that a file holds; None where there is none, or it is damaged: they are only a cache."""
+    try:
+        with file.open("rb") as opened:
+            heads = np.load(opened, allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    return heads if isinstance(heads, np.ndarray) and heads.shape == shape else None
 
 
 def keep(file: Path, heads: Floats) -> None:

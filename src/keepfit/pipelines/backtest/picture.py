@@ -44,7 +44,7 @@ def png(backtest: Backtest) -> bytes:
     window = max(1, matrix.steps // 12)
     for one in chosen(backtest):
         accuracy = 1 - smooth(one.life.mistakes, window) / smooth(answers, window)
-        (line,) = above.plot(ends, accuracy, label=f"{one.policy.name} ({one.accuracy:.3f})", linewidth=1.6)
+        (line,) = above.plot(ends, accuracy, label=f"{literal(one)} ({one.accuracy:.3f})", linewidth=1.6)
         for tried in one.life.tried if one.policy.name != EVERY_STEP else ():
             sign = "^" if tried.passed else "x"
             above.plot(ends[tried.step], accuracy[tried.step], sign, color=line.get_color(), markersize=7)
@@ -74,9 +74,14 @@ def costs(axes, backtest: Backtest) -> None:  # type: ignore[no-untyped-def]  # 
         axes.axhline(bound.cost, color="black", linestyle=style, linewidth=1, label=name)
     lowest = min(*mistakes, backtest.future.cost)
     axes.set_ylim(bottom=0.9 * lowest)
-    axes.set_xticks(places, [one.policy.name for one in found], rotation=35, ha="right", fontsize=8)
+    axes.set_xticks(places, list(map(literal, found)), rotation=35, ha="right", fontsize=8)
     axes.set(ylabel="cost in mistakes", title="cost by policy (the axis does not begin at 0)")
     axes.legend(fontsize=8, loc="upper left")
+
+
+def literal(one: Outcome) -> str:
+    """The policy's name; a dollar sign would start a formula."""
+    return one.policy.name.replace("$", r"\$")
 
 
 def chosen(backtest: Backtest) -> list[Outcome]:
