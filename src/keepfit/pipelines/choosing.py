@@ -74,7 +74,7 @@ class Choosing:
         """The snapshot to learn from, and why. Raises BackendError when it cannot be written."""
         if self.policy.window != AUTO:
             return self.as_set(folder)
-        labels = len(self.part.random)
+        labels = len(self.part.drawn)
         if labels < FEWEST or len(np.unique(self.part.past.truth)) < 2:
             words = f"{labels} random labels in the train part are too few to compare windows, {FEWEST} are needed"
             return self.kept((f"{words}: all is learnt from, as ever",), {"random": labels})
@@ -105,7 +105,7 @@ class Choosing:
             candidates[SIMILAR] = self.similar(frame, places, past)
         if conflicts:
             candidates["all, conflicts too"] = self.part.past.weights
-        scored = np.flatnonzero(np.isin(places, self.part.random[-SCORED:]))
+        scored = np.flatnonzero(np.isin(places, self.part.drawn[-SCORED:]))
         scored = scored[np.argsort(past.times[places[scored]], kind="stable")]
         heads = Heads(
             frame.see(embedded), past.truth[places], len(self.part.classes), scored, self.part.folds(places[scored])

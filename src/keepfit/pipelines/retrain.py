@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.clock import Clock
-from keepfit.data.records import Cause, Job, JobState, LabelledExample, Window
+from keepfit.data.records import Cause, Job, JobState, LabelledExample, Source, Window
 from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Snapshot, Split, grow, open_snapshot, renewed
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -163,7 +163,8 @@ class Retraining:
             return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
         workdir = self.folders.work / job.id
         asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
-        part = TrainPart.of(whole, {one.example.id: one.label.propensity or 1.0 for one in labelled})
+        asked_for = [one.example.id for one in labelled if one.label.source is Source.ASKED]
+        part = TrainPart.of(whole, labelled, self.store.parts_of(self.model, asked_for))
         made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")
         if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
             cheaper = Cheaper(
