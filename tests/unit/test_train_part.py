@@ -16,7 +16,8 @@ from keepfit.data.records import AUDIT, DISAGREEMENT, UNCERTAIN, UNIFORM, Exampl
 from keepfit.data.snapshot import Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
 from keepfit.evaluation.mix import Comparison, compared
-from keepfit.pipelines.choosing import begun
+from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.choosing import LOOKED_BACK, WITH_CONFLICTS, Choosing, OnWhat, risen
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.tasks.task import Output
 
@@ -50,7 +51,11 @@ class Answers:
 
     model = SimpleNamespace(labels=CLASSES)
 
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
     def __call__(self, contents: Sequence[Any]) -> Output:
+        self.asked += contents
         return Output(np.tile(np.float32([0.0, 1.0]), (len(contents), 1)), np.zeros((len(contents), 2), np.float32))
 
 
@@ -86,7 +91,7 @@ def test_what_is_expected_is_met_where_unsure_answers_are_asked_about_five_times
 
 def test_the_labels_of_a_rollout_that_begins_are_no_rise_of_errors(tmp_path: Path) -> None:
     found = [drawn(tmp_path, seed, DISAGREEMENT, 5.0, late=True).part for seed in range(20)]
-    assert sum(begun(part, Answers(), START, (), 0.05) is not None for part in found) <= 3
+    assert sum(risen(part, Answers(), START, 0.05).at is not None for part in found) <= 3
 
 
 def test_an_audit_and_labels_of_which_no_part_is_known_stand_for_all_answers(tmp_path: Path) -> None:
@@ -117,3 +122,37 @@ def test_weights_differ_however_small_the_chances_are(tmp_path: Path) -> None:
     assert np.isclose(weights[2] / weights[0], 5.0)
     assert np.isclose(weights[4] / weights[2], 10.0), "nothing counts more than ten times the one in the middle"
     assert np.isclose(weights.mean(), 1.0)
+
+
+def rows_of(labels: Sequence[str]) -> tuple[SnapshotRow, ...]:
+    """Complete labels from life, one a minute."""
+    return tuple(
+        SnapshotRow(f"e{i:05d}", f"text {i}", label, f"e{i:05d}", Split.TRAIN, START + timedelta(minutes=i), True,
+                    source="complete")
+        for i, label in enumerate(labels)
+    )  # fmt: skip
+
+
+def test_the_champion_is_asked_about_the_newest_labels_only_and_that_is_told() -> None:
+    asked, change = Answers(), LOOKED_BACK + 1000
+    rows = rows_of(["good"] * change + ["bad"] * 1000)
+    rise = risen(TrainPart(rows, CLASSES, {}), asked, START, 0.05)
+    assert asked.asked == [row.content for row in rows[-LOOKED_BACK:]]
+    assert rise.at == rows[change].time.timestamp()
+    assert rise.since("2020-01-01T00:00:00+00:00") == rise.at
+    assert (rise.looked_at, rise.labels) == (LOOKED_BACK, LOOKED_BACK + 2000)
+    assert str(rise) == "the newest 4000 of 6000 random labels since the champion's training"
+
+
+def test_rows_that_conflict_are_not_counted_as_left_out_where_the_window_with_them_wins(tmp_path: Path) -> None:
+    rows = rows_of(["good", "bad"] * 20)
+    whole = write_snapshot(tmp_path, rows, ("text",), {})
+    choosing = Choosing(
+        whole, TrainPart(rows, CLASSES, {}), Asked(lambda: None, tmp_path / "answers.npz"),  # type: ignore[arg-type, return-value]
+        lambda: np.zeros((0, 2), np.float32), OnWhat("auto"),
+    )  # fmt: skip
+    denied, told = np.arange(40) < 10, {"conflicts": [{"rows": 10}]}
+    kept, _ = choosing.written(tmp_path / "made", np.ones(40), WITH_CONFLICTS, (), told, denied)
+    narrow, _ = choosing.written(tmp_path / "made", np.where(denied, 0.0, 1.0), "recency", (), told, denied)
+    assert (kept.lineage["conflicts"], kept.lineage["left_out"]) == (0, 0)
+    assert (narrow.lineage["conflicts"], narrow.lineage["left_out"]) == (10, 10)
