@@ -37,7 +37,7 @@ from keepfit.evaluation.head import Frame, fit_head, probabilities
 from keepfit.evaluation.mix import compared
 from keepfit.evaluation.windows import ALL, Past, windows
 from keepfit.pipelines.cheaper import VERSIONS, screened
-from keepfit.pipelines.choosing import Choosing, OnWhat, begun
+from keepfit.pipelines.choosing import Choosing, OnWhat, risen
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.tasks.task import Output
 
@@ -54,7 +54,7 @@ Doubles = NDArray[np.float64]
 class Replayed(Choosing):
     """The choice as it is made for a snapshot; what it would write is returned as weights instead."""
 
-    def written(self, folder, weights, name, words, evidence):  # type: ignore[no-untyped-def]
+    def written(self, folder, weights, name, words, evidence, denied=None):  # type: ignore[no-untyped-def]
         return weights, Decision("pass", words, {"window": name, **evidence})
 
     def kept(self, words, evidence):  # type: ignore[no-untyped-def]
@@ -127,7 +127,8 @@ def chosen(
     began, part = time.perf_counter(), part_of(stream, life)
     asked, policy = Answers(stream, champion), OnWhat("auto")
     harm = (EPOCH + timedelta(minutes=trained)).isoformat() if harmed(stream, life, champion, trained) else None
-    since = begun(part, asked, EPOCH + timedelta(minutes=trained), (harm, told), policy.level)  # type: ignore[arg-type]
+    rise = risen(part, asked, EPOCH + timedelta(minutes=trained), policy.level)  # type: ignore[arg-type]
+    since = rise.since(harm, told)
     traffic = stream.embeddings[max(now - 1000, 0) : now]
     choosing = Replayed(Snapshot("", Path(), ()), part, asked, lambda: traffic, policy, since)  # type: ignore[arg-type]
     weights, decision = choosing.choose(Path())

@@ -104,6 +104,15 @@ def test_many_classes_and_some_that_never_occur_are_no_trouble() -> None:
     assert abs(found.value - float((scores[:300].argmax(axis=1) == truth[:300]).mean())) < 0.06
 
 
+def test_a_reference_with_one_true_class_is_no_trouble() -> None:
+    one = sample_of(np.random.default_rng(3), 400)
+    one = replace(one, truth=np.ones(400, np.int64))
+    assert 15 < int((1 - one.right).sum()) < 385, "some right and some wrong"
+    found = Estimator(one).estimate(unknown(one))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert all(np.isfinite(value) for value in found.methods.values())
+
+
 def test_injected_windows_know_their_truth_and_repeat(reference: Sample) -> None:
     def windows() -> list[NDArray[np.int64]]:
         made = Shifts(reference, 200, 0).windows(np.random.default_rng(0), 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,6 +121,15 @@ def test_a_rise_is_found_where_it_is_and_a_fall_is_none() -> None:
     assert abs((change_point(rise) or 0) - 120) <= 15
     assert change_point(rise[::-1]) is None
     assert change_point(np.ones(20)) is None, "too few to tell"
+
+
+def test_a_change_is_looked_for_in_little_memory() -> None:
+    losses = (np.random.default_rng(0).random(4_000) < 0.2).astype(float)
+    tracemalloc.start()
+    change_point(losses)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 * losses.nbytes, "a few copies of the losses, and not one for each random order"
 
 
 def test_an_exact_test_agrees_with_counting() -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 from sqlalchemy import Connection, func, select
 
 from keepfit.data.labellers import heard
-from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Source, Window
+from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Label, Source, Window
 from keepfit.data.schema import LABELS, PREDICTIONS, QUEUE
 
 L, P, Q = LABELS.c, PREDICTIONS.c, QUEUE.c
@@ -74,6 +74,14 @@ def parts_of(conn: Connection, model: str, example_ids: Collection[str]) -> dict
         for example_id, at, parts in conn.execute(query.order_by(Q.asked_at, Q.seq)):
             found.setdefault(example_id, {}).update(dict.fromkeys(parts or (UNIFORM,), at))
     return found
+
+
+def alike_from_all(label: Label, parts: Collection[str]) -> bool:
+    """Whether a label that measures was drawn alike from all answers, maybe by another part of the queue as well.
+
+    A label that nobody asked for, and one of which no part is on record, came about alike from all.
+    """
+    return label.source is not Source.ASKED or not parts or UNIFORM in parts or AUDIT in parts
 
 
 def asked(conn: Connection, model: str, window: Window) -> list[Asked]:

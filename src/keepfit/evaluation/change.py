@@ -24,9 +24,10 @@ def change_point(losses: Doubles, level: float = 0.05) -> int | None:
         return None
     ratios = _ratios(losses[None, :])[0]
     found = int(ratios.argmax())
-    rng = np.random.default_rng(SEED)
-    shuffled = rng.permuted(np.tile(losses, (ROUNDS, 1)), axis=1)
-    chance = (1 + int((_ratios(shuffled).max(axis=1) >= ratios[found] - 1e-12).sum())) / (ROUNDS + 1)
+    rng, as_large = np.random.default_rng(SEED), 0
+    for _ in range(ROUNDS):  # one order at a time: what is in memory grows with n alone
+        as_large += bool(_ratios(rng.permutation(losses)[None, :]).max() >= ratios[found] - 1e-12)
+    chance = (1 + as_large) / (ROUNDS + 1)
     return found + SHORTEST if ratios[found] > 0 and chance <= level else None
 
 

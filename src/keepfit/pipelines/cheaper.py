@@ -21,6 +21,7 @@ from keepfit.errors import KeepfitError, NotFound
 from keepfit.evaluation.evaluator import Judged, evaluate, judge, read_reference, write_reference
 from keepfit.evaluation.mix import FOLDS, Comparison, Once, compared, reweighting
 from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.choosing import Rise
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.registry.registry import ModelVersion, Registry, verdict_from_json, verdict_to_json
 from keepfit.rollout.rollout import single
@@ -58,6 +59,8 @@ class Cheaper:
     called: Callable[[Model], Model]
     """A version with its classes as they are called today."""
     level: float = 0.05
+    rise: Rise | None = None
+    """Where a rise of the errors was looked for."""
 
     def first_that_passes(
         self, kinds: Sequence[str], job: Job, data: tuple[Snapshot, TrainPart], champion: tuple[int, Asked],
@@ -78,6 +81,8 @@ class Cheaper:
                 told = decision.evidence.get("version")
                 subject = f"{kind} v{told}" if kind == EARLIER and told is not None else kind
                 evidence = {"champion": number, "since": since, **decision.evidence}
+                if self.rise is not None:
+                    evidence["rise"] = self.rise.to_json()
                 stored = Decision(decision.outcome, decision.because, evidence)
                 self.store.add_decision(self.model, subject, stored, job.at, id=f"{job.id}-{kind}")
             if stored.outcome is Outcome.PASS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +33,13 @@ FEWEST = 40
 """Random labels in the train part below which nothing is compared."""
 SCORED = 1000
 """The newest random labels that windows are compared on, at most."""
+LOOKED_BACK = 4000
+"""The newest random labels among which a rise of the errors is looked for, at most."""
 SAMPLE = 2000
 """Rows that are embedded to compare; all of them only once it is known that something comes of it."""
 MOST_ROWS = 20_000
 """With more rows than this none is looked at by itself: nothing is left out for a conflict or weighed by likeness."""
+WITH_CONFLICTS = "all, conflicts too"
 TRAFFIC = 100
 """Newest answers without which no row can be said to be like them."""
 
@@ -55,6 +58,35 @@ class OnWhat:
     """Of the tests: of a window against all, of a conflict, of a change, of an answer at no cost."""
 
 
+@dataclass(frozen=True)
+class Rise:
+    """Since when the champion errs more on random labels, as far as that can be seen."""
+
+    at: float | None
+    """Seconds; None: no rise is proven."""
+    looked_at: int
+    labels: int
+    """Random labels since its own training, of which the newest were looked at."""
+
+    def since(self, *told: str | None) -> float | None:
+        """Since when it is otherwise (seconds): the rise, else the first that is told.
+
+        What is told is the job's own word, and what was found for an earlier training: that past stays another one.
+        """
+        known = next((when for when in told if when is not None), None)
+        if self.at is not None or known is None:
+            return self.at
+        return datetime.fromisoformat(known).timestamp()
+
+    def __str__(self) -> str:
+        return f"the newest {self.looked_at} of {self.labels} random labels since the champion's training"
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        at = None if self.at is None else moment(self.at).isoformat()
+        return {"at": at, "looked_at": self.looked_at, "labels": self.labels}
+
+
 @dataclass(frozen=True, eq=False)
 class Choosing:
     """The choice for one training. Only the train part is looked at."""
@@ -68,13 +100,15 @@ class Choosing:
     policy: OnWhat
     since: float | None = None
     """When the change began (seconds), as far as it is known."""
+    rise: Rise | None = None
+    """Where a rise of the errors was looked for."""
     clock: Callable[[], float] = field(default=time.perf_counter)
 
     def choose(self, folder: Path) -> tuple[Snapshot, Decision]:
         """The snapshot to learn from, and why. Raises BackendError when it cannot be written."""
         if self.policy.window != AUTO:
             return self.as_set(folder)
-        labels = len(self.part.random)
+        labels = len(self.part.drawn)
         if labels < FEWEST or len(np.unique(self.part.past.truth)) < 2:
             words = f"{labels} random labels in the train part are too few to compare windows, {FEWEST} are needed"
             return self.kept((f"{words}: all is learnt from, as ever",), {"random": labels})
@@ -104,8 +138,8 @@ class Choosing:
         if self.like_traffic is not None:
             candidates[SIMILAR] = self.similar(frame, places, past)
         if conflicts:
-            candidates["all, conflicts too"] = self.part.past.weights
-        scored = np.flatnonzero(np.isin(places, self.part.random[-SCORED:]))
+            candidates[WITH_CONFLICTS] = self.part.past.weights
+        scored = np.flatnonzero(np.isin(places, self.part.drawn[-SCORED:]))
         scored = scored[np.argsort(past.times[places[scored]], kind="stable")]
         heads = Heads(
             frame.see(embedded), past.truth[places], len(self.part.classes), scored, self.part.folds(places[scored])
@@ -125,14 +159,17 @@ class Choosing:
         evidence = {
             "candidates": table, "scored": len(scored), "sample": len(places), "level": self.policy.level,
             "since": None if self.since is None else moment(self.since).isoformat(),
+            "rise": None if self.rise is None else self.rise.to_json(),
             "conflicts": [one.to_json(self.part.classes) for one in conflicts], "asked": self.asked.asked,
             "seconds": round(self.clock() - began, 2),
         }  # fmt: skip
         winner, best = names[found.winner], names[found.best]
         words = self.words(winner, best, table[found.best], int(denied.sum()), conflicts)
+        if self.rise is not None and self.rise.looked_at < self.rise.labels:
+            words = (*words, f"a rise of the errors was looked for among {self.rise}")
         if winner == ALL and not denied.any():
             return self.kept(words, evidence)
-        return self.written(folder, self.in_full(winner, frame, past, candidates), winner, words, evidence)
+        return self.written(folder, self.in_full(winner, frame, past, candidates), winner, words, evidence, denied)
 
     def words(
         self, winner: str, best: str, row: Mapping[str, Any], denied: int, conflicts: list[Conflict]
@@ -149,8 +186,9 @@ class Choosing:
         if not conflicts:
             return (first,)
         where = ", ".join(sorted({repr(self.part.classes[one.label]) for one in conflicts}))
+        fate = "stay, as the window with them is better" if winner == WITH_CONFLICTS else "are left out"
         return first, (
-            f"{denied} old rows ({where}) are left out: in their {len(conflicts)} neighbourhoods newer labels say "
+            f"{denied} old rows ({where}) {fate}: in their {len(conflicts)} neighbourhoods newer labels say "
             f"otherwise, by exact tests at the level {self.policy.level:g} together"
         )
 
@@ -209,31 +247,30 @@ class Choosing:
         return self.whole, Decision(Outcome.HOLD, words, told)
 
     def written(
-        self, folder: Path, weights: Doubles, name: str, words: tuple[str, ...], evidence: Mapping[str, Any]
-    ) -> tuple[Snapshot, Decision]:
-        """The snapshot with these weights, and the decision."""
+        self, folder: Path, weights: Doubles, name: str, words: tuple[str, ...], evidence: Mapping[str, Any],
+        denied: Flags | None = None,
+    ) -> tuple[Snapshot, Decision]:  # fmt: skip
+        """The snapshot with these weights, and the decision. Its lineage counts the `denied` rows without a weight."""
         by_id = {row.id: float(weight) for row, weight in zip(self.part.rows, normal(weights), strict=True)}
-        denied = sum(one["rows"] for one in evidence.get("conflicts", ()))
-        made = narrowed(folder, self.whole, by_id, {"kind": "window", "window": name, "conflicts": denied})
+        left_out = 0 if denied is None else int((denied & (weights <= 0)).sum())
+        made = narrowed(folder, self.whole, by_id, {"kind": "window", "window": name, "conflicts": left_out})
         told = {"window": name, "snapshot": made.id, "rows": int((weights > 0).sum()), **evidence}
         return made, Decision(Outcome.PASS, words, told)
 
 
-def begun(part: TrainPart, asked: Asked, after: datetime, told: Sequence[str | None], level: float) -> float | None:
-    """Since when it is otherwise (seconds): where the champion's errors on random labels rise, else the first `told`.
+def risen(part: TrainPart, asked: Asked, after: datetime, level: float) -> Rise:
+    """Where the champion's errors rise on the newest random labels, LOOKED_BACK at most.
 
     Only labels of examples from after the champion's own training count: on those that it learnt from it errs less.
-    What is told is the job's own word, and what was found for an earlier training: that past stays another one.
     """
-    places = part.random[part.past.times[part.random] >= after.timestamp()]
-    if len(places):
-        said = asked([part.rows[i].content for i in places]).scores.argmax(axis=1)
-        wrong = [asked.model.labels[s] != part.rows[i].label for s, i in zip(said, places, strict=True)]
-        found = change_point(np.array(wrong, np.float64), level)
-        if found is not None:
-            return float(part.past.times[places[found]])
-    known = next((when for when in told if when is not None), None)
-    return None if known is None else datetime.fromisoformat(known).timestamp()
+    every = part.random[part.past.times[part.random] >= after.timestamp()]
+    places = every[-LOOKED_BACK:]
+    if not len(places):
+        return Rise(None, 0, 0)
+    said = asked([part.rows[i].content for i in places]).scores.argmax(axis=1)
+    wrong = [asked.model.labels[s] != part.rows[i].label for s, i in zip(said, places, strict=True)]
+    found = change_point(np.array(wrong, np.float64), level)
+    return Rise(None if found is None else float(part.past.times[places[found]]), len(places), len(every))
 
 
 def moment(seconds: float) -> datetime:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.clock import Clock
-from keepfit.data.records import Cause, Job, JobState, LabelledExample, Window
+from keepfit.data.records import Cause, Job, JobState, LabelledExample, Source, Window
 from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Snapshot, Split, grow, open_snapshot, renewed
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -41,7 +41,7 @@ from keepfit.evaluation.windows import ALL
 from keepfit.metrics import Metric
 from keepfit.pipelines.answering import Asked
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
-from keepfit.pipelines.choosing import Choosing, OnWhat, begun
+from keepfit.pipelines.choosing import Choosing, OnWhat, risen
 from keepfit.pipelines.known import Known, held_back
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
@@ -163,22 +163,24 @@ class Retraining:
             return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
         workdir = self.folders.work / job.id
         asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
-        part = TrainPart.of(whole, {one.example.id: one.label.propensity or 1.0 for one in labelled})
+        asked_for = [one.example.id for one in labelled if one.label.source is Source.ASKED]
+        part = TrainPart.of(whole, labelled, self.store.parts_of(self.model, asked_for))
         made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")
+        rise = risen(part, asked, made, wanted.level)
         if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
             cheaper = Cheaper(
                 self.model, self.task, self.store, self.registry, workdir,
                 lambda model, judged: self.gate.judge(self.weighed(model, judged, whole, job)), self.called,
-                wanted.level,
+                wanted.level, rise,
             )  # fmt: skip
-            now = begun(part, asked, made, (asked_since, made.isoformat()), wanted.level)
+            now = rise.since(asked_since, made.isoformat())
             spared = cheaper.first_that_passes(wanted.cheaper, job, (whole, part), (live, asked), now)
             if spared:
                 return {**spared, "parent": live, "start": "new"}
         if wanted.window == ALL:
             return {}
-        since = begun(part, asked, made, (asked_since, self.last_change()), wanted.level)
-        choosing = Choosing(whole, part, asked, lambda: self.traffic(live, job), wanted, since)
+        since = rise.since(asked_since, self.last_change())
+        choosing = Choosing(whole, part, asked, lambda: self.traffic(live, job), wanted, since, rise)
         chosen, decision = choosing.choose(self.folders.snapshots)
         self.store.add_decision(self.model, "window", decision, self.clock.now(), id=id_)
         return {"snapshot": chosen.id}

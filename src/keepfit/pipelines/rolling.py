@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 from keepfit.clock import Clock
+from keepfit.data.asked import alike_from_all
 from keepfit.data.records import (
-    AUDIT,
     DISAGREEMENT,
     MEASURING,
     STREAM,
-    UNIFORM,
     UNWRITTEN,
     Example,
     Label,
     Prediction,
-    Source,
     Window,
 )
 from keepfit.data.store import RecordStore
@@ -193,8 +191,7 @@ class Rolling:
         found: dict[str, tuple[Prediction, Label]] = {}
         for prediction, label in pairs:
             by = parts.get(prediction.example_id, {})
-            fair = label.source is not Source.ASKED or not by or UNIFORM in by or AUDIT in by
-            if fair or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
+            if alike_from_all(label, by) or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
                 found.setdefault(alike[prediction.example_id], (prediction, label))
         return list(found.values())
 

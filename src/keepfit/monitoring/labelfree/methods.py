@@ -90,6 +90,8 @@ class Methods:
             if len(np.unique(truth[drawn])) > 1:
                 made = LogisticRegression(C=float(rng.choice([0.03, 0.1, 0.3])), max_iter=100, tol=1e-3)
                 found.append(layer_of(made.fit(projected[drawn], truth[drawn], weights), sample.scores.shape[1]))
+        if not found:
+            found.append(only(np.unique(truth[inside]), projected.shape[1], sample.scores.shape[1]))
         return Layer(np.stack([one.weights for one in found]), np.stack([one.offsets for one in found]))
 
     def _agreement(self, projected: Doubles, said: Ints, out_of_fold: bool) -> Doubles:
@@ -207,6 +209,13 @@ def layer_of(made: LogisticRegression, classes: int) -> Layer:
     else:
         offsets[made.classes_], weights[:, made.classes_] = made.intercept_, made.coef_.T
     return Layer(weights, offsets)
+
+
+def only(seen: Ints, width: int, classes: int) -> Layer:
+    """Gives all of the chance to the classes that were seen, whatever the row: there is nothing to tell apart."""
+    offsets = np.full(classes, -50.0)
+    offsets[seen] = 0.0
+    return Layer(np.zeros((width, classes)), offsets)
 
 
 def chance(columns: Doubles, right: Doubles, strength: float = 1.0) -> Constant | Logistic:
