@@ -12,7 +12,8 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event as sql_events
+from sqlalchemy import insert, text
 
 from keepfit.data.costs import Cost
 from keepfit.data.database import open_database
@@ -35,6 +36,7 @@ from keepfit.data.records import (
     text_group,
 )
 from keepfit.data.retention import Keep, StoredRows
+from keepfit.data.schema import DECISIONS
 from keepfit.data.search import search_rows
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
@@ -1055,3 +1057,23 @@ def test_on_postgresql_too_nobody_waits_for_a_lock_without_end(postgresql: str) 
             with pytest.raises(BackendError, match="is locked by another program"):
                 store.put(M, "name", 1)
         store.put(M, "name", 1)
+
+
+def test_quiet_checks_are_looked_for_once_however_many_go(store: RecordStore) -> None:
+    with store.database.write() as conn:
+        conn.execute(insert(DECISIONS), [
+            {"model": M, "id": f"hold-{n}", "at": at(0) + timedelta(seconds=n), "subject": "rollout v2",
+             "outcome": "hold", "because": ["baking"], "evidence": {"rollout": "r"}}
+            for n in range(1202)
+        ])  # fmt: skip
+    looks: list[str] = []
+
+    def counted(conn: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("SELECT") and "evidence" in statement:
+            looks.append(statement)
+
+    sql_events.listen(store.database.engine, "before_cursor_execute", counted)
+    assert StoredRows(store.database).delete_waits(M, timedelta(minutes=1), at(180)) == 1200
+    sql_events.remove(store.database.engine, "before_cursor_execute", counted)
+    assert len(looks) == 1
+    assert {one.id for one in store.decisions(M)} == {"hold-0", "hold-1201"}

@@ -13,7 +13,8 @@ import pytest
 from keepfit.app.project import Project
 from keepfit.app.settings import load
 from keepfit.data.records import Example, Label, Prediction, Source
-from keepfit.errors import InvalidInput, NotFound, SettingsError
+from keepfit.decision import Outcome
+from keepfit.errors import InvalidInput, NotFound, Refused, SettingsError
 
 TOML = """# ours, kept
 [models.default]                # the only one
@@ -117,6 +118,25 @@ def test_the_recommendation_is_written_and_every_comment_stays(project: Project,
         assert "accuracy_floor" not in after
     finally:
         (folder / "keepfit.toml").write_text(before, "utf-8")
+
+
+def test_a_result_that_cannot_be_written_into_the_settings_is_kept(
+    project: Project, folder: Path, tmp_path: Path
+) -> None:
+    before = (folder / "keepfit.toml").read_text("utf-8")
+    file = write_rows(tmp_path / "calm.csv", 500, None)
+    with pytest.raises(Refused, match=r"cannot be written.*the result is kept: keepfit decisions") as error:
+        project.backtest(file, ["every_step"], write=True, steps=6, first=0.4)
+    kept = project.decision(str(error.value).rsplit(" ", 1)[1])
+    assert (kept.subject, kept.decision.outcome) == ("backtest", Outcome.HOLD)
+    assert kept.decision.evidence["recommended"] == "every_step"
+    assert (folder / "keepfit.toml").read_text("utf-8") == before
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_a_scale_that_is_no_number_of_answers_is_refused(project: Project, tmp_path: Path, scale: float) -> None:
+    with pytest.raises(InvalidInput, match="number of answers above 0"):
+        project.backtest(write_rows(tmp_path / "calm.csv", 300, None), ["never"], scale=scale, **SMALL)
 
 
 @pytest.mark.parametrize(

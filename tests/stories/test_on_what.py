@@ -11,7 +11,7 @@ import pytest
 from keepfit.data.classes import ClassChange
 from keepfit.data.records import Job, JobState, Label, Source, new_id
 from keepfit.data.snapshot import Split, open_snapshot
-from keepfit.decision import Outcome
+from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Better, Floors, NotWorse
@@ -124,6 +124,7 @@ def there_and_back(world) -> None:
 def test_what_comes_back_is_answered_by_an_earlier_version_at_no_training(world) -> None:
     with_policy(world, window="auto", cheaper=("mix", "earlier"))
     there_and_back(world)
+    before = world.registry.version(MODEL, 1).verdict
     state = world.work(harm(world))
     assert state.get("answer") == "earlier", the_decision(world, "earlier").because
     assert world.shares == {1: 1.0}
@@ -131,7 +132,8 @@ def test_what_comes_back_is_answered_by_an_earlier_version_at_no_training(world)
     assert "served before, fits the present better" in world.store.deployment(MODEL).reason
     stored = world.store.decisions(MODEL, "earlier")[0]
     assert (stored.subject, stored.decision.outcome) == ("earlier v1", Outcome.PASS)
-    assert world.registry.version(MODEL, 1).verdict.outcome is Outcome.PASS
+    first = world.registry.version(MODEL, 1).verdict
+    assert first == before, "the gate's word of then stays"
     assert world.live(1, "good", "pos") == ["pos"]
     assert set(world.live(1, "good", "pos")) == {"pos"}
     assert rollback(world.store, MODEL, None, "ann", world.clock).traffic.shares == {2: 1.0}
@@ -158,17 +160,55 @@ def test_every_cheaper_answer_that_is_refused_is_on_record_and_a_training_follow
     assert "no earlier version has served" in the_decision(world, "earlier").because[0]
 
 
-def test_a_change_of_the_class_mix_is_corrected_at_no_training(world) -> None:
-    with_policy(world, window="auto", cheaper=("mix", "earlier"))
-    # of a word that it has not met the model says the more frequent class: pos, as in the file
+def another_mix(world, order: random.Random, word: str = "word") -> None:
+    """Of words that the model has not met most are neg."""
+    for i in range(240):
+        if i % 4:
+            world.live(1, f"{word}{i}", "pos" if order.random() < 0.12 else "neg")
+        else:
+            world.live(1, "good", "pos")
+
+
+def mostly_pos(world) -> random.Random:
+    """Of a word that it has not met the model says the more frequent class: pos, as in the file."""
     order = random.Random(4)
     known = [(f"{word} {i}", label) for word, label in A.items() for i in range(40)]
     world.train(*known, *((f"w{i}", "pos" if order.random() < 0.75 else "neg") for i in range(600)), n=1)
-    for i in range(240):
-        if i % 4:
-            world.live(1, f"word{i}", "pos" if order.random() < 0.12 else "neg")
-        else:
-            world.live(1, "good", "pos")
+    return order
+
+
+def ended(world, version: int, outcome: Outcome) -> None:
+    """A rollout of this version ended so."""
+    world.store.add_decision(MODEL, f"rollout v{version}", Decision(outcome, ("so",)), world.clock.now())
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ROLL_BACK, Outcome.UNDECIDED])
+def test_an_earlier_version_whose_rollout_has_just_ended_is_not_offered_again(world, outcome: Outcome) -> None:
+    with_policy(world, window="auto", cheaper=("earlier",))
+    there_and_back(world)
+    ended(world, 1, outcome)
+    state = world.work(harm(world))
+    assert "answer" not in state
+    assert "no earlier version" in the_decision(world, "earlier").because[0]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ROLL_BACK, Outcome.UNDECIDED])
+def test_a_corrected_class_mix_that_has_just_ended_is_not_deployed_again(world, outcome: Outcome) -> None:
+    with_policy(world, window="auto", cheaper=("mix",))
+    order = mostly_pos(world)
+    another_mix(world, order)
+    assert world.work(harm(world))["answer"] == "mix"
+    ended(world, 2, outcome)
+    rollback(world.store, MODEL, None, "ann", world.clock)
+    another_mix(world, order, "another")
+    state = world.work(harm(world))
+    assert "answer" not in state
+    assert "version 2, which corrected version 1" in the_decision(world, "mix").because[0]
+
+
+def test_a_change_of_the_class_mix_is_corrected_at_no_training(world) -> None:
+    with_policy(world, window="auto", cheaper=("mix", "earlier"))
+    another_mix(world, mostly_pos(world))
     job = harm(world)
     state = world.work(job)
     decision = the_decision(world, "mix")

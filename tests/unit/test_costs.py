@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from keepfit.clock import ManualClock
 from keepfit.data.costs import Cost
@@ -154,7 +155,16 @@ def test_a_retraining_costs_the_labels_that_were_asked_for_since_the_one_before(
         store.update_job(job, state=JobState.DONE)
         books.clock.advance(hour)
         books.enter("retrain", 1000.0, 1, job=job, step="fit")
+    looks: list[str] = []
+
+    def counted(conn: object, cursor: object, statement: str, *rest: object) -> None:
+        if "FROM keepfit_jobs" in statement:
+            looks.append(statement)
+
+    event.listen(store.database.engine, "before_cursor_execute", counted)
     made = books.priced(per_label=0.5).report()["models"]["m"]
+    event.remove(store.database.engine, "before_cursor_execute", counted)
+    assert len(looks) == 1, "all retrainings are read once, not for each of them"
     assert [one["labels_asked"] for one in made["retrainings"]] == [3, 5]
     assert made["retrainings"][1]["arithmetic"] == "0.2778 CPU h x 3.6 + 5 labels x 0.5 = 3.5000 EUR"
     assert made["versions"]["1"]["training"]["money"] == pytest.approx(2 + 8 * 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from keepfit.data.files import guess_columns, read_rows
 from keepfit.data.records import Window
 from keepfit.decision import Decision
 from keepfit.decision import Outcome as Verb
-from keepfit.errors import InvalidInput, Refused, SettingsError
+from keepfit.errors import BackendError, InvalidInput, Refused, SettingsError
 from keepfit.pipelines.backtest import picture
 from keepfit.pipelines.backtest.matrix import Plan, make
 from keepfit.pipelines.backtest.outcome import Backtest, compare
@@ -59,8 +60,11 @@ def run(project: Project, asked: Asked, tell: Tell = silent) -> Backtest:
     """Replay the traffic under each policy; the recommendation is stored as a decision.
 
     Raises InvalidInput for data that cannot be replayed, SettingsError for a policy that makes no sense, NotFound
-    before a version is deployed, whose network embeds the texts.
+    before a version is deployed, whose network embeds the texts; Refused, once the result is stored, where it cannot be
+    written into the settings.
     """
+    if asked.scale is not None and not 0 < asked.scale < math.inf:
+        raise InvalidInput("a row stands for a number of answers above 0", "scale")
     if project.traits.detects:
         raise SettingsError("a backtest is for classifiers of texts; of video there is nothing to replay yet")
     if asked.out is not None and asked.out.suffix.lower() not in (".html", ".png"):
@@ -81,9 +85,16 @@ def run(project: Project, asked: Asked, tell: Tell = silent) -> Backtest:
     )  # fmt: skip
     if asked.out is not None:
         picture.write(found, asked.out)
-    words = (*found.because, *wrote(project, found, asked))
-    decision = Decision(Verb.ADVANCE if asked.write else Verb.HOLD, words, found.to_json())
-    project.store.add_decision(project.model, "backtest", decision, now)
+    refused: Refused | BackendError | None = None
+    try:
+        written = wrote(project, found, asked)
+    except (Refused, BackendError) as error:
+        refused, written = error, (str(error),)
+    verb = Verb.ADVANCE if asked.write and refused is None else Verb.HOLD
+    decision = Decision(verb, (*found.because, *written), found.to_json())
+    id_ = project.store.add_decision(project.model, "backtest", decision, now)
+    if refused is not None:  # what was computed is not lost for it
+        raise type(refused)(f"{refused}; the result is kept: keepfit decisions {id_}") from refused
     return found
 
 
@@ -120,7 +131,8 @@ def of_store(project: Project, champion: int, asked: Asked, tell: Tell) -> Traff
         )
     everything = store.count_predictions(name, Window(pairs[0][0].time, pairs[-1][0].time + timedelta(microseconds=1)))
     kept = thinned(len(pairs), asked.rows)
-    scale = (asked.scale or max(everything / len(pairs), 1.0)) * len(pairs) / len(kept)
+    own = max(everything / len(pairs), 1.0) if asked.scale is None else asked.scale
+    scale = own * len(pairs) / len(kept)
     pairs = [pairs[i] for i in kept]
     classes = tuple(sorted({label.value for _, label in pairs}))
     index = {value: i for i, value in enumerate(classes)}
@@ -158,7 +170,7 @@ def of_file(project: Project, champion: int, asked: Asked, tell: Tell) -> Traffi
         )
     rows.sort(key=lambda row: row[0])
     kept = thinned(len(rows), asked.rows)
-    scale = (asked.scale or 1.0) * len(rows) / len(kept)
+    scale = (1.0 if asked.scale is None else asked.scale) * len(rows) / len(kept)
     rows = [rows[i] for i in kept]
     classes = tuple(sorted({label for _, _, label in rows}))
     index = {value: i for i, value in enumerate(classes)}

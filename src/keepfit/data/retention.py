@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, delete, ex
 from keepfit.clock import spelt
 from keepfit.data import audit
 from keepfit.data.audit import Deed
-from keepfit.data.database import Database, one_at_a_time
+from keepfit.data.database import Database, chunks, one_at_a_time
 from keepfit.data.history import get_value
 from keepfit.data.schema import DECISIONS, DEPLOYMENTS, EXAMPLES, JOBS, LABELS, NAMED_VALUES, PREDICTIONS, QUEUE
 from keepfit.decision import Outcome
@@ -140,16 +140,20 @@ class StoredRows:
         return Rows(int(count) + len(holds), int(bytes_ or 0) + sum(holds.values()))
 
     def delete_waits(self, model: str, age: timedelta, now: datetime) -> int:
-        """Delete some of `old_waits`; 0: none is left."""
-        with self._db.write() as conn:
-            found = conn.execute(_waits(conn, model, now - age).limit(AT_ONCE)).scalars().all()
-            found = found or list(_repeated_holds(conn, model, now - age))[:AT_ONCE]
-            ids = conn.execute(select(D.id).where(D.seq.in_(found))).scalars().all()
-            conn.execute(delete(DECISIONS).where(D.seq.in_(found)))
-            if found:
-                gone = {audit.ROWS_GONE: [f"decision {id_}" for id_ in ids]}
-                audit.append(conn, model, Deed(audit.SYSTEM, audit.THIN, now), f"{len(ids)} checks", gone)
-        return len(found)
+        """Delete `old_waits`, some at a time; how many went. They are looked for once, while others may write."""
+        with self._db.read() as conn:
+            found = [*conn.execute(_waits(conn, model, now - age)).scalars(), *_repeated_holds(conn, model, now - age)]
+        count = 0
+        for some in chunks(found, AT_ONCE):
+            with self._db.write() as conn:
+                kept = D.id != _told(conn, model)  # the announcer may have come to one of them meanwhile
+                ids = conn.execute(select(D.id).where(D.seq.in_(some), kept)).scalars().all()
+                conn.execute(delete(DECISIONS).where(D.model == model, D.id.in_(ids)))
+                if ids:
+                    gone = {audit.ROWS_GONE: [f"decision {id_}" for id_ in ids]}
+                    audit.append(conn, model, Deed(audit.SYSTEM, audit.THIN, now), f"{len(ids)} checks", gone)
+            count += len(ids)
+        return count
 
     def contents(self, model: str) -> list[Any]:
         """What the examples that are left are of."""

@@ -24,7 +24,7 @@ from keepfit.pipelines.answering import Asked
 from keepfit.pipelines.choosing import Rise
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.registry.registry import ModelVersion, Registry, verdict_from_json, verdict_to_json
-from keepfit.rollout.rollout import single
+from keepfit.rollout.rollout import ENDS, single
 from keepfit.tasks.prior import copy_with_prior
 from keepfit.tasks.task import Floats, Model, Task, predict
 
@@ -41,7 +41,7 @@ VERSIONS = 4
 ANSWERS = 2000
 """Newest answers without a label that the class mix is estimated from, too."""
 SETTLED = timedelta(days=7)
-"""An earlier version that was taken back within this time is not offered again."""
+"""What was taken back, or did not prove itself, within this time is not offered again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +115,9 @@ class Cheaper:
         number, asked = champion
         if not getattr(self.task, "reweights", False):
             return Decision(Outcome.FAIL, (f"a model of {self.task.name} cannot be corrected for the class mix",))
+        if (ended := self.ended_mix(number)) is not None:
+            words = f"version {ended}, which corrected version {number} for the class mix, has just been given up"
+            return Decision(Outcome.FAIL, (words,), {"ended": ended})
         folder = self.registry.fetch(self.model, number)
         reference, labels = read_reference(folder), asked.model.labels
         index = {label: i for i, label in enumerate(labels)}
@@ -136,6 +139,12 @@ class Cheaper:
         state = {"answer": MIX, "folder": str(made), "fit_seconds": 0.0}
         words = f"a change of the class mix explains the errors: {found}"
         return self.judged(words, self.task.load(made), made, snapshot, (state, evidence))
+
+    def ended_mix(self, number: int) -> int | None:
+        """The last version that corrected this one for the class mix, if its rollout has ended so."""
+        lineages = {version.number: version.lineage for version in self.registry.versions(self.model)}
+        last = max((n for n, one in lineages.items() if (one.reason, one.parent) == (MIX, number)), default=None)
+        return last if last is not None and self.taken_back(last) else None
 
     def others(self, number: int, since: datetime, classes: int) -> Floats:
         """Scores (n, k) of the champion's answers since then."""
@@ -185,7 +194,7 @@ class Cheaper:
         return self.judged(words, models[best], answers, snapshot, (state, evidence))
 
     def versions(self, champion: int) -> list[ModelVersion]:
-        """Those that served before, the last first, without what was taken back a short while ago."""
+        """Those that served before, the last first, without those whose rollout has just ended without success."""
         served = [single(row.traffic) for row in self.store.deployments(self.model, limit=1000)]
         found: list[ModelVersion] = []
         for number in dict.fromkeys(served):
@@ -197,10 +206,10 @@ class Cheaper:
         return found
 
     def taken_back(self, number: int) -> bool:
-        """Whether its last rollout was, within SETTLED."""
+        """Whether its last rollout was, or did not prove it, within SETTLED."""
         last = next(iter(self.store.decisions(self.model, f"rollout v{number}", 1)), None)
         newest = next(iter(self.store.decisions(self.model, limit=1)), last)
-        if last is None or newest is None or last.decision.outcome is not Outcome.ROLL_BACK:
+        if last is None or newest is None or last.decision.outcome not in ENDS:
             return False
         return newest.at - last.at < SETTLED
 

@@ -202,9 +202,8 @@ class Ledger:
         words = f"{saving['arithmetic']}; {seconds / HOUR:.4f} CPU h x {price:g} = {money:.4f} {self.prices.currency}"
         return {**saving, "money": money, "arithmetic": words}
 
-    def asked_before(self, name: str, job: str, at: datetime) -> int:
-        """Labels that were asked for and came since the retraining before this one was asked for."""
-        begun = sorted((one.at, one.id) for one in self.store.jobs(name, kind=RETRAIN, limit=10_000))
+    def asked_before(self, name: str, job: str, at: datetime, begun: Sequence[tuple[datetime, str]]) -> int:
+        """Labels that were asked for and came since the retraining before this one was asked for; `begun` has all."""
         end = next((moment for moment, id_ in begun if id_ == job), at)
         start = max((moment for moment, _ in begun if moment < end), default=datetime.min.replace(tzinfo=UTC))
         return self.store.spent_labels(name, Window(start, end)).get(Source.ASKED.value, 0)
@@ -217,13 +216,14 @@ class Ledger:
         jobs: dict[str, list[Cost]] = {}
         for row in rows:
             jobs.setdefault(str(row.details.get("job")), []).append(row)
+        begun = [(one.at, one.id) for one in self.store.jobs(name, kind=RETRAIN, limit=10_000)] if jobs else []
         found = []
         for job, steps in jobs.items():
             by_step: dict[str, float] = {}
             for row in steps:
                 step = str(row.details.get("step"))
                 by_step[step] = by_step.get(step, 0.0) + row.cpu_seconds
-            asked = self.asked_before(name, job, steps[0].at)
+            asked = self.asked_before(name, job, steps[0].at, begun)
             used = int(max((row.details.get("labels") or 0 for row in steps), default=0))
             found.append({
                 "job": job, "at": steps[-1].at, "version": next((r.version for r in steps if r.version), None),

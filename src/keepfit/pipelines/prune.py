@@ -97,8 +97,7 @@ class Prune:
             while rows.delete_predictions(thing.model, known.policy.predictions, now, before):
                 pass
         elif thing.kind == "quiet checks":
-            while rows.delete_waits(thing.model, known.policy.quiet_checks, now):
-                pass
+            rows.delete_waits(thing.model, known.policy.quiet_checks, now)
         elif thing.kind == "snapshot" and not known.still_unneeded(thing.name):
             return False
         else:

@@ -284,7 +284,8 @@ class Retraining:
         decision_id = self.store.add_decision(
             self.model, f"gate v{state['version']}", verdict, self.clock.now(), id=f"{job.id}-gate"
         )
-        self.registry.record_verdict(self.model, state["version"], verdict)
+        if state.get("answer") != EARLIER:  # that version has its own, of when it was made
+            self.registry.record_verdict(self.model, state["version"], verdict)
         return {"verdict": verdict.outcome.value, "because": list(verdict.because), "decision": decision_id}
 
     def deploy(self, state: State) -> State:
