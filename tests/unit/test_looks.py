@@ -252,6 +252,80 @@ def test_a_turned_meaning_refutes_the_estimate_and_that_is_on_record_once(estima
     assert kept.decision.outcome is Outcome.FAIL
 
 
+Pair = tuple[Prediction, Label]
+
+
+def answered(post: Post, n: int, worse: float = 0.0, ago: timedelta = timedelta(0), sure: float = 0.0) -> list[Pair]:
+    """Answers and their labels; by a share of `worse` fewer are right than they look, exactly.
+
+    sure: all of one input, that far from the border.
+    """
+    scores, truth, latent = world(post.rng, n)
+    if sure:
+        latent[:, 0] = sure
+        chance = 1 / (1 + np.exp(-2.5 * latent[:, 0]))
+        scores, truth = np.stack([1 - chance, chance], axis=1), np.ones(n, np.int64)
+    right = scores.argmax(axis=1) == truth
+    surplus = int(right.sum() - scores.max(axis=1).sum() + worse * n)
+    turned = np.flatnonzero(right if surplus > 0 else ~right)[: abs(surplus)]
+    truth[turned] = 1 - truth[turned]
+    pairs, time = [], post.clock.now() - ago
+    for i in post.rng.permutation(n):
+        number = next(post.numbers)
+        said = Prediction(
+            f"e{number}", 1, LABELS, scores[i].astype(np.float32), latent[i].astype(np.float32), time, id=f"p{number}",
+            measures={"length": float(post.rng.poisson(20))},
+        )  # fmt: skip
+        pairs.append((said, Label(said.example_id, LABELS[truth[i]], time, Source.ASKED, "ann", 0.5, said.id)))
+    return pairs
+
+
+def look_at(
+    post: Post, fitted: tuple[str, Estimator], said: list[Prediction], told: list[Pair]
+) -> dict[str, Measurement]:
+    """What one beat measures."""
+    now = post.clock.now()
+    beat = Beat(now, 1, now - timedelta(days=30), reference_of(), Window(now - MINUTE, now + MINUTE), said, told)
+    return {one.name: one for one in AccuracyWatch(MODEL, post.store, _fitted=fitted).measure(beat)}
+
+
+def test_labels_of_last_week_do_not_refute_what_is_right_today(post: Post, fitted: tuple[str, Estimator]) -> None:
+    today = [prediction for prediction, _ in answered(post, 600)]
+    old = answered(post, 400, worse=0.5, ago=timedelta(days=7))
+    seen = look_at(post, fitted, today, old)
+    assert seen["accuracy:estimated"].known, seen["accuracy:estimated"].note
+    assert "accuracy:corrected" not in seen
+    assert post.store.decisions(MODEL, subject="estimate") == []
+
+
+def test_what_labels_refuted_comes_back_when_enough_labels_agree_well(
+    post: Post, fitted: tuple[str, Estimator]
+) -> None:
+    said = answered(post, 600)
+    steps = [(0.3, 400), (0.05, 400), (0.0, 99), (0.0, 0), (0.3, 400), (0.05, 400), (0.0, 400), (0.05, 400)]
+    known = []
+    for worse, labels in steps:
+        told = answered(post, 400, worse=worse)[:labels]
+        known.append(look_at(post, fitted, [one for one, _ in said], told)["accuracy:estimated"].known)
+    assert known == [False, False, False, False, False, False, True, True]
+    outcomes = [one.decision.outcome for one in post.store.decisions(MODEL, subject="estimate")]
+    assert sorted(outcomes) == sorted([Outcome.PASS, Outcome.FAIL]), "each on record once"
+
+
+def test_one_text_that_comes_again_and_again_and_shadows_do_not_move_the_corrected_accuracy(
+    post: Post, fitted: tuple[str, Estimator]
+) -> None:
+    told = answered(post, 500)
+    apart, storm, shadow = [one for one, _ in told], answered(post, 600, sure=3.0), answered(post, 600, sure=3.0)
+    again = [one for one, _ in storm]
+    hidden = [replace(one, shadow=True) for one, _ in shadow]
+    for said, text in [*((one, one.id) for one in apart), *((one, "the same") for one in again)]:
+        post.store.add_predictions(MODEL, [(Example(text, said.time, id=said.example_id), said)])
+    plain = look_at(post, fitted, apart, told)["accuracy:corrected"]
+    stormy = look_at(post, fitted, [*apart, *again, *hidden], told)["accuracy:corrected"]
+    assert abs(stormy.value - plain.value) < 0.01
+
+
 def test_a_window_outside_the_reference_cannot_be_estimated(estimating: Post) -> None:
     estimating.live(20, shift=8.0)
     assert "farther from the reference" in estimating.seen()["accuracy:estimated"].note

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepfit.data.records import MEASURING, Label, Prediction
+from keepfit.data.records import MEASURING, Label, Prediction, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.labelfree.corrected import Refutation, corrected, refutation
+from keepfit.monitoring.labelfree.corrected import LEAST, Refutation, corrected, refutation
 from keepfit.monitoring.labelfree.estimator import Estimate, Estimator
-from keepfit.monitoring.labelfree.sample import Doubles, Ints, of_predictions, of_reference
+from keepfit.monitoring.labelfree.sample import Doubles, of_predictions, of_reference
 from keepfit.monitoring.measurement import CANNOT, TOO_FEW, Measurement
 from keepfit.monitoring.performance import weight
 from keepfit.pipelines.looks import Beat, mark_of
@@ -26,13 +26,11 @@ MOST_ROWS = 2_000
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """Labelled answers in the order in which their labels came in, shape (n,) each."""
+    """Labelled answers of the window in the order in which their labels came in, shape (n,) each."""
 
     right: Doubles
     chance: Doubles
     weights: Doubles
-    inside: Ints
-    """Places of those that were answered within the window."""
 
 
 @dataclass
@@ -58,13 +56,15 @@ class AccuracyWatch:
         if estimator.refusal:
             return [self._estimated(beat, found, f"{CANNOT}: {found.cannot}")]
         chance = estimator.right(sample)
-        told = self._told(beat, estimator, found.value - float(chance.mean()))
+        shift = found.value - float(chance.mean())
+        told = self._told(beat, estimator, shift)
         against = refutation(told.right, told.chance, told.weights, (found.high - found.low) / 2)
-        self._remember(beat, found, against)
-        note = self._note(found, against)
-        measured = [self._estimated(beat, found, note)]
-        inside, everywhere = told.inside, float(np.clip(chance + found.value - chance.mean(), 0, 1).mean())
-        mended = corrected(told.right[inside], told.chance[inside], told.weights[inside], everywhere)
+        withdrawn = self._remember(beat, found, against)
+        measured = [self._estimated(beat, found, self._note(found, against, withdrawn))]
+        if len(told.right) < LEAST:
+            return measured
+        everywhere = float(np.clip(self._distinct(beat, estimator) + shift, 0.0, 1.0).mean())
+        mended = corrected(told.right, told.chance, told.weights, everywhere)
         if mended is not None:
             power = f"labels and {mended.power:.2f} of what the answers without labels say"
             measured.append(
@@ -80,22 +80,33 @@ class AccuracyWatch:
         return self._fitted[1]
 
     def _told(self, beat: Beat, estimator: Estimator, shift: float) -> Told:
-        pairs = [pair for pair in beat.labelled if pair[1].source in MEASURING][-MOST_LABELS:]
+        """Of answers of the window alone: the shift is that of its inputs, and says nothing of other ones."""
+        within = Window(min(one.time for one in beat.predictions), beat.window.end)
+        measuring = (pair for pair in beat.labelled if pair[1].source in MEASURING and pair[0].time in within)
+        pairs = list(measuring)[-MOST_LABELS:]
         if not pairs:
-            empty = np.zeros(0)
-            return Told(empty, empty, empty, np.zeros(0, np.int64))
+            return Told(np.zeros(0), np.zeros(0), np.zeros(0))
         said = of_predictions([prediction for prediction, _ in pairs], estimator.measures)
         return Told(
             np.array([right(*pair) for pair in pairs]),
             np.clip(estimator.right(said) + shift, 0.0, 1.0),
             np.array([weight(label) for _, label in pairs]),
-            np.array([i for i, (prediction, _) in enumerate(pairs) if prediction.time in beat.window], np.int64),
         )
 
+    def _distinct(self, beat: Beat, estimator: Estimator) -> Doubles:
+        """The chances (n,) of what labels are drawn from: users' answers, of a text that is known to recur one."""
+        live = [one for one in beat.predictions if not one.shadow] or list(beat.predictions)
+        alike = self.store.alike(self.model, {one.example_id for one in live})
+        rows = list({alike[one.example_id]: one for one in live}.values())
+        some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(int)
+        return estimator.right(of_predictions([rows[i] for i in some], estimator.measures))
+
     @staticmethod
-    def _note(found: Estimate, against: Refutation) -> str:
+    def _note(found: Estimate, against: Refutation, withdrawn: bool) -> str:
         if against.refuted:
             return f"{CANNOT}: {sentence(against)}"
+        if withdrawn:
+            return f"{CANNOT}: labels refuted it, and the {against.n} of this window do not yet say that it holds again"
         if found.cannot:
             return f"{CANNOT}: {found.cannot}"
         return "by " + ", ".join(f"{name} {value:.3f}" for name, value in found.methods.items())
@@ -106,25 +117,28 @@ class AccuracyWatch:
         value, low, high = (0.0, 0.0, 1.0) if unknown else (found.value, found.low, found.high)
         return Measurement(ESTIMATED, value, low, high, found.n, beat.window, beat.version, note=note)
 
-    def _remember(self, beat: Beat, found: Estimate, against: Refutation) -> None:
-        """That labels refute the estimate, and that they do no more, is on record once."""
+    def _remember(self, beat: Beat, found: Estimate, against: Refutation) -> bool:
+        """Whether the estimate is withdrawn; that labels refute it, and that they do no more, is on record once."""
         before = self.store.get(self.model, STATE)
-        if (before is not None and before["version"] == beat.version) == against.refuted:
-            return
+        already = before is not None and before["version"] == beat.version
+        withdrawn = against.refuted or (already and not against.settled)
+        if withdrawn == already and (before is None or already):
+            return withdrawn
         evidence = {
             "version": beat.version, "estimated": found.value, "low": found.low, "high": found.high,
             "residual": against.residual, "half": against.half, "labels": against.n, "allowed": against.allowed,
         }  # fmt: skip
-        if against.refuted:
+        if withdrawn:
             because = (sentence(against), "accuracy:estimated is not given until labels and answers agree again")
             decision = Decision(Outcome.FAIL, because, evidence)
-        elif before["version"] == beat.version:
+        elif already:
             decision = Decision(Outcome.PASS, ("labels no longer speak against the estimate without labels",), evidence)
         else:
             decision = None  # of an earlier version, of which nobody needs to hear any more
         if decision is not None:
             self.store.add_decision(self.model, "estimate", decision, beat.now)
-        self.store.put(self.model, STATE, {"version": beat.version} if against.refuted else None)
+        self.store.put(self.model, STATE, {"version": beat.version} if withdrawn else None)
+        return withdrawn
 
 
 def sentence(against: Refutation) -> str:

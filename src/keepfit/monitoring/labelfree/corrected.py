@@ -13,6 +13,8 @@ ENOUGH = 100
 """Labels from which on an estimate may be refuted."""
 NEWEST = 400
 """Older labels than so many do not speak against the present."""
+SETTLED = 0.5
+"""What was refuted is believed again within this share of the limit, so that it does not come and go at the limit."""
 LEAST = 10
 """Labels without which nothing is corrected; until then the power is 0, too."""
 
@@ -34,8 +36,9 @@ def corrected(right: Doubles, chance: Doubles, weights: Doubles, everywhere: flo
 
     right, chance, weights: of the labelled answers in the order in which their labels came in, shape (n,): whether it
     was right, the estimated chance that it was, and one over the chance that it was asked for. everywhere: the mean
-    chance of all answers of the window. Each label counts as `right + power (everywhere - chance)`, whose mean is the
-    accuracy for any power, however wrong the chances are; the power is chosen from the labels before it only
+    chance of all answers that the labelled ones were drawn from. Each label counts as `right + power (everywhere -
+    chance)`, whose mean is the accuracy for any power, however wrong the chances are, as long as the labelled answers
+    were drawn by chance from those of `everywhere`; the power is chosen from the labels before it only
     (Angelopoulos et al., 2301.09633, 2311.01453; in sequence 2602.02229).
     """
     n = len(right)
@@ -80,9 +83,19 @@ class Refutation:
     """How wrong the estimate says of itself that it may be."""
 
     @property
+    def limit(self) -> float:
+        """What chance and the estimate's own interval explain together."""
+        return float(np.hypot(self.half, self.allowed))
+
+    @property
     def refuted(self) -> bool:
-        """The labels contradict the estimate by more than chance and its own interval explain together."""
-        return self.n >= ENOUGH and abs(self.residual) > float(np.hypot(self.half, self.allowed))
+        """The labels contradict the estimate by more than the limit."""
+        return self.n >= ENOUGH and abs(self.residual) > self.limit
+
+    @property
+    def settled(self) -> bool:
+        """The labels, enough of them, agree with the estimate so well that it is believed again."""
+        return self.n >= ENOUGH and abs(self.residual) <= SETTLED * self.limit
 
 
 def refutation(right: Doubles, chance: Doubles, weights: Doubles, allowed: float) -> Refutation:
