@@ -11,9 +11,11 @@ from typing import Any, Literal
 from keepfit.data.costs import RETRAIN, Cost
 from keepfit.data.records import Job, JobState, Window
 from keepfit.data.store import RecordStore
+from keepfit.decision import Outcome
 from keepfit.errors import NotFound
 from keepfit.monitoring.performance import weight
 from keepfit.pipelines.costs import HOUR, Amounts, Prices
+from keepfit.rollout.rollout import ENDS
 from keepfit.triggers.facts import Attempt, Losses, Price
 from keepfit.triggers.trigger import Reason
 
@@ -106,24 +108,25 @@ class Worth:
 
     def attempt(self, job: Job, rows: int, before: int) -> Attempt:
         """What became of a job that has ended, which learnt from so many rows, and the one before from `before`."""
-        passed = job.state is JobState.DONE and job.result.get("verdict") == "pass"
+        verdict = job.result.get("verdict") if job.state is JobState.DONE else None
+        gate: Mapping[str, Any] = {} if (id_ := job.result.get("decision")) is None else self.evidence(str(id_))
+        judged = verdict == Outcome.PASS.value or (verdict == Outcome.FAIL.value and not lacking(gate))
+        passed = verdict == Outcome.PASS.value and not self.withdrawn(job.result.get("version"))
         reason = str(job.request.get("reason"))
-        gain = None if (id_ := job.result.get("decision")) is None else self.gain(str(id_))
         grown = rows / before if rows and before else None
-        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gain, grown)
+        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gain(gate), grown, judged)
 
-    def gain(self, decision: str) -> float | None:
-        """By how much the gate found a candidate more accurate than the champion; None where it did not compare."""
+    def evidence(self, decision: str) -> Mapping[str, Any]:
+        """What the gate saw; nothing where that is not known any more."""
         try:
-            rules = self.store.decision(decision).decision.evidence.get("rules", {})
+            return self.store.decision(decision).decision.evidence
         except NotFound:
-            return None
-        found = [
-            rules[name]["difference"]["value"]
-            for name in ("better", "not_worse")
-            if "difference" in rules.get(name, {})
-        ]
-        return next((float(value) for value in found if value is not None), None)
+            return {}
+
+    def withdrawn(self, version: Any) -> bool:
+        """Whether the rollout of a version that had passed ended with the champion before it."""
+        last = self.store.decisions(self.model, f"rollout v{version}", 1)
+        return bool(last) and last[0].decision.outcome in ENDS
 
     def losses(self, version: int, since: datetime, now: datetime) -> Losses:
         """The version's mistakes on labels that measure."""
@@ -137,6 +140,22 @@ class Worth:
         """What a retraining costs, by the newest that were measured; the first training counts until there are more."""
         rows = self.store.costs(self.model, Window(now - REMEMBERED, now + timedelta(seconds=1)), RETRAIN)
         return self.valued.price(by_job(rows)[:NEWEST])
+
+
+def gain(gate: Mapping[str, Any]) -> float | None:
+    """By how much the gate found a candidate more accurate than the champion; None where it did not compare."""
+    rules = gate.get("rules", {})
+    found = [
+        rules[name]["difference"]["value"] for name in ("better", "not_worse") if "difference" in rules.get(name, {})
+    ]
+    return next((float(value) for value in found if value is not None), None)
+
+
+def lacking(gate: Mapping[str, Any]) -> bool:
+    """Whether a gate refused for nothing but too few labels to compare on."""
+    rules, objections = gate.get("rules", {}), gate.get("objections", ())
+    seen = [rules.get(name, {}) for name in objections]
+    return bool(seen) and all("n" in one and one["n"] < one.get("min_labels", 1) for one in seen)
 
 
 def by_job(rows: Iterable[Cost]) -> list[list[Cost]]:
