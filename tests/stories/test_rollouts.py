@@ -18,11 +18,12 @@ from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.asking import Parts
+from keepfit.monitoring.comparison import Comparison, Paired
 from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
 from keepfit.rollout.rollout import Roller, deploy, rollback, under_way, waiting_since
-from keepfit.rollout.strategies import Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
+from keepfit.rollout.strategies import Ages, Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.writer import RecordWriter
@@ -30,7 +31,7 @@ from keepfit.tasks.task import Output, Prepared
 from keepfit.tasks.toy import ToyModel
 
 MODEL = "reviews"
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LIMITS = Limits(min_labels=20, longest=timedelta(days=1))
 CANARY = canary((0.1, 0.5), 10 * MINUTE, HOUR, LIMITS)
 WORDS = [f"w{n}" for n in range(200)]
@@ -261,6 +262,22 @@ class TestAWorseChallenger:
         world.look()
         decision = world.store.decisions(MODEL, "rollout", 1)[0].decision
         assert list(decision.evidence["slices"]) == ["source=app"]
+
+    def test_does_not_get_all_the_traffic_while_a_protected_slice_is_not_proven(self) -> None:
+        whole = Paired(1000, 60, 10)
+        for slice_, words in ((Paired(200, 4, 14), "e ="), (Paired(8), "8 labels of 20 are in")):
+            seen = Comparison(whole, {"source=web": Paired(800, 46, 6), "source=app": slice_})
+            for steps in (CANARY, shadow(10 * MINUTE, HOUR, LIMITS)):
+                last = len(steps.steps) - 2
+                assert steps.judge(last, Ages(HOUR, HOUR), replace(seen, slices={})).outcome is Outcome.ADVANCE
+                held = steps.judge(last, Ages(HOUR, HOUR), seen)
+                assert held.outcome is Outcome.HOLD
+                assert "protected slice source=app" in held.because[0]
+                assert words in held.because[0]
+                assert steps.judge(last, Ages(DAY, DAY), seen).outcome is Outcome.UNDECIDED
+            tried = Experiment(0.5, 7 * DAY, LIMITS)
+            assert tried.judge(0, Ages(HOUR, HOUR), replace(seen, slices={})).outcome is Outcome.ADVANCE
+            assert tried.judge(0, Ages(HOUR, HOUR), seen).outcome is Outcome.HOLD
 
     def test_is_taken_back_after_all_the_traffic_was_given_at_once(self, world: World) -> None:
         with_strategy(world, immediate(HOUR, LIMITS))
