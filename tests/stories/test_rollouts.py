@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Deployment, Label, QueueItem, Source, Window
+from keepfit.data.labellers import SILENCE
+from keepfit.data.records import Cause, Deployment, Label, Prediction, QueueItem, Source, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
@@ -235,6 +236,48 @@ def test_a_key_that_met_the_challenger_goes_on_meeting_it_as_its_share_grows(wor
     world.look(10 * MINUTE)
     second = world.live(100)
     assert {place for place, who in enumerate(first) if who == 2} < {p for p, who in enumerate(second) if who == 2}
+
+
+class TestTwoEqualVersionsWhoseErrorsPeopleOverlook:
+    """Each is wrong on 80 words on which the other one is right; all users see the champion."""
+
+    @pytest.fixture
+    def challenger(self) -> ToyModel:
+        return model(wrong=80)
+
+    @pytest.fixture
+    def champion(self) -> ToyModel:
+        table = {word: "neg" if 80 <= place < 160 else "pos" for place, word in enumerate(WORDS)}
+        return ToyModel(["neg", "pos"], table, [0.5, 0.5])
+
+    def objected(self, world: World, answers: Sequence[Prediction]) -> None:
+        """Of five errors one is overlooked."""
+        wrong = [one for one in answers if one.label == "neg" and not one.shadow]
+        spoken = [one for place, one in enumerate(wrong) if place % 5]
+        now = world.clock.now()
+        world.store.add_labels(
+            MODEL, [Label(one.example_id, "pos", now, Source.COMPLETE, "ann", 1.0, one.id) for one in spoken]
+        )
+
+    def test_are_neither_taken_back_nor_promoted_by_what_only_one_of_them_was_asked(self, world: World) -> None:
+        with_strategy(world, shadow(10 * MINUTE, HOUR, LIMITS))
+        world.start()
+        began = world.clock.now()
+        world.live(200, labelled=False)
+        answers = world.store.predictions(MODEL, Window(began, world.clock.now()))
+        self.objected(world, answers)
+        world.store.put(MODEL, "settled_until", began.isoformat())
+        assert world.look(20 * MINUTE) is Outcome.HOLD, "only the champion's errors are known yet"
+        world.store.put(MODEL, "settled_until", world.clock.now().isoformat())
+        spoken = {p.example_id for p, _ in world.store.labelled(MODEL, Window(began, world.clock.now()))}
+        quiet = [one for one in answers if not one.shadow and one.example_id not in spoken]
+        world.store.add_labels(
+            MODEL,
+            [Label(p.example_id, p.label, world.clock.now(), Source.COMPLETE, SILENCE, 1.0, p.id) for p in quiet],
+        )
+        assert world.look() is Outcome.HOLD
+        quality = world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence["quality"]
+        assert (quality["wins"], quality["losses"], quality["silent"]) == (64, 96, 96)
 
 
 class TestAWorseChallenger:
