@@ -122,7 +122,13 @@ class InputWatch:
         words = ", ".join(f"{one['what']} {one['mean']:.2f} (reference {one['reference']:.2f})" for one in moved)
         at, standing = block.end.isoformat(), before is not None and before["version"] == beat.version
         standing = standing and before is not None and datetime.fromisoformat(before["since"]) >= beat.began
-        kept = {"at": at, "since": block.start.isoformat(), "told": at, "words": words, "version": beat.version}
+        kept: dict[str, Any] = {
+            "at": at,
+            "since": block.start.isoformat(),
+            "told": at,
+            "words": words,
+            "version": beat.version,
+        }
         if before is not None and standing:
             kept |= {"since": before["since"], "told": before.get("told", before["at"])}
             if block.end < datetime.fromisoformat(kept["told"]) + LASTS:

@@ -88,6 +88,8 @@ class Worth:
     valued: Valued
     rows: Callable[[str], int] = lambda snapshot: 0
     """Rows of a snapshot by its id; 0 where it is gone."""
+    settling: timedelta = timedelta(0)
+    """Where every outcome becomes known: younger answers have nothing but objections yet, so they do not count."""
 
     def facts(self, version: int, began: datetime, now: datetime) -> Mapping[str, Any]:
         """The fields of a `Situation` that triggers on benefit need."""
@@ -101,7 +103,7 @@ class Worth:
             "learnt": next((rows for rows in learnt if rows), 0),
             "attempts": tuple(
                 self.attempt(job, own, before)
-                for job, own, before in zip(ended, learnt, [*learnt[1:], 0], strict=True)
+                for job, own, before in zip(ended, learnt, [*learnt, 0][1:], strict=True)
                 if not first(job)
             ),
         }
@@ -130,7 +132,7 @@ class Worth:
 
     def losses(self, version: int, since: datetime, now: datetime) -> Losses:
         """The version's mistakes on labels that measure."""
-        window = Window(since, now + timedelta(microseconds=1))
+        window = Window(since, max(since, now - self.settling + timedelta(microseconds=0 if self.settling else 1)))
         pairs = self.store.labelled(self.model, window, version)
         wrong = [float(said.label != label.value) for said, label in pairs]
         heard = self.store.count_heard(self.model, version, since)
