@@ -309,6 +309,15 @@ def test_only_a_gate_that_could_tell_or_a_rollout_refuses(store: RecordStore) ->
     ]  # fmt: skip
 
 
+def test_of_many_attempts_only_the_newest_are_looked_at_but_all_of_a_month(store: RecordStore) -> None:
+    store.deploy("m", Traffic({1: 1.0}), Cause("test", "first"), NOW - 400 * DAY)
+    for n in range(120):
+        store.add_job(Job(f"j{n}", "m", "retrain", NOW - (150 - n) * DAY, JobState.FAILED, {"reason": "harm"}))
+    worth = Worth("m", store, Valued())
+    assert len(worth.facts(1, NOW - 400 * DAY, NOW)["attempts"]) == 100
+    assert len(worth.facts(1, NOW - 400 * DAY, NOW - 110 * DAY)["attempts"]) == 120, "then these are of this month"
+
+
 def test_facts_are_gathered_only_where_a_trigger_weighs_them() -> None:
     assert not needed([{"kind": "accuracy_floor"}, {"kind": "any_of", "triggers": [{"kind": "ks"}]}])
     assert needed([{"kind": "any_of", "triggers": [{"kind": "worth_it"}]}])

@@ -24,6 +24,8 @@ NEWEST = 5
 ASSUMED = 600.0
 """Seconds that a retraining is taken to last before one was measured."""
 REMEMBERED = timedelta(days=400)
+MOST, MONTH = 100, timedelta(days=32)
+"""Attempts that are looked at: so many, or those of a month where these are more."""
 LONGEST = timedelta(days=90)
 """Labels of older answers are left out, for all of them are read at each check."""
 NEEDED_BY = frozenset({"ski_rental", "benefit", "growth", "worth_it"})
@@ -90,10 +92,14 @@ class Worth:
     """Rows of a snapshot by its id; 0 where it is gone."""
     settling: timedelta = timedelta(0)
     """Where every outcome becomes known: younger answers have nothing but objections yet, so they do not count."""
+    gates: dict[str, tuple[float | None, bool]] = field(default_factory=dict)
+    """By job that has ended: what its gate saw gained, and whether it lacked labels. It never changes."""
 
     def facts(self, version: int, began: datetime, now: datetime) -> Mapping[str, Any]:
         """The fields of a `Situation` that triggers on benefit need."""
-        jobs = self.store.jobs(self.model, kind="retrain", limit=1000)
+        jobs = self.store.jobs(self.model, kind="retrain", limit=MOST)
+        if len(jobs) == MOST and jobs[-1].at > now - MONTH:  # the cap of a month counts all of it
+            jobs = self.store.jobs(self.model, kind="retrain", limit=10 * MOST)
         ended = [job for job in jobs if job.state in (JobState.DONE, JobState.FAILED)]
         learnt = [self.rows(str(job.result.get("snapshot", ""))) for job in ended]
         last = max((job.at for job in jobs if not first(job)), default=began)
@@ -111,12 +117,16 @@ class Worth:
     def attempt(self, job: Job, rows: int, before: int) -> Attempt:
         """What became of a job that has ended, which learnt from so many rows, and the one before from `before`."""
         verdict = job.result.get("verdict") if job.state is JobState.DONE else None
-        gate: Mapping[str, Any] = {} if (id_ := job.result.get("decision")) is None else self.evidence(str(id_))
-        judged = verdict == Outcome.PASS.value or (verdict == Outcome.FAIL.value and not lacking(gate))
+        if job.id not in self.gates:
+            id_ = job.result.get("decision")
+            gate: Mapping[str, Any] = {} if id_ is None else self.evidence(str(id_))
+            self.gates[job.id] = (gain(gate), lacking(gate))
+        gained, lacked = self.gates[job.id]
+        judged = verdict == Outcome.PASS.value or (verdict == Outcome.FAIL.value and not lacked)
         passed = verdict == Outcome.PASS.value and not self.withdrawn(job.result.get("version"))
         reason = str(job.request.get("reason"))
         grown = rows / before if rows and before else None
-        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gain(gate), grown, judged)
+        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gained, grown, judged)
 
     def evidence(self, decision: str) -> Mapping[str, Any]:
         """What the gate saw; nothing where that is not known any more."""
