@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import Cause, Deployment, Label, QueueItem, Source, Window
+from keepfit.data.labellers import SILENCE
+from keepfit.data.records import Cause, Deployment, Label, Prediction, QueueItem, Source, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.asking import Parts
+from keepfit.monitoring.comparison import Comparison, Paired
 from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
 from keepfit.rollout.rollout import Roller, deploy, rollback, under_way, waiting_since
-from keepfit.rollout.strategies import Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
+from keepfit.rollout.strategies import Ages, Experiment, Limits, Strategy, blue_green, canary, immediate, shadow
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.writer import RecordWriter
@@ -30,7 +32,7 @@ from keepfit.tasks.task import Output, Prepared
 from keepfit.tasks.toy import ToyModel
 
 MODEL = "reviews"
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LIMITS = Limits(min_labels=20, longest=timedelta(days=1))
 CANARY = canary((0.1, 0.5), 10 * MINUTE, HOUR, LIMITS)
 WORDS = [f"w{n}" for n in range(200)]
@@ -236,6 +238,48 @@ def test_a_key_that_met_the_challenger_goes_on_meeting_it_as_its_share_grows(wor
     assert {place for place, who in enumerate(first) if who == 2} < {p for p, who in enumerate(second) if who == 2}
 
 
+class TestTwoEqualVersionsWhoseErrorsPeopleOverlook:
+    """Each is wrong on 80 words on which the other one is right; all users see the champion."""
+
+    @pytest.fixture
+    def challenger(self) -> ToyModel:
+        return model(wrong=80)
+
+    @pytest.fixture
+    def champion(self) -> ToyModel:
+        table = {word: "neg" if 80 <= place < 160 else "pos" for place, word in enumerate(WORDS)}
+        return ToyModel(["neg", "pos"], table, [0.5, 0.5])
+
+    def objected(self, world: World, answers: Sequence[Prediction]) -> None:
+        """Of five errors one is overlooked."""
+        wrong = [one for one in answers if one.label == "neg" and not one.shadow]
+        spoken = [one for place, one in enumerate(wrong) if place % 5]
+        now = world.clock.now()
+        world.store.add_labels(
+            MODEL, [Label(one.example_id, "pos", now, Source.COMPLETE, "ann", 1.0, one.id) for one in spoken]
+        )
+
+    def test_are_neither_taken_back_nor_promoted_by_what_only_one_of_them_was_asked(self, world: World) -> None:
+        with_strategy(world, shadow(10 * MINUTE, HOUR, LIMITS))
+        world.start()
+        began = world.clock.now()
+        world.live(200, labelled=False)
+        answers = world.store.predictions(MODEL, Window(began, world.clock.now()))
+        self.objected(world, answers)
+        world.store.put(MODEL, "settled_until", began.isoformat())
+        assert world.look(20 * MINUTE) is Outcome.HOLD, "only the champion's errors are known yet"
+        world.store.put(MODEL, "settled_until", world.clock.now().isoformat())
+        spoken = {p.example_id for p, _ in world.store.labelled(MODEL, Window(began, world.clock.now()))}
+        quiet = [one for one in answers if not one.shadow and one.example_id not in spoken]
+        world.store.add_labels(
+            MODEL,
+            [Label(p.example_id, p.label, world.clock.now(), Source.COMPLETE, SILENCE, 1.0, p.id) for p in quiet],
+        )
+        assert world.look() is Outcome.HOLD
+        quality = world.store.decisions(MODEL, "rollout", 1)[0].decision.evidence["quality"]
+        assert (quality["wins"], quality["losses"], quality["silent"]) == (64, 96, 96)
+
+
 class TestAWorseChallenger:
     @pytest.fixture
     def challenger(self) -> ToyModel:
@@ -261,6 +305,22 @@ class TestAWorseChallenger:
         world.look()
         decision = world.store.decisions(MODEL, "rollout", 1)[0].decision
         assert list(decision.evidence["slices"]) == ["source=app"]
+
+    def test_does_not_get_all_the_traffic_while_a_protected_slice_is_not_proven(self) -> None:
+        whole = Paired(1000, 60, 10)
+        for slice_, words in ((Paired(200, 4, 14), "e ="), (Paired(8), "8 labels of 20 are in")):
+            seen = Comparison(whole, {"source=web": Paired(800, 46, 6), "source=app": slice_})
+            for steps in (CANARY, shadow(10 * MINUTE, HOUR, LIMITS)):
+                last = len(steps.steps) - 2
+                assert steps.judge(last, Ages(HOUR, HOUR), replace(seen, slices={})).outcome is Outcome.ADVANCE
+                held = steps.judge(last, Ages(HOUR, HOUR), seen)
+                assert held.outcome is Outcome.HOLD
+                assert "protected slice source=app" in held.because[0]
+                assert words in held.because[0]
+                assert steps.judge(last, Ages(DAY, DAY), seen).outcome is Outcome.UNDECIDED
+            tried = Experiment(0.5, 7 * DAY, LIMITS)
+            assert tried.judge(0, Ages(HOUR, HOUR), replace(seen, slices={})).outcome is Outcome.ADVANCE
+            assert tried.judge(0, Ages(HOUR, HOUR), seen).outcome is Outcome.HOLD
 
     def test_is_taken_back_after_all_the_traffic_was_given_at_once(self, world: World) -> None:
         with_strategy(world, immediate(HOUR, LIMITS))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from keepfit.data.records import Event
+from keepfit.data.records import Event, Window
 from keepfit.decision import Decision, Outcome
 from keepfit.metrics import Interval
+from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, NewEvidence, WarmUp
 from keepfit.triggers.harm import AccuracyFloor
+from keepfit.triggers.inputs import InputDrift
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, fire, wait
 
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -108,6 +110,18 @@ def test_harm_does_not_call_again_on_the_data_of_a_refused_attempt() -> None:
     assert NewEvidence(HARM, 30).decide(FRESH).outcome is Outcome.FIRE, "the last attempt was not refused"
     file = Event("e", "m", NOW, "new_data")
     assert NewEvidence(HARM, 30).decide(replace(refused, events=(file,))).outcome is Outcome.FIRE
+
+
+def test_changed_inputs_do_not_call_again_on_the_data_of_a_refused_attempt_and_a_routine_does() -> None:
+    moved = Measurement("input_drift", 6.0, 6.0, 6.0, 900, Window(NOW - HOUR / 4, NOW), 1, breached=True, limit=6.0)
+    refused = replace(FRESH, refused_at=NOW - HOUR / 2, measurements=(moved,))
+    alone = AnyOf((QUIET, AnyOf((InputDrift(),))))
+    assert alone.decide(refused).outcome is Outcome.FIRE
+    held = NewEvidence(alone, 30).decide(refused)
+    assert held.outcome is Outcome.WAIT
+    assert "30 more labels would change it" in held.because[0]
+    assert NewEvidence(alone, 30).decide(replace(refused, new_labels=30)).outcome is Outcome.FIRE
+    assert NewEvidence(AnyOf((InputDrift(), ROUTINE)), 30).decide(refused).outcome is Outcome.FIRE
 
 
 def test_a_person_and_what_is_routine_need_no_new_evidence() -> None:

@@ -131,6 +131,19 @@ def test_a_change_of_the_inputs_asks_for_more_labels_and_warns_but_retrains_noth
     assert [title for title, _ in mail.sent if "inputs" in title] == [f"{MODEL}: the inputs have changed"]
 
 
+def test_a_change_that_lasts_is_one_decision_a_day_and_keeps_its_beginning(post: Post) -> None:
+    post.live(60)
+    post.live(60, shift=3.0)
+    (first,) = post.store.decisions(MODEL, subject="inputs")
+    since = post.seen()["input_drift"].window.start
+    post.live(180, shift=3.0)
+    assert [one.id for one in post.store.decisions(MODEL, subject="inputs")] == [first.id]
+    assert post.store.get(MODEL, "input_alarm")["at"] > first.decision.evidence["block"][1], "it was raised again"
+    assert post.seen()["input_drift"].window.start == since
+    refused = Situation(post.clock.now(), MODEL, 1, trained_at=first.at, measurements=(post.seen()["input_drift"],))
+    assert InputDrift().decide(refused).outcome is Outcome.WAIT
+
+
 def test_more_labels_are_asked_for_during_a_day_only(post: Post) -> None:
     post.live(30)
     post.live(60, shift=3.0)

@@ -22,6 +22,7 @@ from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.asking import AT_ONCE, day_of
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
+from keepfit.pipelines.worth import Valued, Worth
 from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 
@@ -178,6 +179,25 @@ def test_silence_waits_and_never_outvotes_what_was_said(post: Post) -> None:
     watch.settle_silence()
     values = [k.label.value for k in post.store.training_data(MODEL)]
     assert (values.count("bad"), values.count("good")) == (5, 15)
+
+
+def test_objections_alone_are_no_alarm_and_the_accuracy_is_right_once_silence_has_spoken(post: Post) -> None:
+    watch = post.planned(labels=Source.COMPLETE, settle_after=24 * HOUR)
+    watch = replace(watch, worth=Worth(MODEL, post.store, Valued(), settling=24 * HOUR))
+    answers = post.answer(1000)
+    for hour in range(20):
+        post.clock.advance(HOUR / 20)
+        post.tell(answers[hour : hour + 1], "bad", Source.COMPLETE, f"user {hour}")
+    assert watch.tick().outcome is Outcome.WAIT
+    early = watch.situation()
+    assert early.measured("accuracy") is None or early.measured("accuracy").n == 0
+    assert early.losses.labels == 0
+    post.clock.advance(24 * HOUR)
+    assert watch.tick().outcome is Outcome.WAIT
+    late = watch.situation()
+    assert (late.measured("accuracy").n, late.measured("accuracy").value) == (1000, pytest.approx(0.98))
+    assert late.losses.labels == 1000
+    assert sum(one.wrong for one in late.losses.stretches) == 20
 
 
 # windows

@@ -142,6 +142,14 @@ def test_refused_candidates_lower_the_chance_and_end_looking_ahead() -> None:
     assert "was refused" in decision.because[0]
 
 
+def test_a_retraining_that_could_not_be_judged_is_no_refusal() -> None:
+    seen = situation(turned(0.10, 0.30), price=5000.0)
+    crashed = replace(seen, attempts=(Attempt(NOW - DAY, False, judged=False),))
+    assert recovers(crashed) == recovers(seen)
+    assert built({"kind": "benefit", "triggers": [ALWAYS]}).decide(crashed).outcome is Outcome.FIRE
+    assert SkiRental(0.3, False).decide(crashed).evidence["refusals"] == 0
+
+
 def test_harm_that_no_retraining_mends_is_paid_for_ever_more_rarely() -> None:
     harmed = situation(turned(0.10, 0.20, at=0.0), price=3000.0)  # 10,000 more mistakes, 7,000 and more for sure
     once, twice = (replace(harmed, attempts=(Attempt(NOW - DAY, False),) * n) for n in (1, 2))
@@ -273,6 +281,41 @@ def test_harm_and_attempts_are_read_from_the_store(store: RecordStore, clock: Ma
     assert losses.predictions == 20
     assert losses.labels == 10
     assert losses.largest == 2.0
+
+
+def test_only_a_gate_that_could_tell_or_a_rollout_refuses(store: RecordStore) -> None:
+    began = NOW - 2 * DAY
+    store.deploy("m", Traffic({1: 1.0}), Cause("test", "first"), began)
+
+    def ended(name: str, state: JobState, result: dict, gate: Decision | None = None) -> None:
+        at = began + timedelta(minutes=len(store.jobs("m", kind="retrain")) + 1)
+        if gate is not None:
+            store.add_decision("m", "gate", gate, at, id=name)
+        store.add_job(Job(name, "m", "retrain", at, state, {"reason": "harm"}, {**result, "decision": name}))
+
+    def refusing(n: int) -> Decision:
+        better = {"holds": False, "n": n, "min_labels": 30}
+        return Decision(Outcome.FAIL, ("no",), {"objections": ["better"], "rules": {"better": better}})
+
+    ended("crashed", JobState.FAILED, {"error": "the disk is full"})
+    ended("few", JobState.DONE, {"verdict": "fail", "version": 2}, refusing(12))
+    ended("worse", JobState.DONE, {"verdict": "fail", "version": 3}, refusing(50))
+    for version, outcome in ((4, Outcome.ROLL_BACK), (5, Outcome.UNDECIDED), (6, Outcome.ADVANCE)):
+        ended(f"v{version}", JobState.DONE, {"verdict": "pass", "version": version}, Decision(Outcome.PASS, ("yes",)))
+        store.add_decision("m", f"rollout v{version}", Decision(outcome, ("so it ended",)), began + DAY)
+    attempts = Worth("m", store, Valued()).facts(1, began, NOW)["attempts"]
+    assert [(one.judged, one.passed) for one in reversed(attempts)] == [
+        (False, False), (False, False), (True, False), (True, False), (True, False), (True, True)
+    ]  # fmt: skip
+
+
+def test_of_many_attempts_only_the_newest_are_looked_at_but_all_of_a_month(store: RecordStore) -> None:
+    store.deploy("m", Traffic({1: 1.0}), Cause("test", "first"), NOW - 400 * DAY)
+    for n in range(120):
+        store.add_job(Job(f"j{n}", "m", "retrain", NOW - (150 - n) * DAY, JobState.FAILED, {"reason": "harm"}))
+    worth = Worth("m", store, Valued())
+    assert len(worth.facts(1, NOW - 400 * DAY, NOW)["attempts"]) == 100
+    assert len(worth.facts(1, NOW - 400 * DAY, NOW - 110 * DAY)["attempts"]) == 120, "then these are of this month"
 
 
 def test_facts_are_gathered_only_where_a_trigger_weighs_them() -> None:

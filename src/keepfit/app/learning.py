@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,10 @@ def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
     _, model = home.settings.model(name)
     if not needed(model.triggers):
         return None
-    return Worth(name, store, valued(model, home.settings.costs), lru_cache(maxsize=256)(partial(rows_of, home)))
+    settling = model.settle_after if unasked(model) is Source.COMPLETE else timedelta(0)
+    return Worth(
+        name, store, valued(model, home.settings.costs), lru_cache(maxsize=256)(partial(rows_of, home)), settling
+    )
 
 
 def rows_of(home: Home, snapshot: str) -> int:

@@ -68,6 +68,9 @@ class Paired:
     """Answers that both gave, labelled or not; 0: not counted, so the labels must have been asked for alike."""
     differ: int = 0
     """On so many of these the two disagree."""
+    silent: int = 0
+    """Of the losses, those of which only silence tells: it confirms what users saw, also what they overlooked. They
+    count against a promotion, and take nobody back."""
 
     @classmethod
     def of(cls, judged: Iterable[tuple[bool, bool]]) -> Paired:
@@ -83,7 +86,8 @@ class Paired:
     @property
     def e_worse(self) -> float:
         """The e-value against "when they disagree, the champion is right in half of the cases at most"."""
-        return e_more_often([Tally(self.losses, self.wins + self.losses, 0.5)], SMALL_ODDS)
+        losses = self.losses - self.silent
+        return e_more_often([Tally(losses, self.wins + losses, 0.5)], SMALL_ODDS)
 
     @property
     def e_better(self) -> float:
@@ -140,6 +144,7 @@ class Paired:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         counts = {"labels": self.n, "wins": self.wins, "losses": self.losses, "ties": self.ties}
+        counts |= {"silent": self.silent}
         return {**counts, "met": self.met, "differ": self.differ, "e_worse": self.e_worse}
 
     def _gains(self) -> np.ndarray:

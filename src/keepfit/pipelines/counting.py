@@ -27,6 +27,9 @@ class Counting:
     cohorts: float = 0.0
     audited: bool = False
     timezone: str = "UTC"
+    settling: timedelta | None = None
+    """Where every outcome becomes known: how long silence takes to confirm. Until then there would be nothing but
+    objections to an answer, so its labels count from then on; those of an audit are drawn by lot and count at once."""
 
     def labels(self, version: int, within: Window, began: datetime) -> Counted:
         """What counts of the labels that arrived in the window; how late labels are is stored beside it.
@@ -35,11 +38,16 @@ class Counting:
         no news.
         """
         now = within.end
-        asked = self.store.asked(self.model, Window(now - 2 * self.window, now))
+        asked = self.store.asked(self.model, Window(now - (2 if self.cohorts else 1) * self.window, now))
         self.store.put(self.model, LAG, lag([one for one in asked if one.at >= now - self.window], now))
         sources = frozenset({Source.COMPLETE}) if self.audited else MEASURING
-        pairs = self.store.labelled(self.model, within, version, sources=sources, by="label")
-        pairs = [(prediction, label) for prediction, label in pairs if prediction.time >= began]
+        settling = self.settling or timedelta(0)
+        arrived = Window(within.start - settling, within.end)
+        pairs = self.store.labelled(self.model, arrived, version, sources=sources, by="label")
+        pairs = [
+            (p, label) for p, label in pairs
+            if p.time >= began and within.start <= counts_from(p, label, settling) < within.end
+        ]  # fmt: skip
         if self.audited:
             return Counted(pairs, audit=overlooked(pairs, self.audits(version, within)))
         if not self.cohorts:
@@ -55,6 +63,12 @@ class Counting:
         pairs = self.store.labelled(self.model, within, version, sources=frozenset({Source.ASKED}), by="label")
         parts = self.store.parts_of(self.model, [prediction.example_id for prediction, _ in pairs])
         return [(p, label) for p, label in pairs if AUDIT in parts.get(p.example_id, {})]
+
+
+def counts_from(prediction: Prediction, label: Label, settling: timedelta) -> datetime:
+    """When a label begins to count: when it came, and not before silence would have confirmed the answer."""
+    silence = prediction.time + settling + timedelta(microseconds=1)
+    return max(label.time, silence) if settling and label.source is Source.COMPLETE else label.time
 
 
 @dataclass(frozen=True)

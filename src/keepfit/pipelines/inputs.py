@@ -106,7 +106,10 @@ class InputWatch:
     def _raise(
         self, alarm: Alarm, ranks: Ranks, bets: InputBets, example: Prediction, block: Window, beat: Beat
     ) -> None:
-        """Stored as a decision; the first of a day is told to people."""
+        """Stored as a decision, once for each day that it stands; the first one is told to people.
+
+        A change that lasts raises alarm upon alarm: it keeps the moment since when it is known.
+        """
         before = self._alarmed(block.end)
         moved = [
             {
@@ -117,6 +120,20 @@ class InputWatch:
             for column, share in list(alarm.evidence.items())[:5]
         ]  # fmt: skip
         words = ", ".join(f"{one['what']} {one['mean']:.2f} (reference {one['reference']:.2f})" for one in moved)
+        at, standing = block.end.isoformat(), before is not None and before["version"] == beat.version
+        standing = standing and before is not None and datetime.fromisoformat(before["since"]) >= beat.began
+        kept: dict[str, Any] = {
+            "at": at,
+            "since": block.start.isoformat(),
+            "told": at,
+            "words": words,
+            "version": beat.version,
+        }
+        if before is not None and standing:
+            kept |= {"since": before["since"], "told": before.get("told", before["at"])}
+            if block.end < datetime.fromisoformat(kept["told"]) + LASTS:
+                self.store.put(self.model, ALARMED, kept)
+                return
         because = (
             f"the inputs are no longer like the reference: {words or 'many features a little'}",
             f"an example is the answer {example.id} ({example.label}, {example.confidence:.2f})",
@@ -127,8 +144,7 @@ class InputWatch:
             "block": [block.start.isoformat(), block.end.isoformat()], "again": before is not None,
         }  # fmt: skip
         self.store.add_decision(self.model, "inputs", Decision(Outcome.FIRE, because, evidence), beat.now)
-        kept = {"at": block.end.isoformat(), "since": block.start.isoformat(), "words": words, "version": beat.version}
-        self.store.put(self.model, ALARMED, kept)
+        self.store.put(self.model, ALARMED, kept | {"told": at})
 
     def _alarmed(self, now: datetime) -> Mapping[str, Any] | None:
         """The last alarm of this model, while it lasts."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from keepfit.clock import Clock
 from keepfit.data.asked import alike_from_all
+from keepfit.data.labellers import SILENCE
 from keepfit.data.records import (
     DISAGREEMENT,
     MEASURING,
@@ -183,13 +184,19 @@ class Rolling:
         A label proves where its chance of being asked for knew at most whether the two disagree: drawn alike from all,
         or by the disagreements of this very rollout. One that was drawn only because the model was unsure, or because
         it disagreed with an earlier challenger, is learnt from and proves nothing. Of duplicates the first counts.
+        Where silence confirms, an objection counts when silence of its answer's time would: those who object come
+        first, and they object to what they saw.
         """
         window = Window(rollout.began, self.clock.now() + timedelta(microseconds=1))
         pairs = self.store.labelled(self.model, window, sources=MEASURING, by="label")
         ids = [prediction.example_id for prediction, _ in pairs]
         parts, alike = self.store.parts_of(self.model, ids), self.store.alike(self.model, ids)
+        kept = self.store.get(self.model, "settled_until")
+        settled = None if kept is None else datetime.fromisoformat(kept)
         found: dict[str, tuple[Prediction, Label]] = {}
         for prediction, label in pairs:
+            if label.source is Source.COMPLETE and settled is not None and prediction.time >= settled:
+                continue
             by = parts.get(prediction.example_id, {})
             if alike_from_all(label, by) or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
                 found.setdefault(alike[prediction.example_id], (prediction, label))
@@ -199,21 +206,20 @@ class Rolling:
         """What the labels that arrived since the beginning say, overall and on protected slices."""
         pairs = self.proving(rollout)
         known, ties, met = self.answers(rollout, pairs), 0, self.met(rollout)
-        right: list[tuple[Prediction, bool, bool]] = []
+        right: list[tuple[Prediction, bool, bool, bool]] = []
         for prediction, label in pairs:
             mine = known.get((prediction.example_id, rollout.version))
             theirs = known.get((prediction.example_id, rollout.champion))
             if mine is not None and theirs is not None:
-                right.append((prediction, mine == label.value, theirs == label.value))
+                right.append((prediction, mine == label.value, theirs == label.value, label.actor == SILENCE))
                 ties += mine != theirs and label.value not in (mine, theirs)
-        slices: dict[str, list[tuple[bool, bool]]] = {}
+        slices: dict[str, list[tuple[bool, bool, bool]]] = {}
         for prediction, *judged in right:
             for name in self.protect:
                 if (value := prediction.context.get(name)) is not None:
-                    slices.setdefault(f"{name}={value}", []).append((judged[0], judged[1]))
-        overall = Paired.of((mine, theirs) for _, mine, theirs in right)
-        overall = replace(overall, ties=ties, met=met["met"], differ=met["differ"])
-        return overall, {name: Paired.of(judged) for name, judged in slices.items()}
+                    slices.setdefault(f"{name}={value}", []).append((judged[0], judged[1], judged[2]))
+        overall = replace(paired([judged for _, *judged in right]), ties=ties, met=met["met"], differ=met["differ"])
+        return overall, {name: paired(judged) for name, judged in slices.items()}
 
     def answers(self, rollout: Rollout, pairs: Sequence[tuple[Prediction, Label]]) -> dict[tuple[str, int], str]:
         """What both versions say to the labelled examples; what one has not met it is asked now, unheard."""
@@ -268,6 +274,12 @@ class Rolling:
                        context=example.context, stage=COMPARED, shadow=True)
             for example, scores, embedding in zip(examples, output.scores, output.embeddings, strict=True)
         ]  # fmt: skip
+
+
+def paired(judged: Sequence[Sequence[bool]]) -> Paired:
+    """From (challenger was right, champion was right, only silence says so) of each example."""
+    silent = sum(theirs and not mine and quiet for mine, theirs, quiet in judged)
+    return replace(Paired.of((mine, theirs) for mine, theirs, _ in judged), silent=silent)
 
 
 def chance(step: Step) -> float:

@@ -148,7 +148,8 @@ class Watch:
         labels = Window(max(began, now - self.plan.label_window), end)
         plan = self.plan
         counting = Counting(
-            self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone
+            self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone,
+            plan.settle_after if plan.labels is Source.COMPLETE else None,
         )  # fmt: skip
         said = self.store.predictions(self.model, window, version, limit=5000)
         counted = counting.labels(version, labels, began)

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from keepfit.data.costs import RETRAIN, Cost
 from keepfit.data.records import Job, JobState, Window
 from keepfit.data.store import RecordStore
+from keepfit.decision import Outcome
 from keepfit.errors import NotFound
 from keepfit.monitoring.performance import weight
 from keepfit.pipelines.costs import HOUR, Amounts, Prices
+from keepfit.rollout.rollout import ENDS
 from keepfit.triggers.facts import Attempt, Losses, Price
 from keepfit.triggers.trigger import Reason
 
@@ -22,6 +24,8 @@ NEWEST = 5
 ASSUMED = 600.0
 """Seconds that a retraining is taken to last before one was measured."""
 REMEMBERED = timedelta(days=400)
+MOST, MONTH = 100, timedelta(days=32)
+"""Attempts that are looked at: so many, or those of a month where these are more."""
 LONGEST = timedelta(days=90)
 """Labels of older answers are left out, for all of them are read at each check."""
 NEEDED_BY = frozenset({"ski_rental", "benefit", "growth", "worth_it"})
@@ -86,10 +90,16 @@ class Worth:
     valued: Valued
     rows: Callable[[str], int] = lambda snapshot: 0
     """Rows of a snapshot by its id; 0 where it is gone."""
+    settling: timedelta = timedelta(0)
+    """Where every outcome becomes known: younger answers have nothing but objections yet, so they do not count."""
+    gates: dict[str, tuple[float | None, bool]] = field(default_factory=dict)
+    """By job that has ended: what its gate saw gained, and whether it lacked labels. It never changes."""
 
     def facts(self, version: int, began: datetime, now: datetime) -> Mapping[str, Any]:
         """The fields of a `Situation` that triggers on benefit need."""
-        jobs = self.store.jobs(self.model, kind="retrain", limit=1000)
+        jobs = self.store.jobs(self.model, kind="retrain", limit=MOST)
+        if len(jobs) == MOST and jobs[-1].at > now - MONTH:  # the cap of a month counts all of it
+            jobs = self.store.jobs(self.model, kind="retrain", limit=10 * MOST)
         ended = [job for job in jobs if job.state in (JobState.DONE, JobState.FAILED)]
         learnt = [self.rows(str(job.result.get("snapshot", ""))) for job in ended]
         last = max((job.at for job in jobs if not first(job)), default=began)
@@ -99,35 +109,40 @@ class Worth:
             "learnt": next((rows for rows in learnt if rows), 0),
             "attempts": tuple(
                 self.attempt(job, own, before)
-                for job, own, before in zip(ended, learnt, [*learnt[1:], 0], strict=True)
+                for job, own, before in zip(ended, learnt, [*learnt, 0][1:], strict=True)
                 if not first(job)
             ),
         }
 
     def attempt(self, job: Job, rows: int, before: int) -> Attempt:
         """What became of a job that has ended, which learnt from so many rows, and the one before from `before`."""
-        passed = job.state is JobState.DONE and job.result.get("verdict") == "pass"
+        verdict = job.result.get("verdict") if job.state is JobState.DONE else None
+        if job.id not in self.gates:
+            id_ = job.result.get("decision")
+            gate: Mapping[str, Any] = {} if id_ is None else self.evidence(str(id_))
+            self.gates[job.id] = (gain(gate), lacking(gate))
+        gained, lacked = self.gates[job.id]
+        judged = verdict == Outcome.PASS.value or (verdict == Outcome.FAIL.value and not lacked)
+        passed = verdict == Outcome.PASS.value and not self.withdrawn(job.result.get("version"))
         reason = str(job.request.get("reason"))
-        gain = None if (id_ := job.result.get("decision")) is None else self.gain(str(id_))
         grown = rows / before if rows and before else None
-        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gain, grown)
+        return Attempt(job.at, passed, reason == Reason.ASKED, reason != Reason.HARM, gained, grown, judged)
 
-    def gain(self, decision: str) -> float | None:
-        """By how much the gate found a candidate more accurate than the champion; None where it did not compare."""
+    def evidence(self, decision: str) -> Mapping[str, Any]:
+        """What the gate saw; nothing where that is not known any more."""
         try:
-            rules = self.store.decision(decision).decision.evidence.get("rules", {})
+            return self.store.decision(decision).decision.evidence
         except NotFound:
-            return None
-        found = [
-            rules[name]["difference"]["value"]
-            for name in ("better", "not_worse")
-            if "difference" in rules.get(name, {})
-        ]
-        return next((float(value) for value in found if value is not None), None)
+            return {}
+
+    def withdrawn(self, version: Any) -> bool:
+        """Whether the rollout of a version that had passed ended with the champion before it."""
+        last = self.store.decisions(self.model, f"rollout v{version}", 1)
+        return bool(last) and last[0].decision.outcome in ENDS
 
     def losses(self, version: int, since: datetime, now: datetime) -> Losses:
         """The version's mistakes on labels that measure."""
-        window = Window(since, now + timedelta(microseconds=1))
+        window = Window(since, max(since, now - self.settling + timedelta(microseconds=0 if self.settling else 1)))
         pairs = self.store.labelled(self.model, window, version)
         wrong = [float(said.label != label.value) for said, label in pairs]
         heard = self.store.count_heard(self.model, version, since)
@@ -137,6 +152,22 @@ class Worth:
         """What a retraining costs, by the newest that were measured; the first training counts until there are more."""
         rows = self.store.costs(self.model, Window(now - REMEMBERED, now + timedelta(seconds=1)), RETRAIN)
         return self.valued.price(by_job(rows)[:NEWEST])
+
+
+def gain(gate: Mapping[str, Any]) -> float | None:
+    """By how much the gate found a candidate more accurate than the champion; None where it did not compare."""
+    rules = gate.get("rules", {})
+    found = [
+        rules[name]["difference"]["value"] for name in ("better", "not_worse") if "difference" in rules.get(name, {})
+    ]
+    return next((float(value) for value in found if value is not None), None)
+
+
+def lacking(gate: Mapping[str, Any]) -> bool:
+    """Whether a gate refused for nothing but too few labels to compare on."""
+    rules, objections = gate.get("rules", {}), gate.get("objections", ())
+    seen = [rules.get(name, {}) for name in objections]
+    return bool(seen) and all("n" in one and one["n"] < one.get("min_labels", 1) for one in seen)
 
 
 def by_job(rows: Iterable[Cost]) -> list[list[Cost]]:

@@ -139,7 +139,7 @@ class Staged:
         if hints := [f"{sign.says} (e = {sign.e_value:.3g})" for sign in hinting(seen, self.limits)]:
             return tuple(f"{words}; nobody was harmed yet, but it goes no further by itself" for words in hints)
         following = self.steps[number + 1] if number + 1 < len(self.steps) else Step(1.0)
-        return () if following.share < 1.0 else self._unproven(seen)
+        return () if following.share < 1.0 else self._unproven(seen) + unprotected(seen, self.limits)
 
     def _unproven(self, seen: Comparison) -> tuple[str, ...]:
         goal, found = self.limits.proves(seen.place), evidence_for(seen, self.limits)
@@ -189,11 +189,12 @@ class Experiment:
         gain = seen.quality.difference(self.limits.level)
         result = f"accuracy {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.n} labels"
         better = seen.quality.e_better_by(self.limits.better_by or 0.0, 1 / self.limits.proves(seen.place))
-        if better >= self.limits.proves(seen.place):
+        doubts = unprotected(seen, self.limits)
+        if better >= self.limits.proves(seen.place) and not doubts:
             return Decision(Outcome.ADVANCE, (f"the challenger is better: {result}",), evidence)
         if ages.step < self.lasts:
-            return Decision(Outcome.HOLD, (f"{spelt(ages.step)} of {spelt(self.lasts)}: {result}",), evidence)
-        because = (f"the time is over and neither is proven better: {result}",)
+            return Decision(Outcome.HOLD, (f"{spelt(ages.step)} of {spelt(self.lasts)}: {result}", *doubts), evidence)
+        because = (f"the time is over and neither is proven better: {result}", *doubts)
         return undecided(self.limits, because, evidence, seen.served)
 
 
@@ -241,6 +242,22 @@ def evidence_for(seen: Comparison, limits: Limits) -> float:
     if limits.better_by is not None:
         return seen.quality.e_better_by(limits.better_by, level)
     return max(seen.quality.e_not_worse(limits.margin, level), seen.quality.decisive)
+
+
+def unprotected(seen: Comparison, limits: Limits) -> tuple[str, ...]:
+    """The protected slices on which it is not proven that the challenger is not worse by the margin.
+
+    All must be proven, so each may use the whole level.
+    """
+    goal, found = limits.proves(seen.place), []
+    for name, paired in seen.slices.items():
+        proof = max(paired.e_not_worse(limits.margin, 1 / goal), paired.decisive)
+        if paired.n < limits.min_labels:
+            found.append(f"{paired.n} labels of {limits.min_labels} are in on the protected slice {name} [min_labels]")
+        elif proof < goal:
+            says = f"after {paired.n} labels e = {proof:.3g} of {goal:g} against being worse by {limits.margin:g}"
+            found.append(f"not yet proven on the protected slice {name}: {says} [margin]")
+    return tuple(found)
 
 
 def slice_level(limits: Limits, place: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -12,6 +12,8 @@ from keepfit.errors import SettingsError
 from keepfit.metrics import Interval
 from keepfit.triggers.trigger import Reason, Situation, Trigger, wait
 
+INPUTS = "input_drift"
+"""The kind of the trigger on changed inputs."""
 NEW_DATA = "new_data"
 """The kind of the event that tells of a labelled file."""
 STRONGEST = (Reason.HARM, Reason.ASKED, Reason.ROUTINE)
@@ -88,6 +90,12 @@ def hold(kind: str, inner: Decision, because: str, person: str) -> Decision:
     )
 
 
+def causes(evidence: Mapping[str, Any]) -> set[str]:
+    """The kinds of the triggers that fired, of a decision to fire."""
+    parts = [part for part in evidence.get("triggers", ()) if part["outcome"] == Outcome.FIRE.value]
+    return set().union(*map(causes, parts)) if parts else {str(evidence.get("kind"))}
+
+
 def clock(moment: datetime) -> str:
     """A moment for people."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
@@ -141,9 +149,9 @@ class Cooldown:
 
 @dataclass(frozen=True)
 class NewEvidence:
-    """After an attempt whose gate refused, harm calls again only with so many new labels, or new data; a person passes.
+    """After an attempt whose gate refused, harm and changed inputs call again only with new labels or data.
 
-    The same data would give the same candidate, and the gate the same answer.
+    The same data would give the same candidate, and the gate the same answer. A person passes, and so does a routine.
     """
 
     trigger: Trigger
@@ -153,7 +161,8 @@ class NewEvidence:
     def decide(self, situation: Situation) -> Decision:
         inner, came = self.trigger.decide(situation), situation.new_labels
         fresh = came >= self.labels or any(event.kind == NEW_DATA for event in situation.events)
-        if situation.refused_at is None or fresh or inner.evidence.get("reason") != Reason.HARM.value:
+        waits = inner.evidence.get("reason") == Reason.HARM.value or causes(inner.evidence) == {INPUTS}
+        if situation.refused_at is None or fresh or not waits:
             return inner
         since = f"since the refused attempt of {clock(situation.refused_at)}"
         what = f"nothing new {since}" if not came else f"only {came} new labels {since}"

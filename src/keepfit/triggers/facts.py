@@ -92,7 +92,7 @@ class Attempt:
     at: datetime
     """When it was called for."""
     passed: bool
-    """Its version passed the gate."""
+    """Its version passed the gate, and no rollout took it back."""
     asked: bool = False
     """A person wanted it."""
     routine: bool = False
@@ -101,3 +101,5 @@ class Attempt:
     """Accuracy of the candidate less the champion's, as the gate saw it; None: not compared."""
     grown: float | None = None
     """Rows that it learnt from, as a multiple of those of the training before; None: not known."""
+    judged: bool = True
+    """False: it crashed, or the gate had too few labels to tell, so it says nothing of whether a retraining helps."""

@@ -72,14 +72,15 @@ def divergence(share: Any, own: float) -> Any:
 
 def recovers(situation: Situation) -> float:
     """The chance that a retraining brings a version that passes, by those before: the mean of a Beta distribution."""
-    passed = sum(one.passed for one in situation.attempts)
-    return (PASSES + passed) / (PASSES + REFUSALS + len(situation.attempts))
+    judged = [one for one in situation.attempts if one.judged]
+    return (PASSES + sum(one.passed for one in judged)) / (PASSES + REFUSALS + len(judged))
 
 
 def refusals(situation: Situation) -> int:
-    """How many attempts since the deployment of this champion came to nothing."""
+    """How many attempts since the deployment of this champion were judged, and refused or taken back."""
     since = situation.deployed_at
-    return sum(not one.passed and since is not None and one.at >= since for one in situation.attempts)
+    lost = [one for one in situation.attempts if one.judged and not one.passed]
+    return sum(since is not None and one.at >= since for one in lost)
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Benefit:
         if alarm.outcome is not Outcome.FIRE:
             return wait(self.kind, f"no alarm: {alarm.because[0]}", facts)
         if refusals(situation):
-            said = "a retraining of this champion was refused; now only harm counts that has paid for another"
+            said = "a retraining of this champion was refused or taken back; only harm that has paid for another counts"
             return wait(self.kind, f"not worth it: {said}", facts)
         sum_ = (
             f"a new version would save about {expected:.4g} mistakes: {found.excess.now:.3f} per answer x {answers:.0f}"
