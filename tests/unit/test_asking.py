@@ -146,6 +146,17 @@ def test_unsure_answers_and_new_kinds_of_input_are_favoured_and_every_kind_gets_
     assert weights[:1800][left].sum() == pytest.approx(weights[:1800][~left].sum(), rel=0.25)
 
 
+def test_answers_with_other_classes_and_embeddings_are_drawn_alike_beside_those_that_are_known() -> None:
+    before, now = answers(300), [replace(p, id=f"n{p.id}", model_version=2) for p in answers(300, seed=1)]
+    other = [replace(p, scores=np.full(3, 1 / 3, np.float32), embedding=np.zeros(7, np.float32)) for p in before]
+    for strangers in (before, other):
+        of = chances([*strangers, *now], 0.1, Parts(0.6, 0.0, 0.4), (), fitted(), 2)
+        assert all(one == {"uniform": pytest.approx(0.1)} for one in of[:300])
+        assert all(one["uniform"] == pytest.approx(0.06) for one in of[300:])
+        assert len({one.get("uncertain") for one in of[300:]}) > 20
+        assert sum(of_any(one) for one in of) <= 0.1 * 600 + 1e-6
+
+
 def test_a_reference_of_a_few_rows_knows_no_normal_and_identical_rows_are_no_trouble() -> None:
     assert Unsure.fit(np.ones((10, 2), np.float32), np.zeros((10, 4), np.float32)) is None
     same = Unsure.fit(np.full((100, 2), 0.5, np.float32), np.zeros((100, 4), np.float32))

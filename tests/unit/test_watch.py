@@ -53,15 +53,20 @@ class Post:
     def planned(self, **plan: Any) -> Watch:
         return replace(self.watch, plan=replace(self.watch.plan, **plan))
 
-    def answer(self, n: int, at: datetime | None = None) -> list[Prediction]:
+    def answer(self, n: int, at: datetime | None = None, version: int = 1) -> list[Prediction]:
         """n texts were answered with "good"; by fixed ids, so that draws are always the same."""
         rng, pairs = np.random.default_rng(n), []
         for number in (next(self.numbers) for _ in range(n)):
             moment = at or self.clock.now()
             example = Example(f"good text {number}", moment, id=f"e{number}")
             scores, embedding = np.array([0.1, 0.9], np.float32), rng.normal(size=4).astype(np.float32)
+            labels = LABELS
+            if version == 2:  # knows one class more, by another encoder
+                labels, scores, embedding = (*LABELS, "odd"), np.append(scores, np.float32(0)), np.tile(embedding, 2)
             measures = {"length": 4.0, "unknown": 0.0}
-            said = Prediction(example.id, 1, LABELS, scores, embedding, moment, id=f"p{number}", measures=measures)
+            said = Prediction(
+                example.id, version, labels, scores, embedding, moment, id=f"p{number}", measures=measures
+            )  # fmt: skip
             pairs.append((example, said))
         self.store.add_predictions(MODEL, pairs)
         return [said for _, said in pairs]
@@ -425,6 +430,33 @@ def test_unsure_answers_are_asked_for_more_often_with_their_chance(post: Post) -
     assert min(item.propensity for item in items) >= 0.7 * 0.2 - 1e-9
     assert {part for item in items for part in item.parts} == {"uniform", "uncertain"}
     assert all(set(item.parts) and item.reason for item in items)
+
+
+def test_the_watch_goes_on_over_a_promotion_from_two_to_three_classes_and_back(post: Post) -> None:
+    watch = replace(
+        post.planned(label_rate=0.5, label_budget=100_000, parts=Parts(0.4, 0.2, 0.4)), reference=of_classes
+    )
+    for version in (2, 1):
+        before = post.answer(100, version=3 - version)
+        post.clock.advance(timedelta(seconds=1))
+        post.store.deploy(MODEL, Traffic({version: 1.0}), Cause("trainer", "the next"), post.clock.now())
+        after = post.answer(100, version=version)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.tick()
+        parts = {item.prediction_id: item.parts for item in post.store.queue(MODEL, 1000)}
+        asked = [[parts[p.id] for p in some if p.id in parts] for some in (before, after)]
+        assert all(part == {"uniform": pytest.approx(0.5)} for part in asked[0])
+        assert any("uncertain" in part for part in asked[1])
+        assert 25 < len(asked[0]) < 75
+
+
+def of_classes(number: int) -> Reference:
+    """Version 2 knows three classes by embeddings of another size."""
+    plain = reference_of(number)
+    if number == 1:
+        return plain
+    scores = np.concatenate([plain.scores, np.zeros((200, 1))], axis=1).astype(np.float32)
+    return replace(plain, scores=scores, embeddings=np.repeat(plain.embeddings, 2, axis=1))
 
 
 def audited(post: Post) -> Watch:

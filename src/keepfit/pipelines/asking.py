@@ -92,17 +92,15 @@ class Asking:
         met = self.rolling.meet(fresh, end) if self.rolling is not None and plan.parts.disagreement else None
         parts = plan.parts.during(rollout=met is not None)
         differing = {id_ for id_, differs in (met or {}).items() if differs}
+        live = self.store.deployment(self.model)
+        version = None if live is None else single(live.traffic)
         return draw(
             fresh, rate_within(plan.rate, left, n), self.model, parts, differing,
-            self.unsure() if parts.uncertain else None,
+            self.unsure(version) if version is not None and parts.uncertain else None, version,
         )  # fmt: skip
 
-    def unsure(self) -> Unsure | None:
-        """What the champion was unsure of when it was judged."""
-        live = self.store.deployment(self.model)
-        if live is None:
-            return None
-        version = single(live.traffic)
+    def unsure(self, version: int) -> Unsure | None:
+        """What a version was unsure of when it was judged."""
         if version not in self.fits:
             known = self.reference(version)
             self.fits[version] = Unsure.fit(known.scores, known.embeddings)
