@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from keepfit.data.records import STREAM, Label, Prediction, Source
 from keepfit.errors import InvalidInput
+from keepfit.monitoring.allowance import Allowance
 from keepfit.monitoring.asking import Parts, chances, draw, lot, of_any, rate_within, salted
 from keepfit.monitoring.performance import SMALLEST_PROPENSITY, arrays, weight, weighted_share
 from keepfit.monitoring.unsure import Unsure
@@ -63,6 +64,37 @@ def test_the_budget_lowers_the_rate_of_the_next_stretch() -> None:
     assert rate_within(0.05, 0, 1000) == 0.0
     assert rate_within(0.05, -3, 0) == 0.0
     assert rate_within(1.0, 5, 0) == 1.0
+
+
+@pytest.mark.parametrize("each", [5, 14, 100])
+def test_every_answer_of_a_day_has_a_chance_and_all_together_stay_within_the_budget(each: int) -> None:
+    rng, minute = np.random.default_rng(each), timedelta(minutes=1)
+    now, kept, beats = datetime(2025, 1, 1, tzinfo=UTC), Allowance(), []
+    for number in range(2 * 1440):  # a beat a minute; before six there is a tenth of the traffic
+        n, day, elapsed = (
+            int(rng.poisson(each * (0.1 if number % 1440 < 360 else 1.0))),
+            str(number // 1440),
+            number % 1440 / 1440,
+        )
+        now += minute
+        kept = kept.met(n, now)
+        rate = rate_within(0.05, kept.left(200, day, elapsed, minute), kept.near)
+        kept, beats = kept.paid(day, rate * n), [*beats, (n, rate)]
+    assert min(rate for _, rate in beats) > 0
+    for day in ("0", "1"):
+        assert 0.8 * 200 < kept.spent[day] <= 200
+    evening = [rate for _, rate in beats[1440 + 720 :]]
+    assert max(evening) < 2 * min(evening), "no label weighs much more than another"
+
+
+def test_a_burst_after_the_budget_is_spent_has_a_chance_too_and_goes_over_it_by_little() -> None:
+    now, minute, kept = datetime(2025, 1, 1, tzinfo=UTC), timedelta(minutes=1), Allowance({"a": 250.0})
+    for number in range(1440):
+        kept = kept.met(1000, now + number * minute)
+        rate = rate_within(0.05, kept.left(200, "a", number / 1440, minute), kept.near)
+        assert rate > 0
+        kept = kept.paid("a", rate * 1000)
+    assert kept.spent["a"] < 250 + 0.1 * 200
 
 
 # the parts of the queue

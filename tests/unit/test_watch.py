@@ -16,10 +16,11 @@ from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Lab
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.allowance import AT_ONCE
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
-from keepfit.pipelines.asking import AT_ONCE, day_of
+from keepfit.pipelines.asking import day_of
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.triggers.combinators import NewEvidence
@@ -117,6 +118,18 @@ def test_a_busy_morning_leaves_something_for_the_evening(post: Post) -> None:
     post.answer(2000, post.clock.now() - UNWRITTEN * 2)
     watch.ask_for_labels()
     assert 50 < post.asked() - morning < 150
+
+
+def test_answers_of_the_small_hours_have_a_chance_after_a_busy_midnight(post: Post) -> None:
+    watch, start = post.planned(label_budget=200), post.clock.now()
+    for minute in range(361):
+        post.clock.advance(timedelta(minutes=1))
+        watch.ask_for_labels()
+        post.answer(100 if minute == 0 else 5)
+    times = [item.asked_at - start for item in post.store.queue(MODEL, 1000)]
+    asked = [sum(HOUR * hour < time <= HOUR * (hour + 1) for time in times) for hour in range(6)]
+    assert min(asked) > 0
+    assert sum(asked) < 200 * (AT_ONCE + 0.75 * 0.25) * 1.3
 
 
 def test_the_next_day_brings_a_new_budget(post: Post) -> None:

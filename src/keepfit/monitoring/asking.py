@@ -104,11 +104,6 @@ def draw(
     return throw(asked, chances(asked, rate, parts, differing, unsure, version), salt)
 
 
-def audit(predictions: Sequence[Prediction], rate: float, salt: str) -> list[Drawn]:
-    """Each prediction with the same chance, to be checked by somebody who does not see what was answered."""
-    return throw(predictions, [{AUDIT: rate}] * len(predictions), salt)
-
-
 def throw(predictions: Sequence[Prediction], chances: Sequence[Mapping[str, float]], salt: str) -> list[Drawn]:
     """A lot for each prediction and part; kept is what any part draws, with the chance of all parts together."""
     found = []
@@ -117,6 +112,11 @@ def throw(predictions: Sequence[Prediction], chances: Sequence[Mapping[str, floa
         if hit:
             found.append(Drawn(prediction, of_any(of), hit))
     return found
+
+
+def expected(chances: Iterable[Mapping[str, float]]) -> float:
+    """How many are drawn on average."""
+    return sum(of_any(one) for one in chances)
 
 
 def of_any(chances: Mapping[str, float]) -> float:
@@ -170,13 +170,13 @@ def chances(
     return [{part: p for part, p in one.items() if p > 0} for one in found]
 
 
-def rate_within(wanted: float, budget_left: int, expected: float) -> float:
+def rate_within(wanted: float, budget_left: float, expected: float) -> float:
     """The rate for the next stretch, so that about `expected` predictions stay within what is left of the budget.
 
-    Choose it before looking at the stretch (by the size of the one before): dropping labels that were drawn would
-    change the chances that are stored with them. A burst may therefore go over the budget a little.
+    It may look at how many there are and at nothing else of them: dropping labels that were drawn would change the
+    chances that are stored with them. What is left is counted by chances, too, and not by what the lots drew.
 
     >>> rate_within(0.05, 10, 1000)
     0.01
     """
-    return min(wanted, max(0, budget_left) / max(expected, 1.0))
+    return min(wanted, max(0.0, budget_left) / max(expected, 1.0))
