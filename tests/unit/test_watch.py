@@ -21,6 +21,7 @@ from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.asking import day_of
+from keepfit.pipelines.looks import Beat
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.triggers.combinators import NewEvidence
@@ -443,6 +444,23 @@ def test_unsure_answers_are_asked_for_more_often_with_their_chance(post: Post) -
     assert min(item.propensity for item in items) >= 0.7 * 0.2 - 1e-9
     assert {part for item in items for part in item.parts} == {"uniform", "uncertain"}
     assert all(set(item.parts) and item.reason for item in items)
+
+
+def test_what_the_champion_is_asked_later_during_a_rollout_is_no_part_of_the_window(post: Post) -> None:
+    seen: list[Beat] = []
+
+    class Seeing:
+        def measure(self, beat: Beat) -> list[Measurement]:
+            seen.append(beat)
+            return []
+
+    said = post.answer(50)
+    later = [replace(p, id=f"later-{p.id}", shadow=True, scores=np.array([0.9, 0.1], np.float32)) for p in said[:20]]
+    post.store.add_later(MODEL, later)
+    post.clock.advance(timedelta(seconds=1))
+    found = replace(post.watch, looks=(Seeing(),)).situation().measurements
+    assert {p.id for p in seen[0].predictions} == {p.id for p in said}
+    assert {m.n for m in found if m.name.startswith("ks:")} == {50}
 
 
 def test_the_watch_goes_on_over_a_promotion_from_two_to_three_classes_and_back(post: Post) -> None:
