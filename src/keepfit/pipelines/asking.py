@@ -15,11 +15,9 @@ from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.allowance import Allowance
 from keepfit.monitoring.asking import ALIKE, Drawn, Parts, chances, expected, rate_within, throw
 from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.jumps import BACK
 from keepfit.pipelines.rolling import Rolling
 from keepfit.rollout.rollout import single
-
-BACK = timedelta(minutes=5)
-"""A clock that is behind its own past by more than this has jumped back."""
 
 LATELY = "asked_lately"
 """Under this name the store keeps how many answers there were lately."""
