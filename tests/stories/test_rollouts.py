@@ -19,7 +19,7 @@ from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.asking import Parts
-from keepfit.monitoring.comparison import Comparison, Paired
+from keepfit.monitoring.comparison import Comparison, Normal, Paired
 from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry
@@ -652,6 +652,28 @@ def test_a_canary_asks_both_later_so_that_they_can_disagree(world: World) -> Non
     rollout = under_way(world.store, MODEL)
     assert rollout is not None
     assert world.rolling.met(rollout)["met"] == 150
+
+
+@pytest.mark.parametrize("champion", [model(wrong=20)])
+def test_after_a_clock_ran_ahead_and_was_put_right_answers_are_counted_again(world: World) -> None:
+    world.start()
+    world.live(50, labelled=False)
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    world.clock.advance(timedelta(hours=5))
+    ask(world)
+    world.rolling.compare(rollout)
+    world.clock.advance(-timedelta(hours=5))
+    ask(world)
+    before = world.rolling.count(rollout, Normal(None, None)).total("heard", 1)
+    (told,) = world.store.decisions(MODEL, "clock")
+    assert "jumped back" in told.decision.because[0]
+    met = world.rolling.met(rollout)["met"]
+    world.live(100, labelled=False)  # of them 50 new words
+    ask(world)
+    assert world.rolling.count(rollout, Normal(None, None)).total("heard", 1) > before + 20
+    assert world.rolling.met(rollout)["met"] >= met + 45
+    assert len(world.store.decisions(MODEL, "clock")) == 1
 
 
 @pytest.mark.parametrize(("strategy", "champion"), [(SHADOW, model(wrong=20))])

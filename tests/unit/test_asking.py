@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from keepfit.data.records import STREAM, Label, Prediction, Source
 from keepfit.errors import InvalidInput
+from keepfit.monitoring.allowance import Allowance
 from keepfit.monitoring.asking import Parts, chances, draw, lot, of_any, rate_within, salted
 from keepfit.monitoring.performance import SMALLEST_PROPENSITY, arrays, weight, weighted_share
 from keepfit.monitoring.unsure import Unsure
@@ -63,6 +64,37 @@ def test_the_budget_lowers_the_rate_of_the_next_stretch() -> None:
     assert rate_within(0.05, 0, 1000) == 0.0
     assert rate_within(0.05, -3, 0) == 0.0
     assert rate_within(1.0, 5, 0) == 1.0
+
+
+@pytest.mark.parametrize("each", [5, 14, 100])
+def test_every_answer_of_a_day_has_a_chance_and_all_together_stay_within_the_budget(each: int) -> None:
+    rng, minute = np.random.default_rng(each), timedelta(minutes=1)
+    now, kept, beats = datetime(2025, 1, 1, tzinfo=UTC), Allowance(), []
+    for number in range(2 * 1440):  # a beat a minute; before six there is a tenth of the traffic
+        n, day, elapsed = (
+            int(rng.poisson(each * (0.1 if number % 1440 < 360 else 1.0))),
+            str(number // 1440),
+            number % 1440 / 1440,
+        )
+        now += minute
+        kept = kept.met(n, now)
+        rate = rate_within(0.05, kept.left(200, day, elapsed, minute), kept.near)
+        kept, beats = kept.paid(day, rate * n), [*beats, (n, rate)]
+    assert min(rate for _, rate in beats) > 0
+    for day in ("0", "1"):
+        assert 0.8 * 200 < kept.spent[day] <= 200
+    evening = [rate for _, rate in beats[1440 + 720 :]]
+    assert max(evening) < 2 * min(evening), "no label weighs much more than another"
+
+
+def test_a_burst_after_the_budget_is_spent_has_a_chance_too_and_goes_over_it_by_little() -> None:
+    now, minute, kept = datetime(2025, 1, 1, tzinfo=UTC), timedelta(minutes=1), Allowance({"a": 250.0})
+    for number in range(1440):
+        kept = kept.met(1000, now + number * minute)
+        rate = rate_within(0.05, kept.left(200, "a", number / 1440, minute), kept.near)
+        assert rate > 0
+        kept = kept.paid("a", rate * 1000)
+    assert kept.spent["a"] < 250 + 0.1 * 200
 
 
 # the parts of the queue
@@ -144,6 +176,17 @@ def test_unsure_answers_and_new_kinds_of_input_are_favoured_and_every_kind_gets_
     assert weights[1800:].mean() > 2 * weights[:1800].mean()
     left = np.array([p.embedding[0] < 0 for p in every[:1800]])
     assert weights[:1800][left].sum() == pytest.approx(weights[:1800][~left].sum(), rel=0.25)
+
+
+def test_answers_with_other_classes_and_embeddings_are_drawn_alike_beside_those_that_are_known() -> None:
+    before, now = answers(300), [replace(p, id=f"n{p.id}", model_version=2) for p in answers(300, seed=1)]
+    other = [replace(p, scores=np.full(3, 1 / 3, np.float32), embedding=np.zeros(7, np.float32)) for p in before]
+    for strangers in (before, other):
+        of = chances([*strangers, *now], 0.1, Parts(0.6, 0.0, 0.4), (), fitted(), 2)
+        assert all(one == {"uniform": pytest.approx(0.1)} for one in of[:300])
+        assert all(one["uniform"] == pytest.approx(0.06) for one in of[300:])
+        assert len({one.get("uncertain") for one in of[300:]}) > 20
+        assert sum(of_any(one) for one in of) <= 0.1 * 600 + 1e-6
 
 
 def test_a_reference_of_a_few_rows_knows_no_normal_and_identical_rows_are_no_trouble() -> None:

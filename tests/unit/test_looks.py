@@ -162,12 +162,29 @@ def test_a_restart_of_the_worker_takes_in_no_answer_twice(post: Post) -> None:
     assert post.store.get(MODEL, "input_drift") == before
 
 
-def test_a_clock_that_jumps_back_takes_in_nothing(post: Post) -> None:
+def test_after_a_clock_ran_ahead_and_was_put_right_the_inputs_are_looked_at_from_then_on(post: Post) -> None:
     post.live(40)
+    post.clock.advance(timedelta(hours=5))
+    post.live(10)
     before = post.store.get(MODEL, "input_drift")
     post.clock.advance(-timedelta(hours=5))
     post.watch.tick()
-    assert post.store.get(MODEL, "input_drift") == before
+    after = post.store.get(MODEL, "input_drift")
+    assert after["bets"]["numbers"] == before["bets"]["numbers"], "nothing is taken in twice"
+    (told,) = post.store.decisions(MODEL, subject="clock")
+    assert "jumped back" in told.decision.because[0]
+    post.live(60, shift=3.0)
+    assert post.watch.wanted_rate(post.clock.now()) == pytest.approx(0.3)
+    assert len(post.store.decisions(MODEL, subject="clock")) == 1
+
+
+def test_an_alarm_of_a_future_that_never_was_asks_for_no_more_labels(post: Post) -> None:
+    post.live(30)
+    post.clock.advance(timedelta(hours=20))
+    post.live(60, shift=3.0)
+    assert post.watch.wanted_rate(post.clock.now()) == pytest.approx(0.3)
+    post.clock.advance(-timedelta(hours=20))
+    assert post.watch.wanted_rate(post.clock.now()) == pytest.approx(0.1)
 
 
 def test_another_version_begins_anew(post: Post) -> None:

@@ -16,10 +16,12 @@ from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Lab
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
+from keepfit.monitoring.allowance import AT_ONCE
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
-from keepfit.pipelines.asking import AT_ONCE, day_of
+from keepfit.pipelines.asking import day_of
+from keepfit.pipelines.looks import Beat
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.pipelines.worth import Valued, Worth
@@ -54,15 +56,20 @@ class Post:
     def planned(self, **plan: Any) -> Watch:
         return replace(self.watch, plan=replace(self.watch.plan, **plan))
 
-    def answer(self, n: int, at: datetime | None = None) -> list[Prediction]:
+    def answer(self, n: int, at: datetime | None = None, version: int = 1) -> list[Prediction]:
         """n texts were answered with "good"; by fixed ids, so that draws are always the same."""
         rng, pairs = np.random.default_rng(n), []
         for number in (next(self.numbers) for _ in range(n)):
             moment = at or self.clock.now()
             example = Example(f"good text {number}", moment, id=f"e{number}")
             scores, embedding = np.array([0.1, 0.9], np.float32), rng.normal(size=4).astype(np.float32)
+            labels = LABELS
+            if version == 2:  # knows one class more, by another encoder
+                labels, scores, embedding = (*LABELS, "odd"), np.append(scores, np.float32(0)), np.tile(embedding, 2)
             measures = {"length": 4.0, "unknown": 0.0}
-            said = Prediction(example.id, 1, LABELS, scores, embedding, moment, id=f"p{number}", measures=measures)
+            said = Prediction(
+                example.id, version, labels, scores, embedding, moment, id=f"p{number}", measures=measures
+            )  # fmt: skip
             pairs.append((example, said))
         self.store.add_predictions(MODEL, pairs)
         return [said for _, said in pairs]
@@ -113,6 +120,18 @@ def test_a_busy_morning_leaves_something_for_the_evening(post: Post) -> None:
     post.answer(2000, post.clock.now() - UNWRITTEN * 2)
     watch.ask_for_labels()
     assert 50 < post.asked() - morning < 150
+
+
+def test_answers_of_the_small_hours_have_a_chance_after_a_busy_midnight(post: Post) -> None:
+    watch, start = post.planned(label_budget=200), post.clock.now()
+    for minute in range(361):
+        post.clock.advance(timedelta(minutes=1))
+        watch.ask_for_labels()
+        post.answer(100 if minute == 0 else 5)
+    times = [item.asked_at - start for item in post.store.queue(MODEL, 1000)]
+    asked = [sum(HOUR * hour < time <= HOUR * (hour + 1) for time in times) for hour in range(6)]
+    assert min(asked) > 0
+    assert sum(asked) < 200 * (AT_ONCE + 0.75 * 0.25) * 1.3
 
 
 def test_the_next_day_brings_a_new_budget(post: Post) -> None:
@@ -445,6 +464,50 @@ def test_unsure_answers_are_asked_for_more_often_with_their_chance(post: Post) -
     assert min(item.propensity for item in items) >= 0.7 * 0.2 - 1e-9
     assert {part for item in items for part in item.parts} == {"uniform", "uncertain"}
     assert all(set(item.parts) and item.reason for item in items)
+
+
+def test_what_the_champion_is_asked_later_during_a_rollout_is_no_part_of_the_window(post: Post) -> None:
+    seen: list[Beat] = []
+
+    class Seeing:
+        def measure(self, beat: Beat) -> list[Measurement]:
+            seen.append(beat)
+            return []
+
+    said = post.answer(50)
+    later = [replace(p, id=f"later-{p.id}", shadow=True, scores=np.array([0.9, 0.1], np.float32)) for p in said[:20]]
+    post.store.add_later(MODEL, later)
+    post.clock.advance(timedelta(seconds=1))
+    found = replace(post.watch, looks=(Seeing(),)).situation().measurements
+    assert {p.id for p in seen[0].predictions} == {p.id for p in said}
+    assert {m.n for m in found if m.name.startswith("ks:")} == {50}
+
+
+def test_the_watch_goes_on_over_a_promotion_from_two_to_three_classes_and_back(post: Post) -> None:
+    watch = replace(
+        post.planned(label_rate=0.5, label_budget=100_000, parts=Parts(0.4, 0.2, 0.4)), reference=of_classes
+    )
+    for version in (2, 1):
+        before = post.answer(100, version=3 - version)
+        post.clock.advance(timedelta(seconds=1))
+        post.store.deploy(MODEL, Traffic({version: 1.0}), Cause("trainer", "the next"), post.clock.now())
+        after = post.answer(100, version=version)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.tick()
+        parts = {item.prediction_id: item.parts for item in post.store.queue(MODEL, 1000)}
+        asked = [[parts[p.id] for p in some if p.id in parts] for some in (before, after)]
+        assert all(part == {"uniform": pytest.approx(0.5)} for part in asked[0])
+        assert any("uncertain" in part for part in asked[1])
+        assert 25 < len(asked[0]) < 75
+
+
+def of_classes(number: int) -> Reference:
+    """Version 2 knows three classes by embeddings of another size."""
+    plain = reference_of(number)
+    if number == 1:
+        return plain
+    scores = np.concatenate([plain.scores, np.zeros((200, 1))], axis=1).astype(np.float32)
+    return replace(plain, scores=scores, embeddings=np.repeat(plain.embeddings, 2, axis=1))
 
 
 def audited(post: Post) -> Watch:

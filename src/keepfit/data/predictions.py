@@ -164,12 +164,14 @@ def _first_pair(conn: Connection, model: str, *which: ColumnElement[bool]) -> tu
 
 
 def predictions(
-    conn: Connection, model: str, window: Window, version: int | None, limit: int | None
+    conn: Connection, model: str, window: Window, version: int | None, limit: int | None, heard: bool
 ) -> list[Prediction]:
-    """Oldest first; with a limit the newest ones."""
+    """Oldest first; with a limit the newest ones; `heard`: without the shadows'."""
     query = select(*PREDICTION_COLUMNS).where(P.model == model, P.time >= window.start, P.time < window.end)
     if version is not None:
         query = query.where(P.version == version)
+    if heard:
+        query = query.where(P.shadow.is_(False))
     rows = conn.execute(query.order_by(P.time.desc(), P.id.desc()).limit(limit)).all()
     sets = label_sets(conn, model)
     return [read_prediction(row, sets) for row in reversed(rows)]

@@ -154,11 +154,14 @@ class RecordStore:
             return predictions.find_prediction(conn, model, example_id, group)
 
     def predictions(
-        self, model: str, window: Window, version: int | None = None, limit: int | None = None
+        self, model: str, window: Window, version: int | None = None, limit: int | None = None, heard: bool = False
     ) -> list[Prediction]:
-        """By prediction time, oldest first, the shadows' too; with a limit the newest ones."""
+        """By prediction time, oldest first, with a limit the newest ones; the shadows' too, unless only `heard` ones.
+
+        What a version is asked later, such as where labels came, is a shadow's: a chosen few, and no sample.
+        """
         with self._db.read() as conn:
-            return predictions.predictions(conn, model, window, version, limit)
+            return predictions.predictions(conn, model, window, version, limit, heard)
 
     def examples(self, model: str, window: Window, limit: int | None = None) -> list[Example]:
         """By example time, oldest first; with a limit the newest ones."""

@@ -87,24 +87,21 @@ def draw(
     parts: Parts = ALIKE,
     differing: Collection[str] = (),
     unsure: Unsure | None = None,
+    version: int | None = None,
 ) -> list[Drawn]:
     """Each prediction with its chances, which know its answer and never a label; `rate` of them are expected at most.
 
     Drawing again gives the same, so a stretch may be repeated after a crash. Answers of shadow versions are left out,
     and those to live streams, whose frames nobody can look at any more.
     `salt` is any constant text, such as the model's name. `differing`: ids of the answers on which two versions
-    disagree. `unsure` says how much each one would teach; without it that part is uniform, too.
+    disagree. `unsure` says how much each answer of `version` (None: of any) would teach; for others, and without it,
+    that part is uniform, too.
     Raises InvalidInput unless `rate` is in [0, 1].
     """
     if not 0 <= rate <= 1:
         raise InvalidInput(f"the share of labels to ask for is {rate}; it must be between 0 and 1", "label_rate")
     asked = [p for p in predictions if not p.shadow and p.stage != STREAM]
-    return throw(asked, chances(asked, rate, parts, differing, unsure), salt)
-
-
-def audit(predictions: Sequence[Prediction], rate: float, salt: str) -> list[Drawn]:
-    """Each prediction with the same chance, to be checked by somebody who does not see what was answered."""
-    return throw(predictions, [{AUDIT: rate}] * len(predictions), salt)
+    return throw(asked, chances(asked, rate, parts, differing, unsure, version), salt)
 
 
 def throw(predictions: Sequence[Prediction], chances: Sequence[Mapping[str, float]], salt: str) -> list[Drawn]:
@@ -115,6 +112,11 @@ def throw(predictions: Sequence[Prediction], chances: Sequence[Mapping[str, floa
         if hit:
             found.append(Drawn(prediction, of_any(of), hit))
     return found
+
+
+def expected(chances: Iterable[Mapping[str, float]]) -> float:
+    """How many are drawn on average."""
+    return sum(of_any(one) for one in chances)
 
 
 def of_any(chances: Mapping[str, float]) -> float:
@@ -138,33 +140,43 @@ def chances(
     parts: Parts,
     differing: Collection[str],
     unsure: Unsure | None,
+    version: int | None = None,
 ) -> list[dict[str, float]]:
-    """Of each prediction the chance with each part; together they are `rate` for each at most, on average."""
+    """Of each prediction the chance with each part; together they are `rate` for each at most, on average.
+
+    What `unsure` knows nothing of, such as the answers of the version before with their own classes, has the same
+    share drawn alike.
+    """
     n = len(predictions)
-    if rate >= 1 or unsure is None or not n:
-        parts = Parts(1.0) if rate >= 1 else Parts(parts.uniform + parts.uncertain, parts.disagreement, 0.0)
-    found = [{UNIFORM: parts.uniform * rate} for _ in range(n)]
+    if rate >= 1:
+        parts = ALIKE
+    known = [
+        place for place, p in enumerate(predictions)
+        if unsure is not None and parts.uncertain > 0 and version in (None, p.model_version) and unsure.knows(p)
+    ]  # fmt: skip
+    found = [{UNIFORM: (parts.uniform + parts.uncertain) * rate} for _ in range(n)]
     apart = [place for place, prediction in enumerate(predictions) if prediction.id in differing]
     for place in apart:
         found[place][DISAGREEMENT] = min(1.0, parts.disagreement * rate * n / len(apart))
-    if unsure is not None and parts.uncertain > 0:
+    if unsure is not None and known:
         weights = unsure.weights(
-            np.stack([p.scores for p in predictions]), np.stack([p.embedding for p in predictions])
-        )  # fmt: skip
+            np.stack([predictions[place].scores for place in known]),
+            np.stack([predictions[place].embedding for place in known]),
+        )
         # scaled down, never up: a stretch that is unsure all over must not break the budget
         each = np.minimum(1.0, parts.uncertain * rate * weights / max(1.0, float(weights.mean())))
-        for chance, one in zip(each, found, strict=True):
-            one[UNCERTAIN] = float(chance)
+        for place, one in zip(known, each, strict=True):
+            found[place] |= {UNIFORM: parts.uniform * rate, UNCERTAIN: float(one)}
     return [{part: p for part, p in one.items() if p > 0} for one in found]
 
 
-def rate_within(wanted: float, budget_left: int, expected: float) -> float:
+def rate_within(wanted: float, budget_left: float, expected: float) -> float:
     """The rate for the next stretch, so that about `expected` predictions stay within what is left of the budget.
 
-    Choose it before looking at the stretch (by the size of the one before): dropping labels that were drawn would
-    change the chances that are stored with them. A burst may therefore go over the budget a little.
+    It may look at how many there are and at nothing else of them: dropping labels that were drawn would change the
+    chances that are stored with them. What is left is counted by chances, too, and not by what the lots drew.
 
     >>> rate_within(0.05, 10, 1000)
     0.01
     """
-    return min(wanted, max(0, budget_left) / max(expected, 1.0))
+    return min(wanted, max(0.0, budget_left) / max(expected, 1.0))

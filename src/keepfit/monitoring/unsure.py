@@ -9,10 +9,12 @@ fitted on the reference, before an answer is looked at: the chances depend on th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from keepfit.data.records import Prediction
 
 Doubles = NDArray[np.float64]
 
@@ -41,6 +43,8 @@ class Unsure:
     """Of each cluster the sorted margins of its rows."""
     worth: Doubles
     """Shape (c,): what the least sure answer of each cluster weighs."""
+    classes: int
+    """How many scores an answer has."""
 
     @classmethod
     def fit(cls, scores: NDArray[np.float32], embeddings: NDArray[np.float32], seed: int = 0) -> Unsure | None:
@@ -62,9 +66,13 @@ class Unsure:
         sorted_margins = tuple(np.sort(margin(scores[kept[own == c]])) for c in used)
         sizes = np.array([len(one) for one in sorted_margins], np.float64)
         worth = np.clip(sizes.sum() / (len(used) * sizes), 1 / SPREAD, SPREAD)
-        plain = cls(centres[used], np.maximum(radii, 1e-6), sorted_margins, worth)
+        plain = cls(centres[used], np.maximum(radii, 1e-6), sorted_margins, worth, scores.shape[1])
         mean = float(plain.weights(scores[kept], embeddings[kept]).mean())
-        return cls(plain.centres, plain.radii, plain.margins, worth / max(mean, 1e-6))
+        return replace(plain, worth=worth / max(mean, 1e-6))
+
+    def knows(self, prediction: Prediction) -> bool:
+        """Whether an answer has the shapes of the rows; one of a version with other classes or embeddings has not."""
+        return prediction.scores.shape == (self.classes,) and prediction.embedding.shape == (self.centres.shape[1],)
 
     def weights(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> Doubles:
         """What a label of each answer would teach, shape (n,): at least 0, and 1 on average on the reference."""

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
-from keepfit.data.records import STREAM, UNWRITTEN, Prediction, QueueItem, Window, new_id
+from keepfit.data.records import AUDIT, STREAM, UNWRITTEN, Prediction, QueueItem, Window, new_id
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.asking import ALIKE, Drawn, Parts, audit, draw, rate_within
+from keepfit.monitoring.allowance import Allowance
+from keepfit.monitoring.asking import ALIKE, Drawn, Parts, chances, expected, rate_within, throw
 from keepfit.monitoring.unsure import Unsure
+from keepfit.pipelines.jumps import BACK
 from keepfit.pipelines.rolling import Rolling
 from keepfit.rollout.rollout import single
 
-AT_ONCE = 0.25
-"""The share of a day's label budget that may be spent at any time of it."""
-
-BACK = timedelta(minutes=5)
-"""A clock that is behind its own past by more than this has jumped back."""
-
-DAYS = 3
-"""Days whose questions are remembered, so that a clock that jumps over midnight and back brings no second budget."""
+LATELY = "asked_lately"
+"""Under this name the store keeps how many answers there were lately."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,9 @@ class Asking:
     def ask(self) -> None:
         """Draw from the answers since the last beat, at a rate that the day's budget allows.
 
+        The budget is earned as the day goes by and spent by chances, not by what the lots drew, so something is left
+        at every beat: each answer has a chance, which is what its label weighs by.
+
         Of answers to the same content only the first of a day can be drawn: a storm of duplicates is one piece of
         evidence, and must not eat the budget. What the queue measures is therefore the accuracy over different texts.
         """
@@ -67,14 +66,11 @@ class Asking:
         if not fresh:
             return
         today, elapsed = day_of(now, self.plan.timezone)
-        before = self.store.get(self.model, "asked") or {}
-        asked = int(before.get(today, 0))
-        # the budget is earned as the day goes by, so that a busy morning leaves something for the evening
-        left = int(self.plan.budget * max(elapsed, AT_ONCE)) - asked
-        chosen = self.drawn(fresh, left, end)
-        self.store.ask([self.item(drawn, now) for drawn in chosen])
-        days = sorted((before | {today: asked + len(chosen)}).items())[-DAYS:]
-        self.store.put(self.model, "asked", dict(days))
+        allowance = self.allowance().met(len(fresh), end)
+        left = allowance.left(self.plan.budget, today, elapsed, end - since)
+        likely = self.chances(fresh, left, allowance.near, end)
+        self.store.ask([self.item(drawn, now) for drawn in throw(fresh, likely, self.model)])
+        self.remember(allowance.paid(today, expected(likely)), end)
         self.store.set_asked_until(self.model, end)
 
     def fresh(self, window: Window, now: datetime) -> list[Prediction]:
@@ -84,25 +80,34 @@ class Asking:
         answers = self.store.predictions(self.model, window)
         return [p for p in answers if not p.shadow and p.stage != STREAM and p.id not in again]
 
-    def drawn(self, fresh: Sequence[Prediction], left: int, end: datetime) -> list[Drawn]:
+    def allowance(self) -> Allowance:
+        """As of the last beat that had answers."""
+        lately = self.store.get(self.model, LATELY)
+        near, until = (0.0, None) if lately is None else (lately["near"], datetime.fromisoformat(lately["until"]))
+        return Allowance(self.store.get(self.model, "asked") or {}, near, until)
+
+    def remember(self, allowance: Allowance, end: datetime) -> None:
+        """For the next beat."""
+        self.store.put(self.model, "asked", dict(allowance.spent))
+        self.store.put(self.model, LATELY, {"near": allowance.near, "until": end.isoformat()})
+
+    def chances(self, fresh: Sequence[Prediction], left: float, near: float, end: datetime) -> list[dict[str, float]]:
         """The rate looks at how many answers there are, and the chances at what they say; at labels neither does."""
-        plan, n = self.plan, len(fresh)
-        if plan.audit_rate:
-            return audit(fresh, rate_within(plan.audit_rate, left, n), self.model)
+        plan = self.plan
+        if plan.audit_rate:  # checked by somebody who does not see what was answered
+            return [{AUDIT: rate_within(plan.audit_rate, left, near)}] * len(fresh)
         met = self.rolling.meet(fresh, end) if self.rolling is not None and plan.parts.disagreement else None
         parts = plan.parts.during(rollout=met is not None)
         differing = {id_ for id_, differs in (met or {}).items() if differs}
-        return draw(
-            fresh, rate_within(plan.rate, left, n), self.model, parts, differing,
-            self.unsure() if parts.uncertain else None,
+        live = self.store.deployment(self.model)
+        version = None if live is None else single(live.traffic)
+        return chances(
+            fresh, rate_within(plan.rate, left, near), parts, differing,
+            self.unsure(version) if version is not None and parts.uncertain else None, version,
         )  # fmt: skip
 
-    def unsure(self) -> Unsure | None:
-        """What the champion was unsure of when it was judged."""
-        live = self.store.deployment(self.model)
-        if live is None:
-            return None
-        version = single(live.traffic)
+    def unsure(self, version: int) -> Unsure | None:
+        """What a version was unsure of when it was judged."""
         if version not in self.fits:
             known = self.reference(version)
             self.fits[version] = Unsure.fit(known.scores, known.embeddings)
@@ -135,6 +140,8 @@ def start_of_day(now: datetime, timezone: str) -> datetime:
 
 
 def day_of(now: datetime, timezone: str) -> tuple[str, float]:
-    """The local day, and the share of it that is over."""
+    """The local day, and the share of it that is over; it is 23 or 25 hours long when the clocks change."""
     midnight = start_of_day(now, timezone)
-    return midnight.date().isoformat(), (now.astimezone(midnight.tzinfo) - midnight) / timedelta(days=1)
+    following = datetime.combine(midnight.date() + timedelta(days=1), datetime.min.time(), midnight.tzinfo)
+    length = following.astimezone(UTC) - midnight.astimezone(UTC)
+    return midnight.date().isoformat(), (now - midnight.astimezone(UTC)) / length

@@ -19,6 +19,7 @@ from keepfit.monitoring.gathering import gathered
 from keepfit.monitoring.measurement import TOO_FEW, Measurement
 from keepfit.monitoring.ranks import FEWEST, Ranks, rows_of
 from keepfit.monitoring.seasons import bin_of
+from keepfit.pipelines.jumps import BACK, went_back
 from keepfit.pipelines.looks import Beat, mark_of
 
 BLOCK = timedelta(minutes=5)
@@ -58,12 +59,19 @@ class InputWatch:
         ranks = self._ready(beat.reference)
         bounds = Bounds(ranks.low, ranks.high, ranks.deviation, ranks.feature)
         bets, until = self._awake(beat, bounds)
-        begun, zone = until, ZoneInfo(self.timezone)
+        zone = ZoneInfo(self.timezone)
+        if went_back(self.store, self.model, "inputs are compared with the reference again", until, beat.now):
+            until = block_of(beat.now)
+            bets.seasons.disturbed()  # neither the day that never was nor what is left of this one teaches anything
+            bets.seasons.begin(until.astimezone(zone).date().isoformat())
+            bets.seasons.disturbed()
+            self.store.put(self.model, STATE, self._kept(beat, bets, until))
+        begun = until
         for _ in range(MOST_BLOCKS):
             if until + BLOCK > beat.now - UNWRITTEN:
                 break
-            block = Window(max(until, beat.began), until + BLOCK)
-            said = [p for p in self.store.predictions(self.model, block, beat.version, MOST_ROWS) if not p.shadow]
+            block = Window(until if beat.began > beat.now else max(until, beat.began), until + BLOCK)
+            said = self.store.predictions(self.model, block, beat.version, MOST_ROWS, heard=True)
             bets.seasons.begin(block.start.astimezone(zone).date().isoformat())
             self._take_in(said, ranks, bets, block, beat)
             until = block.end
@@ -83,8 +91,7 @@ class InputWatch:
                 return InputBets.from_json(kept["bets"], bounds, self.run_length), datetime.fromisoformat(kept["until"])
             except ValueError:
                 pass  # of an earlier release, or people were taken out of the reference: begin anew
-        start = beat.began.timestamp() // BLOCK.total_seconds() * BLOCK.total_seconds()
-        return InputBets(bounds, self.run_length), datetime.fromtimestamp(start, beat.began.tzinfo)
+        return InputBets(bounds, self.run_length), block_of(beat.began)
 
     @staticmethod
     def _kept(beat: Beat, bets: InputBets, until: datetime) -> dict[str, Any]:
@@ -149,7 +156,9 @@ class InputWatch:
     def _alarmed(self, now: datetime) -> Mapping[str, Any] | None:
         """The last alarm of this model, while it lasts."""
         kept: Mapping[str, Any] | None = self.store.get(self.model, ALARMED)
-        return kept if kept is not None and now < datetime.fromisoformat(kept["at"]) + LASTS else None
+        if kept is None or not now < datetime.fromisoformat(kept["at"]) + LASTS:
+            return None
+        return kept if datetime.fromisoformat(kept["at"]) <= now + BACK else None  # it lies in a future that never was
 
     def _measured(self, bets: InputBets, ranks: Ranks, beat: Beat) -> Measurement:
         alarmed = self._alarmed(beat.now)
@@ -170,6 +179,12 @@ class InputWatch:
         rows = len(beat.reference.scores)
         note = f"{TOO_FEW}: the reference has {rows} rows, {FEWEST} are needed to compare with"
         return Measurement(NAME, 0.0, 0.0, 0.0, len(beat.predictions), beat.window, beat.version, note=note)
+
+
+def block_of(moment: datetime) -> datetime:
+    """The start of its block."""
+    start = moment.timestamp() // BLOCK.total_seconds() * BLOCK.total_seconds()
+    return datetime.fromtimestamp(start, moment.tzinfo)
 
 
 def extreme(values: np.ndarray, places: np.ndarray, alarm: Alarm) -> int:

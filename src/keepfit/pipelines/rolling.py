@@ -21,6 +21,7 @@ from keepfit.data.records import (
     Example,
     Label,
     Prediction,
+    Source,
     Window,
 )
 from keepfit.data.store import RecordStore
@@ -28,6 +29,7 @@ from keepfit.decision import Decision
 from keepfit.errors import BackendError, Refused
 from keepfit.monitoring.asking import lot
 from keepfit.monitoring.comparison import COMPARED, Comparison, Normal, Paired, Sides, Tallied
+from keepfit.pipelines.jumps import BACK, went_back
 from keepfit.registry.registry import Alias, Registry
 from keepfit.rollout.rollout import Roller, Rollout, under_way
 from keepfit.rollout.strategies import Step
@@ -130,7 +132,11 @@ class Rolling:
         if kept.get("rollout") != rollout.id:
             kept = {"steps": {}, "keys": {}, "until": rollout.since.isoformat()}
         tallied = Tallied(kept["steps"], {event: set(marks) for event, marks in kept["keys"].items()})
-        start, end = max(datetime.fromisoformat(kept["until"]), rollout.since), self.clock.now() - UNWRITTEN
+        start, end = datetime.fromisoformat(kept["until"]), self.clock.now() - UNWRITTEN
+        if went_back(self.store, self.model, "the answers of both versions are counted again", start, end):
+            start = end
+        elif rollout.since <= end + BACK:
+            start = max(start, rollout.since)
         both = rollout.steps[rollout.step].shadow
         if start < end:
             versions = (rollout.version, rollout.champion)
@@ -173,6 +179,8 @@ class Rolling:
         """Count what came since the last count: a stretch that is drawn again after a crash counts once."""
         kept = self.met(rollout)
         start = datetime.fromisoformat(kept.get("until", rollout.began.isoformat()))
+        if start > until + BACK:  # the clock ran ahead and was put right
+            start = min((time for time, _ in answers), default=until)
         fresh = [differs for time, differs in answers if time >= start]
         counted = {"met": kept["met"] + len(fresh), "differ": kept["differ"] + sum(fresh)}
         moment = max(start, until).isoformat()

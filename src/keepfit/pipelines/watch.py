@@ -151,7 +151,7 @@ class Watch:
             self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone,
             plan.settle_after if plan.labels is Source.COMPLETE else None,
         )  # fmt: skip
-        said = self.store.predictions(self.model, window, version, limit=5000)
+        said = self.store.predictions(self.model, window, version, limit=5000, heard=True)
         counted = counting.labels(version, labels, began)
         measured = counted.corrected(self.monitor.measure(said, counted.pairs, reference, window, version))
         measured += looked(self.looks, Beat(now, version, began, reference, window, said, counted.pairs))
