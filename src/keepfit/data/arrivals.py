@@ -13,6 +13,7 @@ from keepfit.data.labellers import heard
 from keepfit.data.predictions import label_sets
 from keepfit.data.records import MEASURING, Source
 from keepfit.data.schema import LABELS, PREDICTIONS
+from keepfit.data.today import read_today
 
 P = PREDICTIONS.c
 L = LABELS.c
@@ -42,7 +43,8 @@ def arrivals(conn: Connection, model: str, version: int, since: datetime, after:
     """Of live answers that a version gave from `since` on: labels numbered above `after`, the oldest `limit` ones.
 
     Only the first measuring label of an example counts: a later one would know what evidence the first one gave.
-    Labels of those who were set apart count nowhere. Of several answers to one example the newest before the label.
+    Labels of those who were set apart count nowhere, nor do those of retired classes; names are read as they are
+    today. Of several answers to one example the newest before the label.
     """
     sources = [source.value for source in MEASURING]
     e = EARLIER.c
@@ -50,20 +52,26 @@ def arrivals(conn: Connection, model: str, version: int, since: datetime, after:
         e.model == model, e.example_id == L.example_id, e.seq < L.seq, e.source.in_(sources), heard(model, e.actor)
     )
     query = (
-        select(L.seq, L.value, L.source, L.propensity, P.time, P.group, P.label_set, P.scores, P.context)
+        select(L.seq, L.value, L.time, L.source, L.propensity, P.time, P.group, P.label_set, P.scores, P.context)
         .select_from(LABELS.join(PREDICTIONS, (P.model == L.model) & (P.example_id == L.example_id)))
-        .where(L.model == model, L.seq > after, L.source.in_(sources), heard(model), ~before)
+        .where(L.model == model, L.source.in_(sources), heard(model), ~before)
         .where(P.version == version, P.shadow.is_(False), P.time >= since)
         .order_by(L.seq, P.time, P.id)
         .limit(limit)
     )
-    sets, found = label_sets(conn, model), dict[int, Arrival]()
-    for seq, value, source, propensity, time, group, label_set, scores, context in conn.execute(query):
-        values = np.frombuffer(scores, np.float32)
-        best = int(values.argmax())
-        asked = source == Source.ASKED.value and propensity is not None
-        found[seq] = Arrival(
-            seq, time, group, sets[label_set][best] != value, float(values[best]),
-            min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
-        )  # fmt: skip
+    sets, today, found = label_sets(conn, model), read_today(conn, model), dict[int, Arrival]()
+    while not found and (rows := conn.execute(query.where(L.seq > after)).all()):
+        for seq, value, given, source, propensity, time, group, label_set, scores, context in rows:
+            truth = today.truth(value, given)
+            if truth is None:
+                continue
+            values = np.frombuffer(scores, np.float32)
+            best = int(values.argmax())
+            said = today.answer(version, sets[label_set][best], time)
+            asked = source == Source.ASKED.value and propensity is not None
+            found[seq] = Arrival(
+                seq, time, group, said != truth, float(values[best]),
+                min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
+            )  # fmt: skip
+        after = rows[-1].seq
     return list(found.values())
