@@ -259,6 +259,7 @@ def test_a_new_class_is_proposed_accepted_and_learnt(world) -> None:
 
     state = world.run_job({"reason": "routine"})
     assert state["unaccepted"] == {"money": 12}
+    assert the_decision(world, "class").because[0].endswith("accept them with `keepfit classes accept money`")
     assert "money" not in world.registry.latest(MODEL).evaluation.labels
 
     change(world, "accept", "money")
