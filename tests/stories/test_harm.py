@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from tests.stories.conftest import MODEL, World
 
+from keepfit.data.classes import ClassChange
 from keepfit.data.labellers import Labeller
 from keepfit.data.records import Label, Source, Window
 from keepfit.decision import Outcome
@@ -34,6 +35,21 @@ def test_nothing_fires_while_the_answers_are_right(watched: World) -> None:
     decision = watched.watch.tick()
     assert decision.outcome is Outcome.WAIT
     assert "no proof of harm" in " ".join(decision.because)
+
+
+def test_labels_under_a_new_name_are_no_harm_and_the_next_training_learns_it(watched: World) -> None:
+    watched.live(40, "fine", "pos")
+    change = ClassChange(watched.clock.now(), "ann", "rename", ("pos",), "happy")
+    watched.store.change_classes(MODEL, change, ("neg", "pos"))
+    watched.live(60, "fine", "happy")
+    watched.live(20, "fine", "pos")
+    assert watched.watch.tick().outcome is Outcome.WAIT
+    assert watched.store.get(MODEL, VALUE)["watched"][""]["lost"] == 0.0
+    since = watched.clock.now() - timedelta(days=1)
+    pairs = watched.store.labelled(MODEL, Window(since, watched.clock.now()))
+    assert {(said.label, label.value) for said, label in pairs} == {("happy", "happy")}
+    assert watched.run_job({"reason": "routine"})["deployed"]
+    assert watched.live(1, "fine", "happy") == ["happy"]
 
 
 def test_harm_calls_for_a_retraining_once_and_says_since_when(watched: World) -> None:

@@ -299,6 +299,7 @@ def test_a_new_class_is_proposed_accepted_and_learnt(world) -> None:
 
     state = world.run_job({"reason": "routine"})
     assert state["unaccepted"] == {"money": 12}
+    assert the_decision(world, "class").because[0].endswith("accept them with `keepfit classes accept money`")
     assert "money" not in world.registry.latest(MODEL).evaluation.labels
 
     change(world, "accept", "money")
@@ -346,6 +347,36 @@ def test_a_renamed_class_keeps_its_rows_and_the_past_keeps_its_words(world) -> N
     gate = world.store.decisions(MODEL, "gate v2")[0].decision.evidence
     assert gate["rules"]["not_worse"]["losses"] == 0
     assert gate["rules"]["not_worse"]["wins"] == 0, "the champion's pos counts as happy"
+
+
+def test_a_name_accepted_anew_is_learnt_beside_the_one_it_became(world) -> None:
+    with_policy(world, new_classes="propose")
+    world.train(*A.items(), n=30)
+    change(world, "rename", "pos", into="happy")
+    world.clock.advance(timedelta(hours=1))
+    change(world, "accept", "pos")
+    world.clock.advance(timedelta(hours=1))
+    label_new(world, 12, "pos")
+    state = world.run_job({"reason": "routine"})
+    assert world.registry.version(MODEL, state["version"]).evaluation.labels == ("happy", "neg", "pos")
+
+
+def test_after_a_rename_no_version_of_the_old_names_spares_a_training(world) -> None:
+    with_policy(world, window="auto", cheaper=("mix", "earlier"))
+    there_and_back(world)
+    change(world, "rename", "pos", into="happy")
+    state = world.work(harm(world))
+    assert "answer" not in state
+    assert "left out, since classes were renamed" in the_decision(world, "earlier").because[-1]
+    assert the_decision(world, "mix").because == ("classes were renamed since version 2 was judged: train it anew",)
+
+
+def test_the_gate_on_a_file_reads_both_versions_under_the_names_of_today(world) -> None:
+    world.train(*A.items(), n=30)
+    data = open_snapshot(world.folder / "snapshots", world.store.get(MODEL, "snapshot"))
+    change(world, "rename", "pos", into="happy")
+    decision = world.retraining.compare_on(data, 1)
+    assert decision.evidence["rules"]["not_worse"]["losses"] == 0
 
 
 def test_merged_and_retired_classes(world) -> None:

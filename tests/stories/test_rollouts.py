@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
+from keepfit.data.classes import ClassChange
 from keepfit.data.labellers import SILENCE
 from keepfit.data.records import Cause, Deployment, Label, Prediction, QueueItem, Source, Window
 from keepfit.data.store import RecordStore
@@ -183,6 +184,19 @@ def world(
     predictor.close()
     writer.close()
     store.close()
+
+
+def test_a_rollout_after_a_rename_is_decided_by_answers_and_not_by_names(world: World) -> None:
+    change = ClassChange(world.clock.now(), "ann", "rename", ("pos",), "happy")
+    world.store.change_classes(MODEL, change, ("neg", "pos"))
+    world.models[2] = ToyModel(["happy", "neg"], dict.fromkeys(WORDS, "happy"), [0.5, 0.5])
+    world.start()
+    world.live(60)  # people still say pos
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    world.clock.advance(timedelta(seconds=2))
+    quality, _ = world.rolling.quality(rollout)
+    assert (quality.n, quality.wins, quality.losses) == (60, 0, 0)
 
 
 def with_strategy(world: World, strategy: Strategy, **more: object) -> None:

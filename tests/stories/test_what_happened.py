@@ -136,7 +136,7 @@ def test_history_says_who_when_why_on_what_evidence_and_by_which_decision(life: 
     said = life("history").out
     row = life.json("history")["deployments"][0]
     assert "version 2 passed its gate" in said
-    assert "evidence   floors are kept on" in said
+    assert "evidence   not worse on" in said
     assert f"decision   {row['decision_id']}" in said
     assert "v2 100%" in said
     assert "evidence" not in row, "the documented shape is as it was"

@@ -115,13 +115,24 @@ def test_a_name_that_is_accepted_again_is_another_class_from_then_on() -> None:
     assert found.known_beside(["a", "c"]) == {"a", "b", "c"}
 
 
+def test_a_name_that_was_given_up_comes_back_only_by_undoing_or_by_accepting() -> None:
+    found = changes(("rename", ("a",), "b"))
+    with pytest.raises(InvalidInput, match="given up"):
+        found.checked(ClassChange(NOW + timedelta(days=1), "ann", "rename", ("c",), "a"), frozenset("bc"))
+    back = found.checked(ClassChange(NOW + timedelta(days=1), "ann", "rename", ("b",), "a"), frozenset("bc"))
+    assert (back.read("a", NOW), back.read("b", NOW)) == ("a", "a")
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), max_size=6), st.sampled_from("abcd"))
 def test_whatever_was_renamed_what_it_is_now_is_known_or_untouched(steps, name) -> None:
     found, existing = ClassMap(), frozenset("abc")
-    for old, new in steps:
+    for day, (old, new) in enumerate(steps):
+        made = ClassChange(NOW + timedelta(days=day), "ann", "rename", (old,), new)
         try:
-            found = found.checked(ClassChange(NOW, "ann", "rename", (old,), new), found.known_beside(sorted(existing)))
+            found = found.checked(made, found.known_beside(sorted(existing)))
         except InvalidInput:
             continue
+    later = NOW + timedelta(days=99)
+    assert all(found.read(one, later) == one for one in found.known_beside(sorted(existing)))
     now = found.read(name, NOW)
     assert now in found.known() or now == name

@@ -316,7 +316,7 @@ class Project:
         if number is None:
             raise NotFound(f"{self.model!r} has no version yet; run `keepfit train DATA`")
         retraining = self.retraining(self.model)
-        decision = retraining.compare_on(self.as_test(data).rows(), number)
+        decision = retraining.compare_on(self.as_test(data), number)
         self.store.add_decision(self.model, f"gate v{number}", decision, self.home.clock.now())
         return decision
 

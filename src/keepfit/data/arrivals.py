@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, Select, exists, select
 
 from keepfit.data.asked import repeated
 from keepfit.data.labellers import heard
 from keepfit.data.predictions import label_sets
 from keepfit.data.records import MEASURING, STREAM, Source, Window
 from keepfit.data.schema import LABELS, PREDICTIONS
+from keepfit.data.today import read_today
 
 P = PREDICTIONS.c
 L = LABELS.c
@@ -58,7 +60,8 @@ def arrivals(
     wrong is said at once and silence confirms late, so in the order of arrival the first labels are all bad.
 
     Only the first measuring label of an example counts: a later one would know what evidence the first one gave.
-    Labels of those who were set apart count nowhere. Of several answers to one example the newest counts.
+    Labels of those who were set apart count nowhere, nor do those of retired classes; names are read as they are
+    today. Of several answers to one example the newest counts.
     """
     sources = [source.value for source in MEASURING]
     e = EARLIER.c
@@ -66,26 +69,46 @@ def arrivals(
         e.model == model, e.example_id == L.example_id, e.seq < L.seq, e.source.in_(sources), heard(model, e.actor)
     )
     query = (
-        select(L.seq, L.time, L.value, L.source, L.propensity, P.time, P.group, P.label_set, P.scores, P.context)
+        select(
+            L.seq,
+            L.time,
+            L.value,
+            L.source,
+            L.propensity,
+            P.time.label("said"),
+            P.group,
+            P.label_set,
+            P.scores,
+            P.context,
+        )
         .select_from(LABELS.join(PREDICTIONS, (P.model == L.model) & (P.example_id == L.example_id)))
         .where(L.model == model, L.source.in_(sources), heard(model), ~before)
         .where(P.version == version, P.shadow.is_(False), P.time >= since)
         .limit(limit)
     )
-    if isinstance(after, Settled):
-        query = query.where(P.time >= after.start, P.time < after.end).order_by(P.time, P.id, L.seq)
-    else:
-        query = query.where(L.seq > after).order_by(L.seq, P.time, P.id)
-    sets, found = label_sets(conn, model), dict[int, Arrival]()
-    for seq, arrived, value, source, propensity, time, group, label_set, scores, context in conn.execute(query):
-        values = np.frombuffer(scores, np.float32)
-        best = int(values.argmax())
-        asked = source == Source.ASKED.value and propensity is not None
-        found[seq] = Arrival(
-            seq, arrived, time, group, sets[label_set][best] != value, float(values[best]),
-            min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
-        )  # fmt: skip
+    sets, today, found = label_sets(conn, model), read_today(conn, model), dict[int, Arrival]()
+    while not found and (rows := conn.execute(_page(query, after)).all()):
+        for seq, arrived, value, source, propensity, time, group, label_set, scores, context in rows:
+            truth = today.truth(value, arrived)
+            if truth is None:
+                continue
+            values = np.frombuffer(scores, np.float32)
+            best = int(values.argmax())
+            said = today.answer(version, sets[label_set][best], time)
+            asked = source == Source.ASKED.value and propensity is not None
+            found[seq] = Arrival(
+                seq, arrived, time, group, said != truth, float(values[best]),
+                min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
+            )  # fmt: skip
+        last = rows[-1]
+        after = Settled(last.said + timedelta(microseconds=1), after.end) if isinstance(after, Settled) else last.seq
     return list(found.values())
+
+
+def _page(query: Select[Any], after: int | Settled) -> Select[Any]:
+    if isinstance(after, Settled):
+        return query.where(P.time >= after.start, P.time < after.end).order_by(P.time, P.id, L.seq)
+    return query.where(L.seq > after).order_by(L.seq, P.time, P.id)
 
 
 def expected_wrong(conn: Connection, model: str, version: int, window: Window, day: datetime) -> tuple[float, int]:

@@ -108,6 +108,10 @@ class ClassMap:
             raise InvalidInput(f"there is no class {missing[0]!r}; there are {known}", "class")
         if change.action == RENAME and change.into in existing:
             raise InvalidInput(f"{change.into!r} is a class already; to make one of both, use merge", "class")
+        if change.into in self.given_up() and self.read(change.into, change.at) not in change.names:
+            raise InvalidInput(
+                f"{change.into!r} was given up, and what was answered then still bears the name; take another", "class"
+            )
         if change.action == RETIRE and len(existing) - len(change.names) < 2:
             raise InvalidInput("two classes must remain; accept another one first", "class")
         if change.action == MERGE and len(existing - set(change.names) | {change.into}) < 2:

@@ -15,6 +15,7 @@ from keepfit.data.labellers import heard
 from keepfit.data.predictions import best_label, label_sets
 from keepfit.data.records import Failure, Source, Window
 from keepfit.data.schema import FAILURES, LABELS, PREDICTIONS
+from keepfit.data.today import read_today
 
 P = PREDICTIONS.c
 L = LABELS.c
@@ -65,25 +66,32 @@ def _read(conn: Connection, model: str, query: Select[Any]) -> list[Brief]:
 def answers(
     conn: Connection, model: str, example_ids: Collection[str], versions: Collection[int]
 ) -> dict[tuple[str, int], str]:
-    """The label that a version gave to an example (its newest), by (example id, version)."""
+    """The label that a version gave to an example (its newest), as it is called today, by (example id, version)."""
     found: dict[tuple[str, int], str] = {}
-    sets = label_sets(conn, model)
+    sets, today = label_sets(conn, model), read_today(conn, model)
     for some in chunks(example_ids):
-        query = select(P.example_id, P.version, P.label_set, P.scores).where(
+        query = select(P.example_id, P.version, P.time, P.label_set, P.scores).where(
             P.model == model, P.example_id.in_(some), P.version.in_(list(versions))
         )
-        for example_id, version, label_set, scores in conn.execute(query.order_by(P.time, P.id)):
-            found[example_id, version] = best_label(sets[label_set], scores)
+        for example_id, version, time, label_set, scores in conn.execute(query.order_by(P.time, P.id)):
+            found[example_id, version] = today.answer(version, best_label(sets[label_set], scores), time)
     return found
 
 
 def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
-    """The answers that a volunteered label of the window contradicts, each once; nobody set apart is heard."""
-    said = select(L.value, L.prediction_id).where(L.model == model, L.source == Source.VOLUNTEERED.value, heard(model))
+    """The answers that a volunteered label of the window contradicts, each once; nobody set apart is heard.
+
+    Names are read as they are today; a label of a retired class contradicts nothing.
+    """
+    said = select(L.value, L.time, L.prediction_id).where(
+        L.model == model, L.source == Source.VOLUNTEERED.value, heard(model)
+    )
     said = said.where(L.time >= window.start, L.time < window.end, L.prediction_id.is_not(None)).distinct()
     values: dict[str, set[str]] = {}
-    for value, prediction_id in conn.execute(said):
-        values.setdefault(prediction_id, set()).add(value)
+    today = read_today(conn, model)
+    for value, given, prediction_id in conn.execute(said):
+        if (truth := today.truth(value, given)) is not None:
+            values.setdefault(prediction_id, set()).add(truth)
     found = []
     for some in chunks(values):
         query = select(P.id, *COLUMNS).where(P.model == model, P.id.in_(some), P.shadow.is_(False))
@@ -91,7 +99,7 @@ def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
         sets = label_sets(conn, model)
         for id_, version, time, label_set, scores, stage, shadow, measures, key in rows:
             label = best_label(sets[label_set], scores)
-            if values[id_] - {label}:
+            if values[id_] - {today.answer(version, label, time)}:
                 found.append(Brief(version, label, 0.0, time, stage, shadow, measures, key))
     return found
 

@@ -64,6 +64,7 @@ from keepfit.data.records import (
 )
 from keepfit.data.sole import FORGETTING, Sole
 from keepfit.data.tallies import Tallies, read_tallies
+from keepfit.data.today import read_today
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import Refused
@@ -188,7 +189,7 @@ class RecordStore:
     def answers(
         self, model: str, example_ids: Collection[str], versions: Collection[int]
     ) -> dict[tuple[str, int], str]:
-        """The label that a version gave to an example (its newest), by (example id, version)."""
+        """The label that a version gave to an example (its newest) as it is called today, by (example id, version)."""
         with self._db.read() as conn:
             return comparing.answers(conn, model, example_ids, versions)
 
@@ -249,10 +250,12 @@ class RecordStore:
 
         By prediction: predictions made in the window, in that order. By label: labels that arrived in it, in that
         order. Of several predictions for one example the newest counts (by prediction: the newest in the window).
-        Labels of those who were set apart are left out, unless `everyone` is wanted.
+        Labels of those who were set apart and of retired classes are left out, and classes are named as they are
+        today; where `everyone` is wanted, all is as it was said.
         """
         with self._db.read() as conn:
-            return labelling.labelled(conn, model, window, version, sources, by, everyone)
+            pairs = labelling.labelled(conn, model, window, version, sources, by, everyone)
+            return pairs if everyone else read_today(conn, model).pairs(pairs)
 
     def arrivals(
         self, model: str, version: int, since: datetime, after: int | Settled, limit: int = 10_000
@@ -260,7 +263,7 @@ class RecordStore:
         """The first measuring label of each answer that a version gave from `since` on, as they came in.
 
         Only labels numbered above `after`, the oldest `limit` of them, or of answers that have settled, in the order of
-        the answers. Nobody who is set apart is heard.
+        the answers. Nobody who is set apart is heard. Classes are as they are called today, without the retired ones.
         """
         with self._db.read() as conn:
             return arrivals.arrivals(conn, model, version, since, after, limit)

@@ -56,8 +56,8 @@ class Cheaper:
     """The job's own folder."""
     verdict: Callable[[Model, Judged], Decision]
     """The gate's word on a candidate that was judged on the test part."""
-    called: Callable[[Model], Model]
-    """A version with its classes as they are called today."""
+    called: Callable[[Model, datetime], Model]
+    """A version that was made then, with its classes as they are called today."""
     level: float = 0.05
     rise: Rise | None = None
     """Where a rise of the errors was looked for."""
@@ -123,10 +123,10 @@ class Cheaper:
         index = {label: i for i, label in enumerate(labels)}
         truth = np.array([index.get(part.rows[i].label, -1) for i in places], np.int64)
         scores = asked([part.rows[i].content for i in places]).scores
-        if reference.scores.shape[1] != len(labels):
+        if labels != self.task.load(folder).labels or reference.scores.shape[1] != len(labels):
             return Decision(Outcome.FAIL, (f"classes were renamed since version {number} was judged: train it anew",))
         once = Once(reference.scores, reference.truth)
-        others = self.others(number, part.rows[places[0]].time, len(labels))
+        others = self.others(number, part.rows[places[0]].time, labels)
         found, ratios = reweighting(once, scores, truth, others, part.folds(places, FOLDS))
         evidence: State = {
             "screen": found.to_json(), "ratios": {n: round(float(r), 4) for n, r in zip(labels, ratios, strict=True)},
@@ -146,12 +146,12 @@ class Cheaper:
         last = max((n for n, one in lineages.items() if (one.reason, one.parent) == (MIX, number)), default=None)
         return last if last is not None and self.taken_back(last) else None
 
-    def others(self, number: int, since: datetime, classes: int) -> Floats:
+    def others(self, number: int, since: datetime, labels: Sequence[str]) -> Floats:
         """Scores (n, k) of the champion's answers since then."""
         window = Window(max(since, UNKNOWN_TIME), datetime.max.replace(tzinfo=since.tzinfo))
         said = self.store.predictions(self.model, window, number, limit=ANSWERS)
-        rows = [one.scores for one in said if not one.shadow and len(one.scores) == classes]
-        return np.stack(rows) if rows else np.zeros((0, classes), np.float32)
+        rows = [one.scores for one in said if not one.shadow and one.labels == tuple(labels)]
+        return np.stack(rows) if rows else np.zeros((0, len(labels)), np.float32)
 
     def earlier(self, part: TrainPart, places: Ints, champion: tuple[int, Asked], snapshot: Snapshot) -> Decision:
         """The earlier version that fits the present best."""
@@ -163,9 +163,14 @@ class Cheaper:
         before = said_by(asked.model.labels, asked(contents).scores)
         found: dict[int, Comparison] = {}
         models: dict[int, Model] = {}
+        renamed: list[int] = []
         for version in versions:
             try:
-                models[version.number] = self.called(self.task.load(self.registry.fetch(self.model, version.number)))
+                model = self.task.load(self.registry.fetch(self.model, version.number))
+                if self.called(model, version.at).labels != model.labels:  # it would be served under the old names
+                    renamed.append(version.number)
+                    continue
+                models[version.number] = model
                 said = said_by(models[version.number].labels, predict(models[version.number], contents).scores)
             except KeepfitError:  # files that are damaged, or columns that it does not read
                 continue
@@ -173,17 +178,16 @@ class Cheaper:
             a, b, c = (np.array([ids[name] for name in names], np.int64) for names in (before, said, truth))
             found[version.number] = compared(a, b, c, version.evaluation.metrics["accuracy"].value)
         if not found:
-            return Decision(
-                Outcome.FAIL, ("no earlier version could be asked",), {"tried": [v.number for v in versions]}
-            )
+            tried: State = {"tried": [v.number for v in versions], "renamed": renamed}
+            return Decision(Outcome.FAIL, ("no earlier version could be asked", *left_out(renamed)), tried)
         best = max(found, key=lambda one: found[one].after.value)
         table = {str(one): comparison.to_json() for one, comparison in found.items()}
-        evidence: State = {"version": best, "screen": table, "level": self.level / len(found)}
+        evidence: State = {"version": best, "screen": table, "level": self.level / len(found), "renamed": renamed}
         refused = screened(
             found[best], f"version {best}, the best of {len(found)} earlier ones", self.level / len(found)
         )
         if refused is not None:
-            return Decision(Outcome.FAIL, refused, evidence)
+            return Decision(Outcome.FAIL, (*refused, *left_out(renamed)), evidence)
         answers = self.work / "earlier"
         answers.mkdir(parents=True, exist_ok=True)
         folder = self.registry.fetch(self.model, best)
@@ -229,6 +233,12 @@ class Cheaper:
             return Decision(Outcome.FAIL, because, {**evidence, "gate": verdict_to_json(verdict)})
         because = (f"{words}; its gate lets it through, so nothing is trained",)
         return Decision(Outcome.PASS, because, {**evidence, "state": state})
+
+
+def left_out(renamed: Sequence[int]) -> tuple[str, ...]:
+    """Why these versions were not asked; nothing where there are none."""
+    named = ", ".join(map(str, renamed))
+    return (f"left out, since classes were renamed since they were made: version {named}",) if renamed else ()
 
 
 def said_by(labels: Sequence[str], scores: Floats) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +81,8 @@ class Proposals:
 def held_back(unknown: dict[str, int]) -> Decision:
     """What a training did not learn from, since nobody has accepted the class."""
     listed = ", ".join(f"{name!r} ({count})" for name, count in unknown.items())
-    words = f"labels of classes that nobody has accepted are not learnt from: {listed}; see `keepfit classes list`"
+    accept = ", ".join(f"`keepfit classes accept {shlex.quote(name)}`" for name in unknown)
+    words = f"labels of classes that nobody has accepted are not learnt from: {listed}; accept them with {accept}"
     return Decision(Outcome.HOLD, (words,), {"unaccepted": unknown})
 
 

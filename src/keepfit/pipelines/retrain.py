@@ -257,8 +257,8 @@ class Retraining:
 
     def evaluate(self, state: State) -> State:
         """The candidate's numbers on the test part; they and its answers stay in its folder, as the drift reference."""
-        folder, snapshot = answers_of(state), self.snapshot_of(state)
-        judged = judge(self.called(self.task.load(Path(state["folder"]))), snapshot.rows(Split.TEST))
+        folder, snapshot, job = answers_of(state), self.snapshot_of(state), self.store.job(state["job"])
+        judged = judge(self.candidate(state, job), snapshot.rows(Split.TEST))
         evaluation = evaluate(
             judged, snapshot.id, Split.TEST, self.plan.metrics(judged.labels), snapshot.contradicted_ids()
         )
@@ -340,7 +340,7 @@ class Retraining:
 
     def trial(self, state: State, job: Job) -> Trial:
         """What the gate looks at; the candidate's answers come from its folder, the champion answers now."""
-        candidate, snapshot = self.called(self.task.load(Path(state["folder"]))), self.snapshot_of(state)
+        candidate, snapshot = self.candidate(state, job), self.snapshot_of(state)
         judged = remembered(answers_of(state), snapshot.rows(Split.TEST), candidate)
         return self.weighed(candidate, judged, snapshot, job)
 
@@ -356,9 +356,10 @@ class Retraining:
             champion_behaviour=None if match.champion is None else self.behaviour(match.champion, match.candidate),
         )
 
-    def compare_on(self, rows: Rows, number: int) -> Decision:
-        """The gate's word on a version against the champion, on rows that were handed in from outside."""
-        candidate = self.task.load(self.registry.fetch(self.model, number))
+    def compare_on(self, data: Snapshot, number: int) -> Decision:
+        """The gate's word on a version against the champion, on data that was handed in from outside."""
+        candidate = self.version(number)
+        rows = Known(self.store.classes(self.model)).base(self.folders.snapshots, data).rows()
         match = self.match(judge(candidate, rows))
         return self.gate.judge(self.compared(candidate, match, np.ones(len(match.candidate), dtype=bool)))
 
@@ -369,12 +370,19 @@ class Retraining:
 
     def version(self, number: int) -> Model:
         """A registered version, with its classes as they are called today."""
-        return self.called(self.task.load(self.registry.fetch(self.model, number)))
+        model = self.task.load(self.registry.fetch(self.model, number))
+        return self.called(model, self.registry.version(self.model, number).at)
 
-    def called(self, model: Model) -> Model:
-        """Its classes as they are called today."""
+    def candidate(self, state: State, job: Job) -> Model:
+        """What this training made or offers, with its classes as they are called today."""
+        if state.get("answer") == EARLIER:
+            return self.version(state["offered"])
+        return self.called(self.task.load(Path(state["folder"])), job.at)
+
+    def called(self, model: Model, at: datetime) -> Model:
+        """The classes of a model that was made at `at` as they are called today."""
         classes = self.store.classes(self.model)
-        return as_called_today(model, lambda name: classes.read(name, UNKNOWN_TIME)) if classes.changes else model
+        return as_called_today(model, lambda name: classes.read(name, at)) if classes.changes else model
 
     def compared(self, candidate: Model, match: Match, recent: NDArray[np.bool_]) -> Trial:
         """What the gate looks at in any case; `recent` are those of the rows (n,) that speak of the present."""

@@ -255,7 +255,7 @@ class Rolling:
             log.warning("version %d of %s could not be asked later: %s", version, self.model, error)
             return {}
         self.store.add_later(self.model, said)
-        return {(one.example_id, version): one.label for one in said}
+        return self.store.answers(self.model, [one.example_id for one in said], [version])
 
     def said(self, version: int, model: Model, examples: Sequence[Example]) -> list[Prediction]:
         """All at once; where that fails one by one, so that a content that is none any more spoils no other."""
