@@ -102,7 +102,8 @@ def test_every_metric_has_words_and_a_name_as_prometheus_wants_it(scraped: str) 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_every_expression_is_balanced_and_uses_functions_that_exist(where: str, expression: str) -> None:
     open_: list[str] = []
-    for sign in re.sub(r'"(?:[^"\\]|\\.)*"', "", expression):
+    expression = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
+    for sign in expression:
         if sign in PAIRS.values():
             open_.append(sign)
         elif sign in PAIRS:

@@ -394,7 +394,7 @@ class ModelSettings(Section):
     triggers: tuple[Mapping[str, Any], ...] = Field(
         (
             {"kind": "accuracy_floor", "floor": 0.80},
-            {"kind": "all_of", "triggers": ({"kind": "period", "days": 30}, {"kind": "new_labels", "amount": 100})},
+            {"kind": "all_of", "triggers": [{"kind": "period", "days": 30}, {"kind": "new_labels", "amount": 100}]},
             {"kind": "on_demand"},
             {"kind": "on_event"},
         ),
