@@ -357,7 +357,7 @@ class RetrainingSettings(Section):
     """`[models.NAME.retraining]`: what a retraining learns from, and what may spare it; see docs/decisions.md."""
 
     window: Literal["auto", "all", "half", "quarter", "eighth", "since", "recency", "replay", "similar"] = Field(
-        "auto",
+        "all",
         description="Which past is learnt from: auto compares the others by the newest random labels; all; the newest "
         "half, quarter or eighth; since the change; recency: the newer the heavier; replay: recent and old rows, half "
         "of the weight each; similar: like the newest traffic.",
