@@ -157,7 +157,8 @@ class Retraining:
         Data that a person brings is learnt from as it is. Where nothing answers yet there is nothing to choose by.
         """
         wanted, live, id_ = self.plan.on_what, self.champion(), f"{job.id}-window"
-        if live is None or "snapshot" in job.request or (wanted.window == ALL and not wanted.cheaper):
+        spares = bool(wanted.cheaper) and job.request.get("reason") == "harm" and job.request.get("recipe") is None
+        if live is None or "snapshot" in job.request or (wanted.window == ALL and not spares):
             return {}
         with contextlib.suppress(NotFound):
             return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
@@ -167,7 +168,7 @@ class Retraining:
         part = TrainPart.of(whole, labelled, self.store.parts_of(self.model, asked_for))
         made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")
         rise = risen(part, asked, made, wanted.level)
-        if job.request.get("reason") == "harm" and wanted.cheaper and job.request.get("recipe") is None:
+        if spares:
             cheaper = Cheaper(
                 self.model, self.task, self.store, self.registry, workdir,
                 lambda model, judged: self.gate.judge(self.weighed(model, judged, whole, job)), self.called,
