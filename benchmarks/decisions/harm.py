@@ -29,8 +29,8 @@ from scipy import stats
 
 from benchmarks.results import save, table
 from keepfit.monitoring.baseline import Bursts, Sums, learn
+from keepfit.monitoring.cycles import WAVES, waves
 from keepfit.monitoring.harm import ODDS, HarmDetector, Observations, Proxy
-from keepfit.monitoring.season import WAVES, waves
 
 DAY, WEEK, LEARN_DAYS, BINS = 20_000, 7, 14, 288
 """Answers a day, days a week, days of learning, and bins of a day within which the bound is taken as constant."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from keepfit.data.asked import Asked
+from keepfit.data.asked import Question
 from keepfit.metrics import Interval
 from keepfit.monitoring.cohorts import cohorts_of, lag
 
@@ -15,10 +15,10 @@ NOW = datetime(2025, 3, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-def question(days: float, hours: float | None, name: str = "e", chance: float = 0.5) -> Asked:
+def question(days: float, hours: float | None, name: str = "e", chance: float = 0.5) -> Question:
     """Asked so many days ago, and answered so many hours later."""
     at = NOW - days * DAY
-    return Asked(at, at, None if hours is None else at + hours * HOUR, name, chance)
+    return Question(at, at, None if hours is None else at + hours * HOUR, name, chance)
 
 
 def test_the_lag_is_that_of_the_labels_that_came_and_the_rest_is_told_by_age() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfit.monitoring.baseline import Baseline, Bursts, Sums, learn
+from keepfit.monitoring.cycles import CYCLES, season, width
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
-from keepfit.monitoring.season import CYCLES, season, width
 
 Chance = st.floats(0.01, 0.99)
 

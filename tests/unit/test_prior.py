@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keepfit.data.classes import ClassChange, ClassMap
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.answering import Answers
 from keepfit.tasks.mapped import as_called_today
 from keepfit.tasks.prior import copy_with_prior, read_prior
 from keepfit.tasks.task import predict
@@ -73,10 +73,10 @@ def test_contents_are_asked_once_also_after_a_kill(tmp_path: Path) -> None:
         loads.append(1)
         return model
 
-    asked = Asked(loaded, tmp_path / "answers.npz")
+    asked = Answers(loaded, tmp_path / "answers.npz")
     first = asked(["good day", "bad day", "good day"])
     assert asked.asked == 2
-    after = Asked(loaded, tmp_path / "answers.npz")
+    after = Answers(loaded, tmp_path / "answers.npz")
     again = after(["bad day", "good day"])
     assert (after.asked, len(loads)) == (0, 1)
     assert np.array_equal(again.scores[1], first.scores[0])
@@ -85,13 +85,13 @@ def test_contents_are_asked_once_also_after_a_kill(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [0, 60, 200, -30])
 def test_a_damaged_file_of_answers_is_asked_anew(tmp_path: Path, left: int) -> None:
     model, file = ToyModel(["neg", "pos"], {"good": "pos"}, [0.5, 0.5]), tmp_path / "answers.npz"
-    Asked(lambda: model, file)(["good day", "bad day"])
+    Answers(lambda: model, file)(["good day", "bad day"])
     file.write_bytes(file.read_bytes()[:left])
-    after = Asked(lambda: model, file)
+    after = Answers(lambda: model, file)
     assert after(["good day"]).scores.shape == (1, 2)
     assert after.asked == 1
     file.write_bytes(b"other bytes")
-    assert Asked(lambda: model, file)(["good day"]).scores.shape == (1, 2)
+    assert Answers(lambda: model, file)(["good day"]).scores.shape == (1, 2)
 
 
 def changes(*made: tuple[str, tuple[str, ...], str | None]) -> ClassMap:

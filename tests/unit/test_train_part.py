@@ -16,7 +16,7 @@ from keepfit.data.records import AUDIT, DISAGREEMENT, UNCERTAIN, UNIFORM, Exampl
 from keepfit.data.snapshot import Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
 from keepfit.evaluation.mix import Comparison, compared
-from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.choosing import LOOKED_BACK, WITH_CONFLICTS, Choosing, OnWhat, risen
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.tasks.task import Output
@@ -46,7 +46,7 @@ def met(found: Comparison) -> bool:
     return found.after.high >= found.expected
 
 
-class Answers:
+class Champion:
     """The champion, as it is asked."""
 
     model = SimpleNamespace(labels=CLASSES)
@@ -91,7 +91,7 @@ def test_what_is_expected_is_met_where_unsure_answers_are_asked_about_five_times
 
 def test_the_labels_of_a_rollout_that_begins_are_no_rise_of_errors(tmp_path: Path) -> None:
     found = [drawn(tmp_path, seed, DISAGREEMENT, 5.0, late=True).part for seed in range(20)]
-    assert sum(risen(part, Answers(), START, 0.05).at is not None for part in found) <= 3
+    assert sum(risen(part, Champion(), START, 0.05).at is not None for part in found) <= 3
 
 
 def test_an_audit_and_labels_of_which_no_part_is_known_stand_for_all_answers(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def rows_of(labels: Sequence[str]) -> tuple[SnapshotRow, ...]:
 
 
 def test_the_champion_is_asked_about_the_newest_labels_only_and_that_is_told() -> None:
-    asked, change = Answers(), LOOKED_BACK + 1000
+    asked, change = Champion(), LOOKED_BACK + 1000
     rows = rows_of(["good"] * change + ["bad"] * 1000)
     rise = risen(TrainPart(rows, CLASSES, {}), asked, START, 0.05)
     assert asked.asked == [row.content for row in rows[-LOOKED_BACK:]]
@@ -148,7 +148,7 @@ def test_rows_that_conflict_are_not_counted_as_left_out_where_the_window_with_th
     rows = rows_of(["good", "bad"] * 20)
     whole = write_snapshot(tmp_path, rows, ("text",), {})
     choosing = Choosing(
-        whole, TrainPart(rows, CLASSES, {}), Asked(lambda: None, tmp_path / "answers.npz"),  # type: ignore[arg-type, return-value]
+        whole, TrainPart(rows, CLASSES, {}), Answers(lambda: None, tmp_path / "answers.npz"),  # type: ignore[arg-type, return-value]
         lambda: np.zeros((0, 2), np.float32), OnWhat("auto"),
     )  # fmt: skip
     denied, told = np.arange(40) < 10, {"conflicts": [{"rows": 10}]}

@@ -39,7 +39,7 @@ def silent(what: str, done: int, of: int | None) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """What a backtest was asked for."""
 
     file: Path | None = None
@@ -56,7 +56,7 @@ class Asked:
     write: bool = False
 
 
-def run(project: Project, asked: Asked, tell: Tell = silent) -> Backtest:
+def run(project: Project, asked: Wanted, tell: Tell = silent) -> Backtest:
     """Replay the traffic under each policy; the recommendation is stored as a decision.
 
     Raises InvalidInput for data that cannot be replayed, SettingsError for a policy that makes no sense, NotFound
@@ -98,7 +98,7 @@ def run(project: Project, asked: Asked, tell: Tell = silent) -> Backtest:
     return found
 
 
-def plan_of(project: Project, asked: Asked) -> Plan:
+def plan_of(project: Project, asked: Wanted) -> Plan:
     """How the traffic is cut, as the model's settings hold out and weigh labels. Raises InvalidInput."""
     try:
         delay = duration(asked.label_delay)
@@ -110,7 +110,7 @@ def plan_of(project: Project, asked: Asked) -> Plan:
     return Plan(asked.steps, asked.first, rate, wait, watch.holdout, watch.recent_share)
 
 
-def wrote(project: Project, found: Backtest, asked: Asked) -> tuple[str, ...]:
+def wrote(project: Project, found: Backtest, asked: Wanted) -> tuple[str, ...]:
     """Write the recommended policy into the settings, where that was asked for. Raises Refused."""
     if not asked.write:
         return ()
@@ -120,7 +120,7 @@ def wrote(project: Project, found: Backtest, asked: Asked) -> tuple[str, ...]:
     return (f"{file.name} now has it as the triggers of {project.model}",)
 
 
-def of_store(project: Project, champion: int, asked: Asked, tell: Tell) -> Traffic:
+def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traffic:
     """What was answered in life and has a label that measures; embedded anew where several versions answered."""
     now = project.home.clock.now()
     store, name = project.store, project.model
@@ -147,7 +147,7 @@ def of_store(project: Project, champion: int, asked: Asked, tell: Tell) -> Traff
     return Traffic(tuple(p.time for p, _ in pairs), embeddings, truth, classes, measures, scale)
 
 
-def of_file(project: Project, champion: int, asked: Asked, tell: Tell) -> Traffic:
+def of_file(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traffic:
     """A table with time, text and label; rows that cannot be read are left out. Raises InvalidInput."""
     file = asked.file
     if file is None:

@@ -424,7 +424,7 @@ class Project:
         rows, scale, out, write, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for data
         that cannot be replayed, SettingsError for a policy that makes no sense, NotFound before a version is deployed.
         """
-        wanted = named(LATE["backtest_asked"])(file, tuple(policies), **asked)
+        wanted = named(LATE["backtest_wanted"])(file, tuple(policies), **asked)
         found: dict[str, Any] = named(LATE["backtest"])(self, wanted, tell).to_json()
         return found
 

@@ -64,7 +64,7 @@ LATE = {
     "forget": "keepfit.app.retaining:forget",
     "picture": "keepfit.app.evidence:picture",
     "backtest": "keepfit.app.backtesting:run",
-    "backtest_asked": "keepfit.app.backtesting:Asked",
+    "backtest_wanted": "keepfit.app.backtesting:Wanted",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
 from sqlalchemy import Connection, func, select
 
+from keepfit.data.database import chunks
 from keepfit.data.labellers import heard
-from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Label, Source, Window
+from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Label, Source, Window, is_content_hash
 from keepfit.data.schema import LABELS, PREDICTIONS, QUEUE
 
 L, P, Q = LABELS.c, PREDICTIONS.c, QUEUE.c
-_CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
-_CHUNK = 1000  # values in one IN list
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """One question, and when it was answered first."""
 
     at: datetime
@@ -40,10 +37,10 @@ def repeated(conn: Connection, model: str, since: datetime, window: Window) -> s
     """
     live = (P.model == model, P.shadow.is_(False), P.stage != STREAM)
     here = select(P.id, P.group).where(*live, P.time >= window.start, P.time < window.end).order_by(P.time, P.id)
-    rows = [(id_, group) for id_, group in conn.execute(here) if _CONTENT_HASH.fullmatch(group)]
+    rows = [(id_, group) for id_, group in conn.execute(here) if is_content_hash(group)]
     known: set[str] = set()
     if since < window.start:
-        for chunk in _chunks({group for _, group in rows}):
+        for chunk in chunks(sorted({group for _, group in rows})):
             query = select(P.group).where(*live, P.group.in_(chunk), P.time >= since, P.time < window.start)
             known.update(conn.execute(query.distinct()).scalars())
     found = set()
@@ -57,9 +54,9 @@ def repeated(conn: Connection, model: str, since: datetime, window: Window) -> s
 def alike(conn: Connection, model: str, example_ids: Collection[str]) -> dict[str, str]:
     """Of each example what is the same for examples of the very same content; its own id where nothing says so."""
     found = {id_: id_ for id_ in example_ids}
-    for chunk in _chunks(example_ids):
+    for chunk in chunks(sorted(example_ids)):
         query = select(P.example_id, P.group).where(P.model == model, P.example_id.in_(chunk)).distinct()
-        found |= {id_: group for id_, group in conn.execute(query) if _CONTENT_HASH.fullmatch(group)}
+        found |= {id_: group for id_, group in conn.execute(query) if is_content_hash(group)}
     return found
 
 
@@ -69,7 +66,7 @@ def parts_of(conn: Connection, model: str, example_ids: Collection[str]) -> dict
     Earlier releases drew alike from all answers, and noted no parts.
     """
     found: dict[str, dict[str, datetime]] = {}
-    for chunk in _chunks(example_ids):
+    for chunk in chunks(sorted(example_ids)):
         query = select(Q.example_id, Q.asked_at, Q.parts).where(Q.model == model, Q.example_id.in_(chunk))
         for example_id, at, parts in conn.execute(query.order_by(Q.asked_at, Q.seq)):
             found.setdefault(example_id, {}).update(dict.fromkeys(parts or (UNIFORM,), at))
@@ -84,7 +81,7 @@ def alike_from_all(label: Label, parts: Collection[str]) -> bool:
     return label.source is not Source.ASKED or not parts or UNIFORM in parts or AUDIT in parts
 
 
-def asked(conn: Connection, model: str, window: Window) -> list[Asked]:
+def asked(conn: Connection, model: str, window: Window) -> list[Question]:
     """The questions asked in the window, oldest first, each with its first answer that measures.
 
     An audit is answered by an asked label alone: what the usual way brings says nothing of the audit.
@@ -100,12 +97,6 @@ def asked(conn: Connection, model: str, window: Window) -> list[Asked]:
         .order_by(Q.asked_at, Q.seq)
     )
     return [
-        Asked(at, said, own if AUDIT in (parts or {}) else any_, example_id, propensity)
+        Question(at, said, own if AUDIT in (parts or {}) else any_, example_id, propensity)
         for at, said, any_, own, parts, example_id, propensity in conn.execute(query)
     ]  # fmt: skip
-
-
-def _chunks(values: Collection[str]) -> Iterator[list[str]]:
-    rest = iter(sorted(values))
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -6,7 +6,6 @@ sets apart everyone who speaks through it. `silence` and imported files are no l
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
 
 from keepfit.data.database import chunks, insert_or_replace
 from keepfit.data.predictions import best_label, label_sets
-from keepfit.data.records import AUDIT, MEASURING, UNIFORM, Source
+from keepfit.data.records import AUDIT, MEASURING, UNIFORM, Source, is_content_hash
 from keepfit.data.schema import LABELLERS, LABELS, NAMED_VALUES, PREDICTIONS, QUEUE
 
 SILENCE, FILE = "silence", "file"
@@ -25,7 +24,6 @@ NOBODY = frozenset({SILENCE, FILE})
 """Actors that are no labellers; nobody may speak under these names."""
 BY_HAND = "labels_by_hand"
 """Under this name the store counts the labels that were handed in by the command line, by actor."""
-_CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
 L, P, A = LABELS.c, PREDICTIONS.c, LABELLERS.c
 
 
@@ -142,6 +140,6 @@ def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping
         query = query.where(P.model == model, P.shadow.is_(False), P.example_id.in_(chunk)).order_by(P.time, P.id)
         for example, group, label_set, scores in conn.execute(query):
             # a text's group is the hash of it; any other group (a video) holds what is not alike
-            alike = group if _CONTENT_HASH.fullmatch(group) else example
+            alike = group if is_content_hash(group) else example
             found[example] = (alike, best_label(sets[label_set], scores))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.decision import Decision
+
+_CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 def new_id() -> str:
@@ -30,6 +33,15 @@ def text_group(text: str) -> str:
     """
     normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def is_content_hash(group: str) -> bool:
+    """Whether a group is `text_group`'s: then all in it is alike. Others (a video, a conversation) hold what is not.
+
+    >>> is_content_hash(text_group("a text")), is_content_hash("conversation-7")
+    (True, False)
+    """
+    return _CONTENT_HASH.fullmatch(group) is not None
 
 
 @dataclass(frozen=True)

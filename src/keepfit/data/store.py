@@ -32,7 +32,7 @@ from keepfit.data import (
     tokens,
 )
 from keepfit.data.arrivals import Arrival, Settled
-from keepfit.data.asked import Asked
+from keepfit.data.asked import Question
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.classes import ClassChange, ClassMap, Labelled
@@ -370,7 +370,7 @@ class RecordStore:
         with self._db.read() as conn:
             return asked.parts_of(conn, model, example_ids)
 
-    def asked(self, model: str, window: Window) -> list[Asked]:
+    def asked(self, model: str, window: Window) -> list[Question]:
         """The questions asked in the window, oldest first, each with the time of its first answer that measures."""
         with self._db.read() as conn:
             return asked.asked(conn, model, window)

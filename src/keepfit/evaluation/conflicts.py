@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 from keepfit.evaluation.head import Floats, Ints
 
@@ -108,17 +109,8 @@ def hypergeometric(most: int, drawn: int, marked: int, whole: int) -> float:
 
 def neighbourhoods(x: Floats, cells: int) -> Ints:
     """The cell (n,) of each row by k-means (Lloyd 1982) with a fixed seed; one cell where there are no more."""
-    if cells < 2 or len(x) <= cells:
+    cells = min(cells, len(np.unique(x, axis=0)))
+    if cells < 2:
         return np.zeros(len(x), np.int64)
-    rng = np.random.default_rng(SEED)
-    centres = x[rng.choice(len(x), cells, replace=False)].astype(np.float32)
-    nearest = np.zeros(len(x), np.int64)
-    for _ in range(ROUNDS):
-        distances = (centres**2).sum(axis=1)[None, :] - 2 * x @ centres.T
-        nearest = np.asarray(distances.argmin(axis=1), np.int64)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, x)
-        counts = np.bincount(nearest, minlength=cells)
-        filled = counts > 0
-        centres[filled] = sums[filled] / counts[filled, None]
-    return nearest
+    found = KMeans(cells, n_init=1, max_iter=ROUNDS, random_state=SEED).fit_predict(x)
+    return np.asarray(found, np.int64)

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from keepfit.data.asked import Asked
+from keepfit.data.asked import Question
 from keepfit.metrics import Interval
 
 LAG = "label_lag"
@@ -24,7 +24,7 @@ LAG = "label_lag"
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
 
 
-def lag(asked: Sequence[Asked], now: datetime) -> dict[str, Any]:
+def lag(asked: Sequence[Question], now: datetime) -> dict[str, Any]:
     """How soon questions are answered, as plain values.
 
     `median_s`, `p90_s`: seconds from the model's answer to the label, of those that came (None: none did). `by_age`: of
@@ -56,11 +56,11 @@ class Cohorts:
         return Interval(found.value, found.low * answered, found.high * answered + self.missing, found.n)
 
 
-def cohorts_of(asked: Sequence[Asked], least: float, timezone: str, given_up: datetime) -> Cohorts:
+def cohorts_of(asked: Sequence[Question], least: float, timezone: str, given_up: datetime) -> Cohorts:
     """Questions of one local day are a cohort; it counts when the share `least` is answered, or it is from before
     `given_up`, when nobody will answer any more."""
     zone = ZoneInfo(timezone)
-    days: dict[str, list[Asked]] = {}
+    days: dict[str, list[Question]] = {}
     for one in asked:
         days.setdefault(one.at.astimezone(zone).date().isoformat(), []).append(one)
     waiting: set[str] = set()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics.pairwise import euclidean_distances
 
 from keepfit.data.records import Prediction
 
@@ -58,8 +60,9 @@ class Unsure:
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.permutation(n)[:MOST_ROWS])
         points = embeddings[kept].astype(np.float64)
-        centres = k_means(points, min(CLUSTERS, len(points) // MEMBERS), rng)
-        distance = distances(points, centres)
+        clusters = min(CLUSTERS, len(points) // MEMBERS, len(np.unique(points, axis=0)))
+        centres = KMeans(clusters, n_init=1, max_iter=ROUNDS, random_state=seed).fit(points).cluster_centers_
+        distance = euclidean_distances(points, centres)
         own, nearest = distance.argmin(axis=1), distance.min(axis=1)
         used = np.unique(own)
         radii = np.array([FAR * np.quantile(nearest[own == c], 0.99) for c in used])
@@ -76,7 +79,7 @@ class Unsure:
 
     def weights(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> Doubles:
         """What a label of each answer would teach, shape (n,): at least 0, and 1 on average on the reference."""
-        distance = distances(np.nan_to_num(embeddings.astype(np.float64)), self.centres)
+        distance = euclidean_distances(np.nan_to_num(embeddings.astype(np.float64)), self.centres)
         own, nearest = distance.argmin(axis=1), distance.min(axis=1)
         margins, found = margin(scores), np.empty(len(scores))
         for c, known in enumerate(self.margins):
@@ -93,26 +96,3 @@ def margin(scores: NDArray[np.float32]) -> Doubles:
         return np.asarray(scores[:, 0], np.float64)
     two = np.partition(scores, -2, axis=1)[:, -2:]
     return np.asarray(two[:, 1] - two[:, 0], np.float64)
-
-
-def k_means(points: Doubles, clusters: int, rng: np.random.Generator) -> Doubles:
-    """Centres, shape (c, d), by Lloyd's rounds from a start by k-means++ (Arthur & Vassilvitskii 2007)."""
-    centres = points[rng.integers(len(points))][None, :]
-    for _ in range(clusters - 1):
-        nearest = distances(points, centres).min(axis=1) ** 2
-        total = nearest.sum()
-        if total <= 0:  # fewer different points than clusters
-            break
-        centres = np.vstack([centres, points[rng.choice(len(points), p=nearest / total)]])
-    for _ in range(ROUNDS):
-        own = distances(points, centres).argmin(axis=1)
-        centres = np.stack([
-            points[own == c].mean(axis=0) if (own == c).any() else centre for c, centre in enumerate(centres)
-        ])  # fmt: skip
-    return np.asarray(centres, np.float64)
-
-
-def distances(points: Doubles, centres: Doubles) -> Doubles:
-    """Euclidean, shape (n, c)."""
-    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)[None, :]
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0)), np.float64)

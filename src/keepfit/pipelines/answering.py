@@ -18,7 +18,7 @@ from keepfit.tasks.task import Model, Output, predict
 AT_ONCE = 512
 
 
-class Asked:
+class Answers:
     """A version's answers by the hash of the content."""
 
     def __init__(self, load: Callable[[], Model], file: Path) -> None:

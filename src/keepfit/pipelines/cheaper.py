@@ -20,7 +20,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import KeepfitError, NotFound
 from keepfit.evaluation.evaluator import Judged, evaluate, judge, read_reference, write_reference
 from keepfit.evaluation.mix import FOLDS, Comparison, Once, compared, reweighting
-from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.choosing import Rise
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.registry.registry import ModelVersion, Registry, verdict_from_json, verdict_to_json
@@ -63,7 +63,7 @@ class Cheaper:
     """Where a rise of the errors was looked for."""
 
     def first_that_passes(
-        self, kinds: Sequence[str], job: Job, data: tuple[Snapshot, TrainPart], champion: tuple[int, Asked],
+        self, kinds: Sequence[str], job: Job, data: tuple[Snapshot, TrainPart], champion: tuple[int, Answers],
         since: float | None,
     ) -> State:  # fmt: skip
         """What the steps that follow need of it; empty when a training is called for. Each try is a stored decision."""
@@ -110,7 +110,7 @@ class Cheaper:
         words = f"{len(places)} random labels since the change are too few to judge an answer at no cost by"
         return Decision(Outcome.FAIL, (f"{words} ({FEWEST} are needed)",), {"labels": len(places)})
 
-    def mix(self, part: TrainPart, places: Ints, champion: tuple[int, Asked], snapshot: Snapshot) -> Decision:
+    def mix(self, part: TrainPart, places: Ints, champion: tuple[int, Answers], snapshot: Snapshot) -> Decision:
         """The champion, its probabilities corrected for the class mix of now."""
         number, asked = champion
         if not getattr(self.task, "reweights", False):
@@ -153,7 +153,7 @@ class Cheaper:
         rows = [one.scores for one in said if not one.shadow and one.labels == tuple(labels)]
         return np.stack(rows) if rows else np.zeros((0, len(labels)), np.float32)
 
-    def earlier(self, part: TrainPart, places: Ints, champion: tuple[int, Asked], snapshot: Snapshot) -> Decision:
+    def earlier(self, part: TrainPart, places: Ints, champion: tuple[int, Answers], snapshot: Snapshot) -> Decision:
         """The earlier version that fits the present best."""
         number, asked = champion
         versions = self.versions(number)

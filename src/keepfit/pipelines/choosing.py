@@ -21,7 +21,7 @@ from keepfit.evaluation.head import Frame
 from keepfit.evaluation.tournament import tournament
 from keepfit.evaluation.windows import ALL, MEANING, SIMILAR, Heads, Past, likeness, normal, windows
 from keepfit.metrics import wilson
-from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.train_part import TrainPart
 
 Floats = NDArray[np.float32]
@@ -93,7 +93,7 @@ class Choosing:
 
     whole: Snapshot
     part: TrainPart
-    asked: Asked
+    asked: Answers
     """The champion."""
     traffic: Callable[[], Floats]
     """Embeddings of its newest answers, shape (n, d)."""
@@ -258,7 +258,7 @@ class Choosing:
         return made, Decision(Outcome.PASS, words, told)
 
 
-def risen(part: TrainPart, asked: Asked, after: datetime, level: float) -> Rise:
+def risen(part: TrainPart, asked: Answers, after: datetime, level: float) -> Rise:
     """Where the champion's errors rise on the newest random labels, LOOKED_BACK at most.
 
     Only labels of examples from after the champion's own training count: on those that it learnt from it errs less.

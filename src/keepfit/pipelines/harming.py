@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data.arrivals import Arrival, Settled
-from keepfit.data.records import Window
+from keepfit.data.records import Window, is_content_hash
 from keepfit.data.store import RecordStore
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.baseline import Baseline, Sums, learn
+from keepfit.monitoring.cycles import season, width
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
 from keepfit.monitoring.measurement import HARM, Measurement
-from keepfit.monitoring.season import season, width
 from keepfit.pipelines.harm_state import State, Watched
 from keepfit.triggers.alarm import MOST_SLICES, Harm
 
@@ -35,7 +34,6 @@ HOUR = timedelta(hours=1)
 HOURS, LEAST_ANSWERS = 400, 50
 SLICE_LABELS = 300
 """So many labels of its own must have taught what is usual of a slice before it is watched."""
-CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ class Harming:
 
     def first_of_day(self, state: State, one: Arrival) -> bool:
         """Whether no label of this content's answers of that day has counted; if so, this one does."""
-        if not CONTENT_HASH.fullmatch(one.group):  # a video, a conversation: what is in it is not alike
+        if not is_content_hash(one.group):  # a video, a conversation: what is in it is not alike
             return True
         day, mark = one.answered.astimezone(ZoneInfo(self.timezone)).date().isoformat(), one.group[:16]
         if state.days.get(mark) == day:

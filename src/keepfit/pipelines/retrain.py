@@ -39,7 +39,7 @@ from keepfit.evaluation.evaluator import (
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.evaluation.windows import ALL
 from keepfit.metrics import Metric
-from keepfit.pipelines.answering import Asked
+from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
 from keepfit.pipelines.choosing import Choosing, OnWhat, risen
 from keepfit.pipelines.known import Known, held_back
@@ -163,7 +163,7 @@ class Retraining:
         with contextlib.suppress(NotFound):
             return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
         workdir = self.folders.work / job.id
-        asked = Asked(lambda: self.version(live), workdir / f"answers-{live}.npz")
+        asked = Answers(lambda: self.version(live), workdir / f"answers-{live}.npz")
         asked_for = [one.example.id for one in labelled if one.label.source is Source.ASKED]
         part = TrainPart.of(whole, labelled, self.store.parts_of(self.model, asked_for))
         made, asked_since = self.registry.version(self.model, live).at, job.request.get("since")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from keepfit.decision import Decision
 from keepfit.errors import SettingsError
+from keepfit.monitoring.cycles import CYCLES, Cycle
 from keepfit.monitoring.measurement import HARM, Measurement
-from keepfit.monitoring.season import CYCLES, Cycle
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, fire, wait, within
 
 MOST_SLICES = 50

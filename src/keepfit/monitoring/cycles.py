@@ -1,4 +1,4 @@
-"""Season: the hours and weekdays of moments as smooth columns, in which a risk may go up and down."""
+"""Cycles: the hours and weekdays of moments as smooth columns, in which a risk may go up and down."""
 
 from __future__ import annotations
 
