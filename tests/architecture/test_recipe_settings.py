@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepfit.app.settings import RecipeSettings
+from keepfit.app.learning_settings import RecipeSettings
 from keepfit.training.recipe import Recipe
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from keepfit.app.model_settings import ModelSettings
 from keepfit.app.reference import pages, sections
-from keepfit.app.settings import SECTIONS, ModelSettings, Settings
+from keepfit.app.settings import SECTIONS, Settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES = pages()

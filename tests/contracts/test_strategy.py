@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from keepfit.app.settings import RolloutSettings
+from keepfit.app.life_settings import RolloutSettings
 from keepfit.app.wiring import STRATEGIES
 from keepfit.decision import Outcome
 from keepfit.monitoring.comparison import Comparison, Paired, Sign

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepfit.app.accuracy_plot import MOST_POINTS, draw, points
-from keepfit.app.settings import WatchSettings
+from keepfit.app.life_settings import WatchSettings
 from keepfit.clock import ManualClock
 from keepfit.data.records import Cause, Traffic, Window
 from keepfit.data.store import RecordStore

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.app.project import Project, check_readable
-from keepfit.app.settings import duration
+from keepfit.app.setting_values import duration
 from keepfit.app.settings_file import write_triggers
 from keepfit.app.spending import valued
 from keepfit.app.wiring import answering_half

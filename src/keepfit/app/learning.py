@@ -14,7 +14,9 @@ import numpy as np
 from keepfit.alerts.alerts import Alert, Alerts, Channel
 from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
-from keepfit.app.settings import AlertSettings, GateSettings, ModelSettings
+from keepfit.app.learning_settings import GateSettings
+from keepfit.app.model_settings import ModelSettings
+from keepfit.app.settings import AlertSettings
 from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from keepfit.alerts.alerts import Alert
 from keepfit.app import tokens
 from keepfit.app.label_file import LabelFile
+from keepfit.app.model_settings import ModelSettings
 from keepfit.app.narration import Narrator
-from keepfit.app.settings import FILE, ModelSettings, load
+from keepfit.app.settings import FILE, load
 from keepfit.app.spending import Housekeeping, ledger
 from keepfit.app.template import project_file
 from keepfit.app.wiring import (

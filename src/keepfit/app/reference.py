@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from keepfit.app.cli import cli
 from keepfit.app.http_reference import http_page
-from keepfit.app.settings import SECTIONS, ModelSettings, Settings
+from keepfit.app.model_settings import ModelSettings
+from keepfit.app.settings import SECTIONS, Settings
 
 SKIPPED = frozenset({"models", *SECTIONS})
 SHARED = frozenset({"project", "model", "json", "help"})

@@ -12,7 +12,8 @@ from functools import partial
 
 import psutil
 
-from keepfit.app.settings import CostSettings, ModelSettings
+from keepfit.app.model_settings import ModelSettings
+from keepfit.app.settings import CostSettings
 from keepfit.app.wiring import Home
 from keepfit.clock import Clock
 from keepfit.data.store import RecordStore

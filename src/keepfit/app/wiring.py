@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from keepfit import __version__
-from keepfit.app.settings import ModelSettings, RolloutSettings, Settings
+from keepfit.app.life_settings import RolloutSettings
+from keepfit.app.model_settings import ModelSettings
+from keepfit.app.settings import Settings
 from keepfit.clock import Clock, SystemClock
 from keepfit.data.records import Source
 from keepfit.data.store import RecordStore

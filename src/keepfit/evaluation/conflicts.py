@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
+from keepfit.evaluation.clusters import distances, lloyd
 from keepfit.evaluation.head import Floats, Ints
 
 Flags = NDArray[np.bool_]
@@ -24,7 +24,6 @@ FEWEST = 8
 PER_CELL = 16
 """Newer labels for each neighbourhood, on average."""
 MOST_CELLS = 48
-ROUNDS = 12
 SEED = 20250101
 
 
@@ -109,8 +108,9 @@ def hypergeometric(most: int, drawn: int, marked: int, whole: int) -> float:
 
 def neighbourhoods(x: Floats, cells: int) -> Ints:
     """The cell (n,) of each row by k-means (Lloyd 1982) with a fixed seed; one cell where there are no more."""
-    cells = min(cells, len(np.unique(x, axis=0)))
-    if cells < 2:
+    if cells < 2 or len(x) <= cells:
         return np.zeros(len(x), np.int64)
-    found = KMeans(cells, n_init=1, max_iter=ROUNDS, random_state=SEED).fit_predict(x)
-    return np.asarray(found, np.int64)
+    points = x.astype(np.float64)
+    # begun at random rows, so that cells hold about alike many: a test in a small one has no power
+    centres = lloyd(points, points[np.random.default_rng(SEED).choice(len(x), cells, replace=False)])
+    return np.asarray(distances(points, centres).argmin(axis=1), np.int64)

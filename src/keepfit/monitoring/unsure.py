@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics.pairwise import euclidean_distances
 
 from keepfit.data.records import Prediction
+from keepfit.evaluation.clusters import distances, k_means
 
 Doubles = NDArray[np.float64]
 
@@ -24,7 +23,6 @@ CLUSTERS = 12
 MEMBERS = 40
 """Rows of the reference for each cluster at least."""
 MOST_ROWS = 2048
-ROUNDS = 10
 NEW = 4.0
 """How many times as much as an average one an input of a new kind is worth."""
 SPREAD = 4.0
@@ -60,9 +58,8 @@ class Unsure:
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.permutation(n)[:MOST_ROWS])
         points = embeddings[kept].astype(np.float64)
-        clusters = min(CLUSTERS, len(points) // MEMBERS, len(np.unique(points, axis=0)))
-        centres = KMeans(clusters, n_init=1, max_iter=ROUNDS, random_state=seed).fit(points).cluster_centers_
-        distance = euclidean_distances(points, centres)
+        centres = k_means(points, min(CLUSTERS, len(points) // MEMBERS), rng)
+        distance = distances(points, centres)
         own, nearest = distance.argmin(axis=1), distance.min(axis=1)
         used = np.unique(own)
         radii = np.array([FAR * np.quantile(nearest[own == c], 0.99) for c in used])
@@ -79,7 +76,7 @@ class Unsure:
 
     def weights(self, scores: NDArray[np.float32], embeddings: NDArray[np.float32]) -> Doubles:
         """What a label of each answer would teach, shape (n,): at least 0, and 1 on average on the reference."""
-        distance = euclidean_distances(np.nan_to_num(embeddings.astype(np.float64)), self.centres)
+        distance = distances(np.nan_to_num(embeddings.astype(np.float64)), self.centres)
         own, nearest = distance.argmin(axis=1), distance.min(axis=1)
         margins, found = margin(scores), np.empty(len(scores))
         for c, known in enumerate(self.margins):

@@ -9,7 +9,7 @@ import typer
 from keepfit.app import show, tokens
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.project import Project, actor
-from keepfit.app.settings import duration
+from keepfit.app.setting_values import duration
 from keepfit.app.tokens import Terms
 from keepfit.errors import InvalidInput
 

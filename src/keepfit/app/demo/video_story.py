@@ -32,8 +32,9 @@ from keepfit.app.demo.video_report import (
     write,
 )
 from keepfit.app.demo.video_stage import Phases
+from keepfit.app.model_settings import VIDEO_FLOOR
 from keepfit.app.project import Project, check_readable
-from keepfit.app.settings import FILE, VIDEO_FLOOR
+from keepfit.app.settings import FILE
 from keepfit.app.wiring import answering_half
 from keepfit.errors import BackendError
 from keepfit.pipelines.score_video import names_of, write_outputs
