@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from keepfit.app import settings
+from keepfit.app.life_settings import DETECTORS as SETTABLE
 from keepfit.app.wiring import DETECTORS as NAMED
 from keepfit.app.wiring import named
 from keepfit.errors import InvalidInput
@@ -30,7 +30,7 @@ def reference() -> np.ndarray:
 
 def test_every_detector_has_its_name_in_the_settings() -> None:
     assert {name: named(entry) for name, entry in NAMED.items()} == {made().name: made for made in DETECTORS}
-    assert set(NAMED) == settings.DETECTORS
+    assert set(NAMED) == SETTABLE
 
 
 def test_identical_data_score_zero(detector: DriftDetector, reference: np.ndarray) -> None:
