@@ -20,8 +20,9 @@ demo: $(STAMP)
 demo-video: $(STAMP)
 	$(BIN)/keepfit demo --task video
 
+# two at a time; a file's tests share what they trained, and the slow files come early in the order
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

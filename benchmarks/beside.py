@@ -321,6 +321,14 @@ def quiet() -> None:
         time.sleep(15)
 
 
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table: what stands in its parts is named after them."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        found |= {f"{name} {inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
 def main() -> None:
     """Measure, print, write; exit 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -336,7 +344,9 @@ def main() -> None:
             if not asked.impatient:
                 quiet()
             result[part] = {**measure(), "load_before": round(os.getloadavg()[0], 2)}
-            table(part, [{"what": name, "value": value} for name, value in result[part].items()])
+            told = {name: value for name, value in result[part].items() if name not in ("clients", "runs")}
+            table(part, [{"what": name, "value": value} for name, value in told.items()])
+            table(part, [flat(row) for row in result[part].get("clients", []) + result[part].get("runs", [])])
     result = {part: result[part] for part in ("answers", "label") if part in result}
     if not asked.dry:
         save("beside", result)
