@@ -93,12 +93,17 @@ def count_by_hand(conn: Connection, model: str, actors: Sequence[str]) -> None:
     insert_or_replace(conn, NAMED_VALUES, {"model": model, "name": BY_HAND, "value": value})
 
 
+def labels_after(model: str, number: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Those of a model with a higher number; hidden from the indices that lead through all labels of a model."""
+    return func.coalesce(L.model, "") == model, L.seq > number
+
+
 def arrived(conn: Connection, model: str, after: int) -> tuple[int, dict[str, int]]:
     """The number of the newest label, and how many labels each person has given since the one with number `after`."""
-    newest = conn.execute(select(func.max(L.seq)).where(L.model == model)).scalar() or 0
-    fresh = (L.model == model, L.seq > after, *_by_people())
+    newest = conn.execute(select(L.seq).where(*labels_after(model, after)).order_by(L.seq.desc()).limit(1)).scalar()
+    fresh = (*labels_after(model, after), *_by_people())
     query = select(L.actor, func.count()).where(*fresh).group_by(L.actor)
-    return int(newest), {actor: int(count) for actor, count in conn.execute(query)}
+    return int(newest or after), {actor: int(count) for actor, count in conn.execute(query)}
 
 
 def said(conn: Connection, model: str, last: int) -> list[Said]:
