@@ -374,6 +374,24 @@ def test_check_says_by_its_exit_code_whether_retraining_is_wanted(shell: Shell) 
     assert shell.json("status")["models"][0]["retraining"]["state"] == "waiting"
 
 
+def test_check_warns_where_silence_settles_too_late_for_a_rollout_unless_somebody_answers_the_queue(
+    shell: Shell,
+) -> None:
+    complete = SETTINGS.replace('task = "toy"', 'task = "toy"\nlabels = "complete"\nsettle_after = "7d"')
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "canary"')
+    said = shell("check")
+    assert said.code == 0
+    assert "! a rollout (canary) would end undecided: an answer counts 7 days" in said.out
+    assert "set rollout.longest to 14 days" in said.out
+    assert len(shell.json("check")["warnings"]) == 1
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "canary"\nlongest = "14d"')
+    assert "warnings" not in shell.json("check")
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "shadow"')
+    assert "(shadow) would end undecided" in shell.json("check")["warnings"][0]
+    tell(shell, live(shell, "good", 5), "pos")  # asked labels, which count at once
+    assert "warnings" not in shell.json("check")
+
+
 def test_the_loop_of_a_new_user(shell: Shell) -> None:
     """Harm is seen, the retraining it calls for is proven better and deployed, and taken back on request."""
     tell(shell, live(shell, "awful", 120), "neg")

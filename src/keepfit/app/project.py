@@ -293,6 +293,14 @@ class Project:
             raise SettingsError(objection)
         return self.watch(self.model).tick()
 
+    def warnings(self) -> list[str]:
+        """What the settings will not bring about, with the next step; `check` says it."""
+        slow, window = self.settings.too_slow_to_prove(), self.settings.watch.label_window
+        since = self.home.clock.now() - window
+        if slow is None or self.store.count_labels(self.model, since, {Source.ASKED}):
+            return []
+        return [slow]
+
     def objection(self) -> str | None:
         """Why a trigger of the settings makes no sense for the champion; None when all do, or nothing is deployed."""
         if self.store.deployment(self.model) is None:
