@@ -289,6 +289,18 @@ def test_evaluate_gives_the_champions_numbers_on_a_file(shell: Shell) -> None:
     assert "accuracy" in shell("evaluate", file).out
 
 
+def test_evaluate_reads_old_and_new_names_of_a_class_alike(shell: Shell) -> None:
+    old = write_rows(shell.folder / "old.csv", TWO_WORDS, 20)
+    before = shell.json("evaluate", old)["metrics"]["accuracy"]
+    shell("classes", "rename", "pos", "happy")
+    new = write_rows(shell.folder / "new.csv", (("good", "happy"), ("bad", "neg")), 20)
+    for file in (old, new):
+        found = shell.json("evaluate", file)
+        assert found["metrics"]["accuracy"] == before
+        assert "happy" in found["labels"]
+        assert "pos" not in found["labels"]
+
+
 def test_gate_passes_or_fails_by_exit_code(shell: Shell) -> None:
     assert shell.json("retrain", "--wait")["version"] == 2
     seen = write_rows(shell.folder / "seen.csv", TWO_WORDS, 80)

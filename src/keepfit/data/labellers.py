@@ -7,7 +7,7 @@ sets apart everyone who speaks through it. `silence` and imported files are no l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -106,15 +106,24 @@ def arrived(conn: Connection, model: str, after: int) -> tuple[int, dict[str, in
     return int(newest or after), {actor: int(count) for actor, count in conn.execute(query)}
 
 
-def said(conn: Connection, model: str, last: int) -> list[Said]:
-    """The `last` labels of people, oldest first."""
-    columns = (L.seq, L.actor, L.example_id, L.value, L.source)
+def said(
+    conn: Connection, model: str, last: int,
+    truth: Callable[[str, datetime], str | None], answer: Callable[[int, str, datetime], str],
+) -> list[Said]:  # fmt: skip
+    """The `last` labels of people, oldest first, and the answers to their examples.
+
+    Under the names of today: `truth` reads a label of then (None: its class is retired, and it is left out), `answer`
+    what a version said then. Two who mean the same must not seem to contradict each other.
+    """
+    columns = (L.seq, L.actor, L.example_id, L.value, L.source, L.time)
     query = select(*columns).where(L.model == model, *_by_people()).order_by(L.seq.desc()).limit(last)
     rows = conn.execute(query).all()[::-1]
     examples = {row.example_id for row in rows}
-    answers, picked = _answers(conn, model, examples), _picked(conn, model, examples)
+    answers, picked = _answers(conn, model, examples, answer), _picked(conn, model, examples)
     found = []
-    for seq, actor, example, value, source in rows:
+    for seq, actor, example, then, source, at in rows:
+        if (value := truth(then, at)) is None:
+            continue
         alike, answered = answers.get(example, (example, None))
         measures = Source(source) in MEASURING
         found.append(Said(seq, actor, example, alike, value, answered, measures, measures and example in picked))
@@ -136,15 +145,17 @@ def _picked(conn: Connection, model: str, examples: Collection[str]) -> set[str]
     return found
 
 
-def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping[str, tuple[str, str | None]]:
+def _answers(
+    conn: Connection, model: str, examples: Collection[str], answer: Callable[[int, str, datetime], str]
+) -> Mapping[str, tuple[str, str | None]]:
     """Of each example what stands for its content, and what the newest answer that a user saw was."""
     sets = label_sets(conn, model)
     found: dict[str, tuple[str, str | None]] = {}
     for chunk in chunks(sorted(examples)):
-        query = select(P.example_id, P.group, P.label_set, P.scores)
+        query = select(P.example_id, P.group, P.label_set, P.scores, P.version, P.time)
         query = query.where(P.model == model, P.shadow.is_(False), P.example_id.in_(chunk)).order_by(P.time, P.id)
-        for example, group, label_set, scores in conn.execute(query):
+        for example, group, label_set, scores, version, time in conn.execute(query):
             # a text's group is the hash of it; any other group (a video) holds what is not alike
             alike = group if is_content_hash(group) else example
-            found[example] = (alike, best_label(sets[label_set], scores))
+            found[example] = (alike, answer(version, best_label(sets[label_set], scores), time))
     return found

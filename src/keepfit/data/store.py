@@ -329,9 +329,13 @@ class RecordStore:
             return labellers.arrived(conn, model, after)
 
     def said(self, model: str, last: int) -> list[Said]:
-        """The `last` labels that people gave, set apart or not, in the order in which they came in."""
+        """The `last` labels that people gave, set apart or not, in the order in which they came in.
+
+        Classes are as they are called today, without the retired ones.
+        """
         with self._db.read() as conn:
-            return labellers.said(conn, model, last)
+            today = read_today(conn, model)
+            return labellers.said(conn, model, last, today.truth, today.answer)
 
     # the label queue
 
