@@ -35,7 +35,7 @@ from keepfit.data.arrivals import Arrival, Settled
 from keepfit.data.asked import Question
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
-from keepfit.data.classes import ClassChange, ClassMap, Labelled
+from keepfit.data.classes import ClassChange, ClassMap, Labelled, Spoken
 from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
@@ -308,6 +308,11 @@ class RecordStore:
         """Every class that was given as a label, the most frequent first; nobody set apart is heard."""
         with self._db.read() as conn:
             return classes.labelled_classes(conn, model)
+
+    def spoken_classes(self, model: str, after: int) -> tuple[int, list[Spoken]]:
+        """The number of the newest label, and the classes given since number `after`, by whom: also those set apart."""
+        with self._db.read() as conn:
+            return classes.spoken_classes(conn, model, after)
 
     # labellers
 
