@@ -83,7 +83,8 @@ class Proposals:
             if one.name not in known:
                 added(seen.setdefault(one.name, {}), one)
         apart = {one.actor for one in self.store.labellers(self.model) if one.apart}
-        found = [self._stored(one) for name in fresh if (one := heard(name, seen[name], apart)).labels >= FEWEST]
+        given = [heard(name, seen[name], apart) for name in fresh]
+        found = [self._stored(labelled) for labelled in given if labelled.labels >= FEWEST]
         newest_last = sorted(seen.items(), key=lambda pair: max(last for *_, last in pair[1].values()))
         self.store.put(self.model, SPOKEN, {"after": newest, "classes": dict(newest_last[-MOST_CLASSES:])})
         return found
