@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event as sql_events
 from sqlalchemy import insert, text
 
+from keepfit.data.classes import ClassChange
 from keepfit.data.costs import Cost
 from keepfit.data.database import open_database
 from keepfit.data.forgetting import Counts, Person, StoredTraces
@@ -756,7 +757,37 @@ def test_arrivals_are_counted_by_people_in_the_order_in_which_they_came(store: R
     store.add_labels(M, [label("5", "good", 1, Source.IMPORTED, "file")])
     after, fresh = store.arrived(M, newest)
     assert (fresh, after > newest) == ({"ann": 1}, True)
+    assert store.arrived(M, after) == (after, {})
+    assert store.arrived("tickets", 0) == (0, {})
     assert [said.example for said in store.said(M, 2)] == ["e-2", "e-3"]
+
+
+def test_labellers_who_mean_the_same_do_not_seem_to_contradict_each_other_after_a_rename(store: RecordStore) -> None:
+    store.deploy(M, Traffic({1: 1.0}), Cause("ann", "first"), at(0))
+    store.add_predictions(M, [pair("1"), pair("2")])
+    store.add_labels(M, [label("1", "good", 1), label("2", "bad", 1)])
+    for change in (
+        ClassChange(at(2), "ann", "rename", ("good",), "fine"),
+        ClassChange(at(2), "ann", "accept", ("odd",)),
+    ):
+        store.change_classes(M, change, ("bad", "good"))
+    store.change_classes(M, ClassChange(at(3), "ann", "retire", ("bad",)), ("bad", "good"))
+    store.add_labels(M, [label("1", "fine", 4, actor="bob")])
+    assert [(said.actor, said.value, said.answered) for said in store.said(M, 10)] == [
+        ("ann", "fine", "fine"), ("bob", "fine", "fine")
+    ]  # fmt: skip
+
+
+def test_questions_that_nobody_answered_are_found_by_the_time_of_the_answer(store: RecordStore) -> None:
+    store.add_predictions(M, [pair("1", 1), pair("2", 2, version=2), pair("3", 3), pair("4", 4)])
+    store.ask([item("1", 5), replace(item("2", 5), propensity=0.5), item("3", 5)])
+    store.add_labels(M, [label("1", "good", 6), label("3", "good", 6, Source.VOLUNTEERED)])
+    assert [(said.id, chance) for said, chance in store.unanswered(M, window(0, 9))] == [("p-2", 0.5), ("p-3", 0.25)]
+    assert [said.id for said, _ in store.unanswered(M, window(0, 3))] == ["p-2"]
+    assert [said.id for said, _ in store.unanswered(M, window(0, 9), version=1)] == ["p-3"]
+    store.set_labeller(Labeller(M, "ann", True, at(7), "keepfit"))
+    assert len(store.unanswered(M, window(0, 9))) == 3
+    assert (store.count_heard(M, 1, at(1)), store.count_heard(M, 1, at(1), at(4))) == (3, 2)
 
 
 def test_what_was_written_is_there_after_closing_and_opening(url: str) -> None:

@@ -289,6 +289,18 @@ def test_evaluate_gives_the_champions_numbers_on_a_file(shell: Shell) -> None:
     assert "accuracy" in shell("evaluate", file).out
 
 
+def test_evaluate_reads_old_and_new_names_of_a_class_alike(shell: Shell) -> None:
+    old = write_rows(shell.folder / "old.csv", TWO_WORDS, 20)
+    before = shell.json("evaluate", old)["metrics"]["accuracy"]
+    shell("classes", "rename", "pos", "happy")
+    new = write_rows(shell.folder / "new.csv", (("good", "happy"), ("bad", "neg")), 20)
+    for file in (old, new):
+        found = shell.json("evaluate", file)
+        assert found["metrics"]["accuracy"] == before
+        assert "happy" in found["labels"]
+        assert "pos" not in found["labels"]
+
+
 def test_gate_passes_or_fails_by_exit_code(shell: Shell) -> None:
     assert shell.json("retrain", "--wait")["version"] == 2
     seen = write_rows(shell.folder / "seen.csv", TWO_WORDS, 80)
@@ -372,6 +384,24 @@ def test_check_says_by_its_exit_code_whether_retraining_is_wanted(shell: Shell) 
     assert fired.json["outcome"] == "fire"
     assert "0.8" in " ".join(fired.json["because"])
     assert shell.json("status")["models"][0]["retraining"]["state"] == "waiting"
+
+
+def test_check_warns_where_silence_settles_too_late_for_a_rollout_unless_somebody_answers_the_queue(
+    shell: Shell,
+) -> None:
+    complete = SETTINGS.replace('task = "toy"', 'task = "toy"\nlabels = "complete"\nsettle_after = "7d"')
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "canary"')
+    said = shell("check")
+    assert said.code == 0
+    assert "! a rollout (canary) would end undecided: an answer counts 7 days" in said.out
+    assert "set rollout.longest to 14 days" in said.out
+    assert len(shell.json("check")["warnings"]) == 1
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "canary"\nlongest = "14d"')
+    assert "warnings" not in shell.json("check")
+    shell.write("keepfit.toml", complete, '[models.default.rollout]\nstrategy = "shadow"')
+    assert "(shadow) would end undecided" in shell.json("check")["warnings"][0]
+    tell(shell, live(shell, "good", 5), "pos")  # asked labels, which count at once
+    assert "warnings" not in shell.json("check")
 
 
 def test_the_loop_of_a_new_user(shell: Shell) -> None:

@@ -235,3 +235,20 @@ def test_a_share_lies_within_its_bounds_at_all_looks_together() -> None:
         looks = [share_bounds(int(hits[n - 1]), n, 0.05) for n in (20, 60, 200, 600, 2000)]
         missed += not all(low <= 0.08 <= high for low, high in looks)
     assert missed <= 8
+
+
+@given(
+    st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 8), st.data(),
+    st.sampled_from([0, 2000]),
+)  # fmt: skip
+def test_whatever_the_unanswered_questions_hide_proves_no_less(
+    wins: int, losses: int, ties: int, unanswered: int, data: st.DataObject, met: int
+) -> None:
+    differ = wins + losses + ties + unanswered if met else 0
+    known = Paired(wins + losses + ties, wins, losses, ties, met, differ, unanswered=unanswered)
+    more = data.draw(st.integers(0, unanswered))
+    whole = Paired(known.n + unanswered, wins + more, losses + unanswered - more, ties, met, differ)
+    assert known.e_worse <= whole.e_worse * (1 + 1e-9)
+    assert known.e_better_by(0.0) <= whole.e_better_by(0.0) * (1 + 1e-9)
+    if unanswered == 0:
+        assert known.difference() == whole.difference()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keepfit.clock import ManualClock
-from keepfit.data.records import UNWRITTEN, Cause, Event, Example, JobState, Label, Prediction, Source, Traffic
+from keepfit.data.records import UNWRITTEN, Cause, Event, Example, Job, JobState, Label, Prediction, Source, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.evaluation.evaluator import Reference
@@ -21,10 +21,13 @@ from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.asking import day_of
+from keepfit.pipelines.harming import VALUE, Harming
 from keepfit.pipelines.looks import Beat
+from keepfit.pipelines.taking import Days
 from keepfit.pipelines.trust import LabelTrust
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.pipelines.worth import Valued, Worth
+from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import NewEvidence
 from keepfit.triggers.policies import trigger_from
 
@@ -202,7 +205,7 @@ def test_silence_waits_and_never_outvotes_what_was_said(post: Post) -> None:
 
 def test_objections_alone_are_no_alarm_and_the_accuracy_is_right_once_silence_has_spoken(post: Post) -> None:
     watch = post.planned(labels=Source.COMPLETE, settle_after=24 * HOUR)
-    watch = replace(watch, worth=Worth(MODEL, post.store, Valued(), settling=24 * HOUR))
+    watch = replace(watch, worth=Worth(MODEL, post.store, Valued(), complete=True))
     answers = post.answer(1000)
     for hour in range(20):
         post.clock.advance(HOUR / 20)
@@ -559,3 +562,72 @@ def test_labels_of_an_open_day_wait_for_the_rest_of_it(post: Post) -> None:
     counted = post.planned(cohorts=0.0).situation().measurements
     (plain,) = [m for m in counted if m.name == "accuracy"]
     assert accuracy.low < plain.low < plain.high < accuracy.high
+
+
+def by_days(post: Post, days: Days | None) -> Watch:
+    """Everything is asked about, harm is looked for, and its price is weighed."""
+    rule, watch = Harm(one_in=10_000, tolerance=0.02), post.planned(label_budget=100_000)
+    return replace(
+        watch, harming=Harming(MODEL, post.store, rule, days=days),
+        worth=Worth(MODEL, post.store, Valued(), days=days),
+    )  # fmt: skip
+
+
+def test_where_bad_labels_are_quick_neither_harm_nor_losses_are_feigned_when_whole_days_count(post: Post) -> None:
+    as_they_come, watch = by_days(post, None), by_days(post, Days(0.95, patience=timedelta(days=30)))
+    answers = post.answer(400)
+    post.clock.advance(UNWRITTEN * 2)
+    watch.ask_for_labels()
+    post.tell(answers[:20], "bad")  # one in twenty is wrong, as on the test part, and that is said at once
+    post.clock.advance(timedelta(seconds=1))
+    early = as_they_come.situation()
+    assert early.measured("harm").breached
+    assert sum(one.wrong for one in early.losses.stretches) == early.losses.labels == 20
+    waiting = watch.situation()
+    assert (waiting.measured("harm").n, waiting.losses.labels) == (0, 0)
+    assert "answers until none yet" in waiting.measured("harm").note
+    post.clock.advance(timedelta(days=20))
+    post.tell(answers[20:392], "good")
+    whole = watch.situation()
+    assert whole.measured("harm").n == whole.losses.labels == 400, "8 questions that nobody answered count as right"
+    assert not whole.measured("harm").breached
+    assert sum(one.wrong for one in whole.losses.stretches) == 20
+    assert post.store.get(MODEL, VALUE)["watched"][""]["lost"] == 20.0
+
+
+def test_a_day_that_is_open_holds_up_those_behind_it_and_is_given_up_in_the_end(post: Post) -> None:
+    watch, days = by_days(post, Days(0.95, patience=timedelta(days=10))), []
+    for _ in range(3):
+        days.append(post.answer(100))
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+        post.clock.advance(timedelta(days=1))
+    post.tell(days[0], "good")
+    post.tell(days[1][:50], "good")
+    post.tell(days[2], "bad")
+    post.clock.advance(timedelta(seconds=1))
+    assert watch.situation().measured("harm").n == 100, "the second day is open, so the third waits"
+    post.clock.advance(timedelta(days=9))
+    harm = watch.situation().measured("harm")
+    assert harm.n == 300
+    assert harm.breached
+    assert watch.situation().measured("harm").n == 300
+
+
+def test_a_day_is_evidence_after_an_attempt_unless_it_was_before(post: Post) -> None:
+    watch = by_days(post, Days(0.95))
+    for number in range(2):
+        answers = post.answer(100)
+        post.clock.advance(UNWRITTEN * 2)
+        watch.ask_for_labels()
+        post.tell(answers, "bad")
+        post.clock.advance(timedelta(days=1))
+        assert watch.situation().measured("harm").breached
+        if not number:
+            post.store.add_job(Job("j", MODEL, "retrain", post.clock.now(), JobState.FAILED, {"reason": "harm"}))
+            post.clock.advance(timedelta(seconds=1))
+            assert not watch.situation().measured("harm").breached
+    kept = post.store.get(MODEL, VALUE)
+    post.store.put(MODEL, VALUE, {**kept, "of": "an earlier rule"})
+    assert watch.situation().measured("harm").breached
+    assert post.store.get(MODEL, VALUE)["watched"] == kept["watched"], "read anew, it is the same"

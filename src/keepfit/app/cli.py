@@ -257,8 +257,9 @@ def labels_next(
 @cli.command()
 def check(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
     """Measure and ask the triggers once; exit 0: nothing to do, 10: retraining wanted."""
-    decision = Project(project, model).check()
-    show.decision(decision, json)
+    home = Project(project, model)
+    decision = home.check()
+    show.decision(decision, json, home.warnings())
     raise typer.Exit(RETRAINING_WANTED if decision.outcome is Outcome.FIRE else 0)
 
 

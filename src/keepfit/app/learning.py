@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.rolling import Rolling
+from keepfit.pipelines.taking import Days
 from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.pipelines.worth import Worth, needed
 from keepfit.registry.registry import Registry
@@ -150,7 +151,13 @@ def harming(home: Home, name: str, store: RecordStore) -> Harming | None:
     _, model = home.settings.model(name)
     rule = next((part for part in parts(trigger(model)) if isinstance(part, Harm)), None)
     complete = unasked(model) is Source.COMPLETE
-    return None if rule is None else Harming(name, store, rule, home.settings.timezone, complete)
+    return None if rule is None else Harming(name, store, rule, home.settings.timezone, complete, days(home, model))
+
+
+def days(home: Home, model: ModelSettings) -> Days | None:
+    """Which questions count together, where the settings say so."""
+    watched = model.watch
+    return Days(watched.cohorts, home.settings.timezone, watched.label_window) if watched.cohorts else None
 
 
 def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
@@ -158,10 +165,8 @@ def worth(home: Home, name: str, store: RecordStore) -> Worth | None:
     _, model = home.settings.model(name)
     if not needed(model.triggers):
         return None
-    settling = model.settle_after if unasked(model) is Source.COMPLETE else timedelta(0)
-    return Worth(
-        name, store, valued(model, home.settings.costs), lru_cache(maxsize=256)(partial(rows_of, home)), settling
-    )
+    rows, complete = lru_cache(maxsize=256)(partial(rows_of, home)), unasked(model) is Source.COMPLETE
+    return Worth(name, store, valued(model, home.settings.costs), rows, complete, days(home, model))
 
 
 def rows_of(home: Home, snapshot: str) -> int:
@@ -190,7 +195,7 @@ def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Ro
     most = FEW if traits(model.task).detects else MANY
     return Rolling(
         roller(home, name, store), registry, lru_cache(maxsize=2)(answering_half(home, name)), rollout.protect,
-        rollout.tolerance, rollout.max_failures, most,
+        rollout.tolerance, rollout.max_failures, most, days(home, model),
     )  # fmt: skip
 
 

@@ -120,7 +120,8 @@ class WatchSettings(Section):
     )
     cohorts: Share = Field(
         0.0,
-        description="Labels count once this share of those asked for on the same day are in; 0: each as it arrives.",
+        description="Asked labels judge (accuracy, harm, worth, rollouts) once this share of those asked for on the "
+        "same day are in; 0: each as it arrives.",
     )
     min_predictions: int = Field(30, ge=1, description="Smaller windows are measured but never breach.")
     drift_run_length: float = Field(

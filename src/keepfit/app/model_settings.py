@@ -14,6 +14,7 @@ from pydantic import (
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings
 from keepfit.app.life_settings import PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.setting_values import Duration, Section
+from keepfit.clock import spelt
 
 
 class ModelSettings(Section):
@@ -72,6 +73,21 @@ class ModelSettings(Section):
             raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
         self.each_concerns_the_labels()
         return self
+
+    def too_slow_to_prove(self) -> str | None:
+        """Why a rollout that is judged by complete labels alone ends undecided; None where it need not."""
+        wanted = self.rollout
+        proving = {"shadow": ("longest", wanted.longest), "canary": ("longest", wanted.longest)}
+        proving["ab"] = ("lasts", wanted.lasts)
+        name, lasts = proving.get(wanted.strategy, ("", timedelta.max))
+        if self.labels != "complete" or self.settle_after < lasts:
+            return None
+        return (
+            f"a rollout ({wanted.strategy}) would end undecided: an answer counts {spelt(self.settle_after)} after it "
+            f"was given [settle_after], and the rollout ends after {spelt(lasts)} [rollout.{name}]; set rollout.{name} "
+            f"to {spelt(2 * self.settle_after)}, shorten settle_after, or answer the label queue, whose labels count "
+            "at once"
+        )
 
     def each_concerns_the_labels(self) -> None:
         """An audit looks for what silence has confirmed, and takes the place of all other asking."""

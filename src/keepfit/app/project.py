@@ -55,6 +55,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
+from keepfit.pipelines.known import Known
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
@@ -293,6 +294,14 @@ class Project:
             raise SettingsError(objection)
         return self.watch(self.model).tick()
 
+    def warnings(self) -> list[str]:
+        """What the settings will not bring about, with the next step; `check` says it."""
+        slow, window = self.settings.too_slow_to_prove(), self.settings.watch.label_window
+        since = self.home.clock.now() - window
+        if slow is None or self.store.count_labels(self.model, since, {Source.ASKED}):
+            return []
+        return [slow]
+
     def objection(self) -> str | None:
         """Why a trigger of the settings makes no sense for the champion; None when all do, or nothing is deployed."""
         if self.store.deployment(self.model) is None:
@@ -300,15 +309,16 @@ class Project:
         return self.watch(self.model).objection_to(self.champion())
 
     def evaluate(self, data: Path) -> Mapping[str, Any]:
-        """The champion's numbers on a labelled file."""
+        """The champion's numbers on a labelled file; classes are as they are called today, on both sides."""
         number = self.champion()
-        snapshot = self.as_test(data)
+        snapshot = Known(self.store.classes(self.model)).base(self.home.snapshots, self.as_test(data))
         if self.traits.detects:  # only the learning half can render the events of an unlabelled video
             model = learning_half(self.settings.task).load(version_folder(self.home, self.model, number))
         else:
             model = answering_half(self.home, self.model)(number)
-        judged = judge(model, snapshot.rows())
-        own = self.retraining(self.model).plan.metrics(judged.labels)
+        retraining = self.retraining(self.model)
+        judged = judge(retraining.called(model, self.registry.version(self.model, number).at), snapshot.rows())
+        own = retraining.plan.metrics(judged.labels)
         return {"version": number, **evaluate(judged, snapshot.id, Split.TEST, own).to_json()}
 
     def gate(self, data: Path, candidate: int | None = None) -> Decision:

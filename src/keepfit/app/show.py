@@ -114,10 +114,12 @@ def evaluation(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def decision(judged: Decision, json: bool) -> None:
-    """A decision with its reasons."""
+def decision(judged: Decision, json: bool, warnings: Sequence[str] = ()) -> None:
+    """A decision with its reasons, and what one should know besides."""
     value = {"outcome": judged.outcome.value, "because": list(judged.because), "evidence": dict(judged.evidence)}
-    result(value, json, f"{judged.outcome.value}\n" + "\n".join(f"  - {reason}" for reason in judged.because))
+    lines = [*(f"  - {reason}" for reason in judged.because), *(f"  ! {words}" for words in warnings)]
+    value |= {"warnings": list(warnings)} if warnings else {}
+    result(value, json, "\n".join([judged.outcome.value, *lines]))
 
 
 def decision_json(stored: StoredDecision) -> dict[str, Any]:

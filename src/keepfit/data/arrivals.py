@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, Select, exists, select
 
 from keepfit.data.asked import repeated
-from keepfit.data.labellers import heard
+from keepfit.data.labellers import heard, labels_after
 from keepfit.data.predictions import label_sets
 from keepfit.data.records import MEASURING, STREAM, Source, Window
 from keepfit.data.schema import LABELS, PREDICTIONS
@@ -41,6 +41,8 @@ class Arrival:
     chance: float
     """With which the label was asked for; 1 where every outcome becomes known."""
     context: Mapping[str, str]
+    missing: bool = False
+    """Nobody has answered the question, and it is taken to be right."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,13 @@ def arrivals(
             P.scores,
             P.context,
         )
-        .select_from(LABELS.join(PREDICTIONS, (P.model == L.model) & (P.example_id == L.example_id)))
-        .where(L.model == model, L.source.in_(sources), heard(model), ~before)
+        .select_from(LABELS.join(PREDICTIONS, (P.model == model) & (P.example_id == L.example_id)))
+        .where(L.source.in_(sources), heard(model), ~before)
         .where(P.version == version, P.shadow.is_(False), P.time >= since)
         .limit(limit)
     )
     sets, today, found = label_sets(conn, model), read_today(conn, model), dict[int, Arrival]()
-    while not found and (rows := conn.execute(_page(query, after)).all()):
+    while not found and (rows := conn.execute(_page(query, model, after)).all()):
         for seq, arrived, value, source, propensity, time, group, label_set, scores, context in rows:
             truth = today.truth(value, arrived)
             if truth is None:
@@ -105,10 +107,10 @@ def arrivals(
     return list(found.values())
 
 
-def _page(query: Select[Any], after: int | Settled) -> Select[Any]:
+def _page(query: Select[Any], model: str, after: int | Settled) -> Select[Any]:
     if isinstance(after, Settled):
-        return query.where(P.time >= after.start, P.time < after.end).order_by(P.time, P.id, L.seq)
-    return query.where(L.seq > after).order_by(L.seq, P.time, P.id)
+        return query.where(L.model == model, P.time >= after.start, P.time < after.end).order_by(P.time, P.id, L.seq)
+    return query.where(*labels_after(model, after)).order_by(L.seq, P.time, P.id)
 
 
 def expected_wrong(conn: Connection, model: str, version: int, window: Window, day: datetime) -> tuple[float, int]:

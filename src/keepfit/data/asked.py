@@ -6,11 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from keepfit.data.database import chunks
 from keepfit.data.labellers import heard
-from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Label, Source, Window, is_content_hash
+from keepfit.data.predictions import PREDICTION_COLUMNS, label_sets, read_prediction
+from keepfit.data.records import AUDIT, MEASURING, STREAM, UNIFORM, Prediction, Source, Window, is_content_hash
 from keepfit.data.schema import LABELS, PREDICTIONS, QUEUE
 
 L, P, Q = LABELS.c, PREDICTIONS.c, QUEUE.c
@@ -73,12 +74,12 @@ def parts_of(conn: Connection, model: str, example_ids: Collection[str]) -> dict
     return found
 
 
-def alike_from_all(label: Label, parts: Collection[str]) -> bool:
-    """Whether a label that measures was drawn alike from all answers, maybe by another part of the queue as well.
+def alike_from_all(source: Source, parts: Collection[str]) -> bool:
+    """Whether a label of this source that measures was drawn alike from all answers, maybe by another part as well.
 
     A label that nobody asked for, and one of which no part is on record, came about alike from all.
     """
-    return label.source is not Source.ASKED or not parts or UNIFORM in parts or AUDIT in parts
+    return source is not Source.ASKED or not parts or UNIFORM in parts or AUDIT in parts
 
 
 def asked(conn: Connection, model: str, window: Window) -> list[Question]:
@@ -100,3 +101,19 @@ def asked(conn: Connection, model: str, window: Window) -> list[Question]:
         Question(at, said, own if AUDIT in (parts or {}) else any_, example_id, propensity)
         for at, said, any_, own, parts, example_id, propensity in conn.execute(query)
     ]  # fmt: skip
+
+
+def unanswered(conn: Connection, model: str, window: Window, version: int | None) -> list[tuple[Prediction, float]]:
+    """The answers of the window that were asked about and have no label that measures, with their chances."""
+    measured = L.source.in_([source.value for source in MEASURING])
+    answered = exists().where(L.model == Q.model, L.example_id == Q.example_id, measured, heard(model))
+    query = (
+        select(Q.propensity, *PREDICTION_COLUMNS)
+        .select_from(QUEUE.join(PREDICTIONS, (P.model == Q.model) & (P.id == Q.prediction_id)))
+        .where(Q.model == model, P.time >= window.start, P.time < window.end, ~answered)
+        .order_by(P.time, P.id)
+    )
+    if version is not None:
+        query = query.where(P.version == version)
+    sets = label_sets(conn, model)
+    return [(read_prediction(row, sets), float(chance)) for chance, *row in conn.execute(query)]

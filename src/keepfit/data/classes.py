@@ -13,7 +13,7 @@ from keepfit.data import audit
 from keepfit.data.audit import Deed
 from keepfit.data.database import one_at_a_time
 from keepfit.data.history import get_value, put_value
-from keepfit.data.labellers import heard
+from keepfit.data.labellers import heard, labels_after
 from keepfit.data.schema import LABELS
 from keepfit.errors import InvalidInput
 
@@ -144,6 +144,26 @@ def change_map(conn: Connection, model: str, change: ClassChange, existing: froz
     told = {"names": list(change.names), "into": change.into}
     audit.append(conn, model, Deed(change.actor, f"class {change.action}", change.at), "classes", told)
     return after
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """How often somebody gave a class among some labels."""
+
+    name: str
+    actor: str
+    labels: int
+    first: datetime
+    last: datetime
+
+
+def spoken_classes(conn: Connection, model: str, after: int) -> tuple[int, list[Spoken]]:
+    """The number of the newest label, and which classes were given since the one with number `after`, by whom."""
+    fresh = labels_after(model, after)
+    newest = conn.execute(select(L.seq).where(*fresh).order_by(L.seq.desc()).limit(1)).scalar()
+    columns = (L.value, L.actor, func.count(), func.min(L.time), func.max(L.time))
+    query = select(*columns).where(*fresh).group_by(L.value, L.actor).order_by(L.value, L.actor)
+    return int(newest or after), [Spoken(*row) for row in conn.execute(query)]
 
 
 def labelled_classes(conn: Connection, model: str) -> list[Labelled]:

@@ -104,10 +104,11 @@ def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
     return found
 
 
-def count_heard(conn: Connection, model: str, version: int, since: datetime) -> int:
-    """How many answers of a version users saw, from `since` on (inclusive)."""
+def count_heard(conn: Connection, model: str, version: int, since: datetime, until: datetime | None) -> int:
+    """How many answers of a version users saw, from `since` on (inclusive), before `until` (None: all)."""
     query = select(func.count()).select_from(PREDICTIONS).where(P.model == model, P.version == version)
-    return int(conn.execute(query.where(P.time >= since, P.shadow.is_(False))).scalar_one())
+    query = query.where(P.time >= since, P.shadow.is_(False))
+    return int(conn.execute(query if until is None else query.where(P.time < until)).scalar_one())
 
 
 def add_failures(conn: Connection, model: str, failures: Sequence[Failure]) -> None:

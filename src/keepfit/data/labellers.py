@@ -7,7 +7,7 @@ sets apart everyone who speaks through it. `silence` and imported files are no l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -93,23 +93,37 @@ def count_by_hand(conn: Connection, model: str, actors: Sequence[str]) -> None:
     insert_or_replace(conn, NAMED_VALUES, {"model": model, "name": BY_HAND, "value": value})
 
 
+def labels_after(model: str, number: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Those of a model with a higher number; hidden from the indices that lead through all labels of a model."""
+    return func.coalesce(L.model, "") == model, L.seq > number
+
+
 def arrived(conn: Connection, model: str, after: int) -> tuple[int, dict[str, int]]:
     """The number of the newest label, and how many labels each person has given since the one with number `after`."""
-    newest = conn.execute(select(func.max(L.seq)).where(L.model == model)).scalar() or 0
-    fresh = (L.model == model, L.seq > after, *_by_people())
+    newest = conn.execute(select(L.seq).where(*labels_after(model, after)).order_by(L.seq.desc()).limit(1)).scalar()
+    fresh = (*labels_after(model, after), *_by_people())
     query = select(L.actor, func.count()).where(*fresh).group_by(L.actor)
-    return int(newest), {actor: int(count) for actor, count in conn.execute(query)}
+    return int(newest or after), {actor: int(count) for actor, count in conn.execute(query)}
 
 
-def said(conn: Connection, model: str, last: int) -> list[Said]:
-    """The `last` labels of people, oldest first."""
-    columns = (L.seq, L.actor, L.example_id, L.value, L.source)
+def said(
+    conn: Connection, model: str, last: int,
+    truth: Callable[[str, datetime], str | None], answer: Callable[[int, str, datetime], str],
+) -> list[Said]:  # fmt: skip
+    """The `last` labels of people, oldest first, and the answers to their examples.
+
+    Under the names of today: `truth` reads a label of then (None: its class is retired, and it is left out), `answer`
+    what a version said then. Two who mean the same must not seem to contradict each other.
+    """
+    columns = (L.seq, L.actor, L.example_id, L.value, L.source, L.time)
     query = select(*columns).where(L.model == model, *_by_people()).order_by(L.seq.desc()).limit(last)
     rows = conn.execute(query).all()[::-1]
     examples = {row.example_id for row in rows}
-    answers, picked = _answers(conn, model, examples), _picked(conn, model, examples)
+    answers, picked = _answers(conn, model, examples, answer), _picked(conn, model, examples)
     found = []
-    for seq, actor, example, value, source in rows:
+    for seq, actor, example, then, source, at in rows:
+        if (value := truth(then, at)) is None:
+            continue
         alike, answered = answers.get(example, (example, None))
         measures = Source(source) in MEASURING
         found.append(Said(seq, actor, example, alike, value, answered, measures, measures and example in picked))
@@ -131,15 +145,17 @@ def _picked(conn: Connection, model: str, examples: Collection[str]) -> set[str]
     return found
 
 
-def _answers(conn: Connection, model: str, examples: Collection[str]) -> Mapping[str, tuple[str, str | None]]:
+def _answers(
+    conn: Connection, model: str, examples: Collection[str], answer: Callable[[int, str, datetime], str]
+) -> Mapping[str, tuple[str, str | None]]:
     """Of each example what stands for its content, and what the newest answer that a user saw was."""
     sets = label_sets(conn, model)
     found: dict[str, tuple[str, str | None]] = {}
     for chunk in chunks(sorted(examples)):
-        query = select(P.example_id, P.group, P.label_set, P.scores)
+        query = select(P.example_id, P.group, P.label_set, P.scores, P.version, P.time)
         query = query.where(P.model == model, P.shadow.is_(False), P.example_id.in_(chunk)).order_by(P.time, P.id)
-        for example, group, label_set, scores in conn.execute(query):
+        for example, group, label_set, scores, version, time in conn.execute(query):
             # a text's group is the hash of it; any other group (a video) holds what is not alike
             alike = group if is_content_hash(group) else example
-            found[example] = (alike, best_label(sets[label_set], scores))
+            found[example] = (alike, answer(version, best_label(sets[label_set], scores), time))
     return found

@@ -35,7 +35,7 @@ from keepfit.data.arrivals import Arrival, Settled
 from keepfit.data.asked import Question
 from keepfit.data.audit import Deed
 from keepfit.data.chain import AuditEntry, Head
-from keepfit.data.classes import ClassChange, ClassMap, Labelled
+from keepfit.data.classes import ClassChange, ClassMap, Labelled, Spoken
 from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
@@ -198,10 +198,10 @@ class RecordStore:
         with self._db.read() as conn:
             return comparing.complaints(conn, model, window)
 
-    def count_heard(self, model: str, version: int, since: datetime) -> int:
-        """How many answers of a version users saw, from `since` on (inclusive)."""
+    def count_heard(self, model: str, version: int, since: datetime, until: datetime | None = None) -> int:
+        """How many answers of a version users saw, from `since` on (inclusive), before `until` (None: all)."""
         with self._db.read() as conn:
-            return comparing.count_heard(conn, model, version, since)
+            return comparing.count_heard(conn, model, version, since, until)
 
     def add_failures(self, model: str, failures: Sequence[Failure]) -> None:
         """Appends what versions could not do."""
@@ -309,6 +309,11 @@ class RecordStore:
         with self._db.read() as conn:
             return classes.labelled_classes(conn, model)
 
+    def spoken_classes(self, model: str, after: int) -> tuple[int, list[Spoken]]:
+        """The number of the newest label, and the classes given since number `after`, by whom: also those set apart."""
+        with self._db.read() as conn:
+            return classes.spoken_classes(conn, model, after)
+
     # labellers
 
     def labellers(self, model: str) -> list[Labeller]:
@@ -324,14 +329,18 @@ class RecordStore:
             audit.append(conn, labeller.model, deed, f"labeller {labeller.actor}", {"because": labeller.because})
 
     def arrived(self, model: str, after: int) -> tuple[int, dict[str, int]]:
-        """The number of the newest label, and how many each person has given since the one with number `after`."""
+        """The number of the newest label (`after` unless there is one), and how many each person has given since."""
         with self._db.read() as conn:
             return labellers.arrived(conn, model, after)
 
     def said(self, model: str, last: int) -> list[Said]:
-        """The `last` labels that people gave, set apart or not, in the order in which they came in."""
+        """The `last` labels that people gave, set apart or not, in the order in which they came in.
+
+        Classes are as they are called today, without the retired ones.
+        """
         with self._db.read() as conn:
-            return labellers.said(conn, model, last)
+            today = read_today(conn, model)
+            return labellers.said(conn, model, last, today.truth, today.answer)
 
     # the label queue
 
@@ -374,6 +383,11 @@ class RecordStore:
         """The questions asked in the window, oldest first, each with the time of its first answer that measures."""
         with self._db.read() as conn:
             return asked.asked(conn, model, window)
+
+    def unanswered(self, model: str, window: Window, version: int | None = None) -> list[tuple[Prediction, float]]:
+        """Answers given in the window whose question nobody answered by a label that measures, with their chances."""
+        with self._db.read() as conn:
+            return asked.unanswered(conn, model, window, version)
 
     def asked_until(self, model: str) -> datetime | None:
         """The time of the newest prediction that was considered for the queue."""

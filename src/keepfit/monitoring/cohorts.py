@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -59,17 +59,44 @@ class Cohorts:
 def cohorts_of(asked: Sequence[Question], least: float, timezone: str, given_up: datetime) -> Cohorts:
     """Questions of one local day are a cohort; it counts when the share `least` is answered, or it is from before
     `given_up`, when nobody will answer any more."""
-    zone = ZoneInfo(timezone)
-    days: dict[str, list[Question]] = {}
-    for one in asked:
-        days.setdefault(one.at.astimezone(zone).date().isoformat(), []).append(one)
     waiting: set[str] = set()
     missing, everything = 0.0, 0.0
-    for questions in days.values():
-        share = sum(one.answered is not None for one in questions) / len(questions)
-        if share < least and max(one.at for one in questions) >= given_up:
+    for questions in by_day(asked, timezone).values():
+        if is_open(questions, least, given_up):
             waiting.update(one.example_id for one in questions)
             continue
         everything += sum(1 / one.propensity for one in questions)
         missing += sum(1 / one.propensity for one in questions if one.answered is None)
     return Cohorts(frozenset(waiting), missing / everything if everything else 0.0)
+
+
+def closed_until(asked: Sequence[Question], least: float, timezone: str, given_up: datetime, now: datetime) -> datetime:
+    """Every question about an answer before this moment is of a day that is over and counts.
+
+    Evidence that is added up as it comes must not be able to choose what comes first: where bad labels are quick, the
+    days that are complete first are the bad ones. So it takes the days one after the other, and an open one holds up
+    those behind it.
+    """
+    zone = ZoneInfo(timezone)
+    today = now.astimezone(zone).date()
+    midnight = datetime.combine(today, datetime.min.time(), zone).astimezone(UTC)
+    waiting = [
+        min(one.said for one in questions)
+        for day, questions in by_day(asked, timezone).items()
+        if day == today.isoformat() or is_open(questions, least, given_up)
+    ]
+    return min([midnight, *waiting])
+
+
+def by_day(asked: Sequence[Question], timezone: str) -> dict[str, list[Question]]:
+    """The cohorts, by local day."""
+    zone, days = ZoneInfo(timezone), dict[str, list[Question]]()
+    for one in asked:
+        days.setdefault(one.at.astimezone(zone).date().isoformat(), []).append(one)
+    return days
+
+
+def is_open(questions: Sequence[Question], least: float, given_up: datetime) -> bool:
+    """Whether a cohort waits for more answers."""
+    share = sum(one.answered is not None for one in questions) / len(questions)
+    return share < least and max(one.at for one in questions) >= given_up

@@ -71,6 +71,9 @@ class Paired:
     silent: int = 0
     """Of the losses, those of which only silence tells: it confirms what users saw, also what they overlooked. They
     count against a promotion, and take nobody back."""
+    unanswered: int = 0
+    """Questions that nobody answered about examples on which the two disagree, where they are counted: what they would
+    have said is taken at its worst, as losses against a promotion and as wins against taking it back."""
 
     @classmethod
     def of(cls, judged: Iterable[tuple[bool, bool]]) -> Paired:
@@ -87,12 +90,12 @@ class Paired:
     def e_worse(self) -> float:
         """The e-value against "when they disagree, the champion is right in half of the cases at most"."""
         losses = self.losses - self.silent
-        return e_more_often([Tally(losses, self.wins + losses, 0.5)], SMALL_ODDS)
+        return e_more_often([Tally(losses, self.wins + losses + self.unanswered, 0.5)], SMALL_ODDS)
 
     @property
     def e_better(self) -> float:
         """The same the other way round."""
-        return e_more_often([Tally(self.wins, self.wins + self.losses, 0.5)], SMALL_ODDS)
+        return e_more_often([Tally(self.wins, self.wins + self.losses + self.unanswered, 0.5)], SMALL_ODDS)
 
     @property
     def decisive(self) -> float:
@@ -130,28 +133,31 @@ class Paired:
             return self._difference_where_apart(alpha)
         if not self.n:
             return Interval(0.0, -1.0, 1.0, 0)
-        low, high = mean_bounds((self._gains() + 1) / 2, alpha)
+        low, high = mean_bounds((self._gains() + 1) / 2, alpha)[0], mean_bounds((self._gains(1.0) + 1) / 2, alpha)[1]
         return Interval((self.wins - self.losses) / self.n, 2 * low - 1, 2 * high - 1, self.n)
 
     def _difference_where_apart(self, alpha: float) -> Interval:
         rare, often = self.share(SHARE * alpha)
-        gains = self._apart()
-        low, high = mean_bounds((gains + 1) / 2, (1 - SHARE) * alpha) if len(gains) else (0.0, 1.0)
+        worst, best = self._apart(), self._apart(1.0)
+        known = self.wins + self.losses + self.ties
+        low = mean_bounds((worst + 1) / 2, (1 - SHARE) * alpha)[0] if len(worst) else 0.0
+        high = mean_bounds((best + 1) / 2, (1 - SHARE) * alpha)[1] if len(best) else 1.0
         low, high = 2 * low - 1, 2 * high - 1
-        value = float(gains.mean()) * self.differ / self.met if len(gains) else 0.0
+        value = (self.wins - self.losses) / known * self.differ / self.met if known else 0.0
         return Interval(value, min(low * rare, low * often), max(high * rare, high * often), self.n)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         counts = {"labels": self.n, "wins": self.wins, "losses": self.losses, "ties": self.ties}
-        counts |= {"silent": self.silent}
+        counts |= {"silent": self.silent, "unanswered": self.unanswered}
         return {**counts, "met": self.met, "differ": self.differ, "e_worse": self.e_worse}
 
-    def _gains(self) -> np.ndarray:
-        return np.repeat([1.0, -1.0, 0.0], [self.wins, self.losses, self.n - self.wins - self.losses])
+    def _gains(self, unanswered: float = -1.0) -> np.ndarray:
+        counts = [self.wins, self.losses, self.n - self.wins - self.losses, self.unanswered]
+        return np.repeat([1.0, -1.0, 0.0, unanswered], counts)
 
-    def _apart(self) -> np.ndarray:
-        return np.repeat([1.0, -1.0, 0.0], [self.wins, self.losses, self.ties])
+    def _apart(self, unanswered: float = -1.0) -> np.ndarray:
+        return np.repeat([1.0, -1.0, 0.0, unanswered], [self.wins, self.losses, self.ties, self.unanswered])
 
 
 @dataclass(frozen=True)

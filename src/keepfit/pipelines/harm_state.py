@@ -124,8 +124,8 @@ class State:
     """Labels up to this number were taken in."""
     settled: str = ""
     """Where every outcome becomes known: answers of before this moment were taken in."""
-    restarted: tuple[str, int] = ("", 0)
-    """At which attempt to retrain evidence began anew, and the number of the label before."""
+    restarted: tuple[str, int, str] = ("", 0, "")
+    """At which attempt to retrain evidence began anew, the number of the label before, and `settled` of then."""
     watched: dict[str, Watched] = field(default_factory=dict)
     """By slice; the whole under ""."""
     days: dict[str, str] = field(default_factory=dict)
@@ -149,12 +149,12 @@ class State:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> State:
         """The inverse of `to_json`."""
-        at, number = plain["restarted"]
+        at, number, *settled = plain["restarted"]  # the last is missing where an earlier release wrote it
         return cls(
             plain["of"], plain["since"], Sums.from_json(plain["reference"]), Sums.from_json(plain["life"]),
             Proxy(*plain["proxy"]), Sums.from_json(plain["taught"]),
             Bursts(**{**plain["bursts"], "part": tuple(plain["bursts"]["part"])}), plain["worth"], plain["taken"],
-            plain["after"], plain["settled"], (at, number),
+            plain["after"], plain["settled"], (at, number, settled[0] if settled else ""),
             {name: Watched.from_json(one) for name, one in plain["watched"].items()}, dict(plain["days"]),
             dict(plain["hours"]), plain["passed_over"],
         )  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.data.arrivals import Arrival, Settled
+from keepfit.data.arrivals import Arrival
 from keepfit.data.records import Window, is_content_hash
 from keepfit.data.store import RecordStore
 from keepfit.evaluation.evaluator import Reference
@@ -20,12 +20,12 @@ from keepfit.monitoring.cycles import season, width
 from keepfit.monitoring.harm import HarmDetector, Observations, Proxy, Shared
 from keepfit.monitoring.measurement import HARM, Measurement
 from keepfit.pipelines.harm_state import State, Watched
+from keepfit.pipelines.taking import INSTANT, Days, Taking, beyond
 from keepfit.triggers.alarm import MOST_SLICES, Harm
 
 Doubles = NDArray[np.float64]
 
 VALUE = "harm"
-CHUNK = 10_000
 REMEMBERED = 5_000
 """Contents whose day is remembered, so that a storm of duplicates is one label a day and not proof upon proof."""
 PIECE = 50
@@ -46,6 +46,13 @@ class Harming:
     timezone: str = "UTC"
     complete: bool = False
     """Every outcome becomes known, so each label stands for its own answer alone, also one that was asked for."""
+    days: Days | None = None
+    """Questions of one day count together; None: each label as it arrives."""
+
+    @property
+    def taking(self) -> Taking:
+        """In which order labels are taken in."""
+        return Taking(self.model, self.store, self.complete, self.days)
 
     def measure(
         self, version: int, began: datetime, reference: Reference, attempted: datetime | None, window: Window
@@ -60,40 +67,36 @@ class Harming:
         state = self.state(version, began, reference)
         if attempted is not None and attempted.isoformat() > state.restarted[0] and attempted > began:
             self.restart(state, attempted)
-        while fresh := self.arrived(state, version, began):
+        start = max(began, datetime.fromisoformat(state.settled)) if state.settled else began
+        newest, at = self.taking.newest(state.after), self.taking.position(state.after, start, window.end)
+        while fresh := self.taking.next(version, began, at):
             old = [one for one in fresh if self.is_old(state, one)]
             if old:
                 self.take(state, old, version, began)
                 self.restart_evidence(state)
             self.take(state, fresh[len(old) :], version, began)
             state.after = max(state.after, *(one.seq for one in fresh))
-            state.settled = (fresh[-1].answered + timedelta(microseconds=1)).isoformat()
+            state.settled, at = (fresh[-1].answered + INSTANT).isoformat(), beyond(at, fresh)
+        state.after = max(state.after, newest)
         after = state.to_json()
         if after != self.store.get(self.model, VALUE):
             self.store.put(self.model, VALUE, after)
         return [self.measured(state, name, version, window) for name in state.watched]
 
-    def arrived(self, state: State, version: int, began: datetime) -> list[Arrival]:
-        """The next labels; where every outcome becomes known, of the next answers whose silence has been heard."""
-        if not self.complete:
-            return self.store.arrivals(self.model, version, began, state.after, CHUNK)
-        until = self.store.get(self.model, "settled_until")
-        if until is None:
-            return []
-        start = max(began, datetime.fromisoformat(state.settled)) if state.settled else began
-        settled = Settled(start, datetime.fromisoformat(until))
-        found = self.store.arrivals(self.model, version, began, settled, CHUNK)
-        return [replace(one, chance=1.0) for one in found]
-
     def is_old(self, state: State, one: Arrival) -> bool:
-        """Whether it was known before the last attempt to retrain."""
-        at, number = state.restarted
+        """Whether it was known before the last attempt to retrain; of days: whether its day was taken in by then."""
+        at, number, settled = state.restarted
+        if self.days is not None and not self.complete:
+            return one.answered.isoformat() < settled
         return one.arrived.isoformat() <= at if self.complete else one.seq <= number
 
     def state(self, version: int, began: datetime, reference: Reference) -> State:
         """As it was left; from the record anew where something has changed that it rests on."""
         apart = sorted(one.actor for one in self.store.labellers(self.model) if one.apart)
-        of = hashlib.sha256(repr((version, began.isoformat(), self.rule, self.timezone, apart)).encode()).hexdigest()
+        rests_on: tuple[object, ...] = (version, began.isoformat(), self.rule, self.timezone, apart)
+        if self.days is not None and not self.complete:
+            rests_on = (*rests_on, self.days)
+        of = hashlib.sha256(repr(rests_on).encode()).hexdigest()
         kept = self.store.get(self.model, VALUE)
         if kept is not None and kept["of"] == of:
             return State.from_json(kept)
@@ -104,7 +107,7 @@ class Harming:
         state = State(of, began.isoformat(), none.add(losses, columns), none, Proxy.learn(losses, expected), none)
         state.watched[""] = Watched(HarmDetector(proxy=state.proxy))
         if kept is not None and kept["since"] == began.isoformat():
-            state.restarted = (kept["restarted"][0], kept["restarted"][1])
+            state.restarted = State.from_json(kept).restarted
         return state
 
     def columns_of(self, reference: Reference) -> Doubles:
@@ -118,7 +121,7 @@ class Harming:
     def restart(self, state: State, attempted: datetime) -> None:
         """Everything that is stored by now is old evidence."""
         newest, _ = self.store.arrived(self.model, state.after)
-        state.restarted = (attempted.isoformat(), newest)
+        state.restarted = (attempted.isoformat(), newest, state.settled)
         self.restart_evidence(state)
 
     @staticmethod
@@ -148,14 +151,15 @@ class Harming:
         surprise, weights = self.surprise(state, fresh, version), chance.min() / chance
         whole = self.of_whole(baseline, columns)
         self.feed(state, "", fresh, Observations.of(losses, whole, chance, surprise, state.worth))
-        teaching = np.array([one.answered < began + timedelta(days=self.rule.learn_days) for one in fresh], bool)
+        known, end = np.array([not one.missing for one in fresh], bool), began + timedelta(days=self.rule.learn_days)
+        teaching = np.array([one.answered < end for one in fresh], bool) & known
         for name, rows in self.slices(state, fresh).items():
             watched, some = state.watched[name], [fresh[row] for row in rows]
             if watched.usual[0] >= SLICE_LABELS:
                 bounds = self.of_slice(watched, baseline, columns[rows])
                 seen = Observations.of(losses[rows], bounds, chance[rows], surprise[rows], state.worth)
                 self.feed(state, name, some, seen)
-            taught = rows[teaching[rows] | (watched.usual[0] < SLICE_LABELS)]
+            taught = rows[teaching[rows] | ((watched.usual[0] < SLICE_LABELS) & known[rows])]
             beyond = float((weights[taught] * (losses[taught] - baseline.risk(columns[taught]))).sum())
             n, total = watched.taught
             watched.taught = (n + float(weights[taught].sum()), total + beyond)
@@ -240,6 +244,9 @@ class Harming:
         rise = watched.alarm or watched.rise()
         note = f"since {rise['began'][:16] or 'the beginning'} {rise['risk']:.3f} wrong of {rise['labels']} labels, "
         note += f"where {rise['usual']:.3f} at most is usual"
+        if not name and self.days is not None and not self.complete:
+            counted = f"{state.settled[:16]} UTC" if state.settled else "none yet"
+            note += f"; whole days of labels count [cohorts]: answers until {counted}"
         if not name and state.passed_over:
             note += f"; {state.passed_over} labels of slices beyond the first {MOST_SLICES} are not watched by slice"
         return Measurement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from keepfit.errors import BackendError, Refused
 from keepfit.monitoring.asking import lot
 from keepfit.monitoring.comparison import COMPARED, Comparison, Normal, Paired, Sides, Tallied
 from keepfit.pipelines.jumps import BACK, went_back
+from keepfit.pipelines.taking import INSTANT, Days
 from keepfit.registry.registry import Alias, Registry
 from keepfit.rollout.rollout import Roller, Rollout, under_way
 from keepfit.rollout.strategies import Step
@@ -67,6 +69,8 @@ class Rolling:
     failure_rate: float = 0.01
     most: int = 256
     """Examples answered later in one beat at most."""
+    days: Days | None = None
+    """Questions of one day count together; None: each label as it arrives."""
     unreadable: set[tuple[int, str]] = field(default_factory=set)
     """(version, example) that could not be answered later, so that they are not tried at each beat."""
 
@@ -186,27 +190,39 @@ class Rolling:
         moment = max(start, until).isoformat()
         self.store.put(self.model, MET, {"rollout": rollout.id, **counted, "until": moment})
 
-    def proving(self, rollout: Rollout) -> list[tuple[Prediction, Label]]:
+    def proving(self, rollout: Rollout) -> list[tuple[Prediction, Label | None]]:
         """Labels since the beginning that may prove something, in the order of their arrival, one for each content.
 
         A label proves where its chance of being asked for knew at most whether the two disagree: drawn alike from all,
         or by the disagreements of this very rollout. One that was drawn only because the model was unsure, or because
         it disagreed with an earlier challenger, is learnt from and proves nothing. Of duplicates the first counts.
         Where silence confirms, an objection counts when silence of its answer's time would: those who object come
-        first, and they object to what they saw.
+        first, and they object to what they saw. Where questions count by days (`days`), those of answers since the
+        beginning whose day is over and answered prove, in the order of the answers, with None where nobody answered.
         """
-        window = Window(rollout.began, self.clock.now() + timedelta(microseconds=1))
-        pairs = self.store.labelled(self.model, window, sources=MEASURING, by="label")
+        now, closed = self.clock.now(), None
+        window = Window(rollout.began, now + INSTANT)
+        pairs: list[tuple[Prediction, Label | None]] = [
+            *self.store.labelled(self.model, window, sources=MEASURING, by="label")
+        ]
+        if self.days is not None:
+            closed = Window(rollout.began, max(rollout.began, self.days.closed(self.store, self.model, now)))
+            pairs += [(said, None) for said, _ in self.store.unanswered(self.model, closed)]
+            pairs.sort(key=lambda pair: pair[0].time)
         ids = [prediction.example_id for prediction, _ in pairs]
         parts, alike = self.store.parts_of(self.model, ids), self.store.alike(self.model, ids)
         kept = self.store.get(self.model, "settled_until")
         settled = None if kept is None else datetime.fromisoformat(kept)
-        found: dict[str, tuple[Prediction, Label]] = {}
+        found: dict[str, tuple[Prediction, Label | None]] = {}
         for prediction, label in pairs:
-            if label.source is Source.COMPLETE and settled is not None and prediction.time >= settled:
+            complete = label is not None and label.source is Source.COMPLETE
+            if complete and settled is not None and prediction.time >= settled:
+                continue
+            if closed is not None and not complete and prediction.time not in closed:
                 continue
             by = parts.get(prediction.example_id, {})
-            if alike_from_all(label, by) or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
+            source = Source.ASKED if label is None else label.source
+            if alike_from_all(source, by) or (DISAGREEMENT in by and by[DISAGREEMENT] >= rollout.began):
                 found.setdefault(alike[prediction.example_id], (prediction, label))
         return list(found.values())
 
@@ -215,21 +231,31 @@ class Rolling:
         pairs = self.proving(rollout)
         known, ties, met = self.answers(rollout, pairs), 0, self.met(rollout)
         right: list[tuple[Prediction, bool, bool, bool]] = []
+        unknown: list[Prediction] = []
         for prediction, label in pairs:
             mine = known.get((prediction.example_id, rollout.version))
             theirs = known.get((prediction.example_id, rollout.champion))
-            if mine is not None and theirs is not None:
+            if label is None:
+                unknown += [prediction] if mine is not None and theirs is not None and mine != theirs else []
+            elif mine is not None and theirs is not None:
                 right.append((prediction, mine == label.value, theirs == label.value, label.actor == SILENCE))
                 ties += mine != theirs and label.value not in (mine, theirs)
         slices: dict[str, list[tuple[bool, bool, bool]]] = {}
         for prediction, *judged in right:
-            for name in self.protect:
-                if (value := prediction.context.get(name)) is not None:
-                    slices.setdefault(f"{name}={value}", []).append((judged[0], judged[1], judged[2]))
+            for name in self.slices_of(prediction):
+                slices.setdefault(name, []).append((judged[0], judged[1], judged[2]))
+        gone = Counter(name for prediction in unknown for name in self.slices_of(prediction))
         overall = replace(paired([judged for _, *judged in right]), ties=ties, met=met["met"], differ=met["differ"])
-        return overall, {name: paired(judged) for name, judged in slices.items()}
+        return replace(overall, unanswered=len(unknown)), {
+            name: replace(paired(judged), unanswered=gone[name]) for name, judged in slices.items()
+        }
 
-    def answers(self, rollout: Rollout, pairs: Sequence[tuple[Prediction, Label]]) -> dict[tuple[str, int], str]:
+    def slices_of(self, prediction: Prediction) -> list[str]:
+        """The protected slices that it belongs to."""
+        context = prediction.context
+        return [f"{name}={context[name]}" for name in self.protect if context.get(name) is not None]
+
+    def answers(self, rollout: Rollout, pairs: Sequence[tuple[Prediction, Label | None]]) -> dict[tuple[str, int], str]:
         """What both versions say to the labelled examples; what one has not met it is asked now, unheard."""
         versions = (rollout.version, rollout.champion)
         ids = [prediction.example_id for prediction, _ in pairs]

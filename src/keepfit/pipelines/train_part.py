@@ -42,7 +42,9 @@ class TrainPart:
         """Reads the snapshot once. `parts`: which parts of the queue drew an example, as far as that is known."""
         rows = (row for row in snapshot.stored() if row.split is Split.TRAIN)
         propensities = {one.example.id: one.label.propensity or 1.0 for one in labelled}
-        picked = (one.example.id for one in labelled if not alike_from_all(one.label, parts.get(one.example.id, ())))
+        picked = (
+            one.example.id for one in labelled if not alike_from_all(one.label.source, parts.get(one.example.id, ()))
+        )
         return cls(tuple(sorted(rows, key=lambda row: row.id)), snapshot.labels, propensities, frozenset(picked))
 
     @cached_property

@@ -182,17 +182,11 @@ class Watch:
 
     def propose_classes(self) -> None:
         """Once for all labels that have come since the last beat."""
-        if self.proposals is None:
-            return
-        seen = int(self.store.get(self.model, "classes_seen") or 0)
-        newest, new = self.store.arrived(self.model, seen)
-        if new:
-            try:
+        try:
+            if self.proposals is not None:
                 self.proposals()
-            except BackendError as error:  # the registry says what the model knows; harm must be seen without it
-                log.warning("whether a class is new cannot be told: %s", error)
-                return
-            self.store.put(self.model, "classes_seen", newest)
+        except BackendError as error:  # the registry says what the model knows; harm must be seen without it
+            log.warning("whether a class is new cannot be told: %s", error)
 
     def ask_for_labels(self) -> None:
         """Draw from the answers since the last beat."""

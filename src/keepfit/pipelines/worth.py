@@ -13,10 +13,11 @@ from keepfit.data.records import Job, JobState, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.errors import NotFound
-from keepfit.monitoring.performance import weight
 from keepfit.pipelines.costs import HOUR, Amounts, Prices
+from keepfit.pipelines.losses import Summing
+from keepfit.pipelines.taking import Days, Taking
 from keepfit.rollout.rollout import ENDS
-from keepfit.triggers.facts import Attempt, Losses, Price
+from keepfit.triggers.facts import Attempt, Price
 from keepfit.triggers.trigger import Reason
 
 NEWEST = 5
@@ -26,8 +27,6 @@ ASSUMED = 600.0
 REMEMBERED = timedelta(days=400)
 MOST, MONTH = 100, timedelta(days=32)
 """Attempts that are looked at: so many, or those of a month where these are more."""
-LONGEST = timedelta(days=90)
-"""Labels of older answers are left out, for all of them are read at each check."""
 NEEDED_BY = frozenset({"ski_rental", "benefit", "growth", "worth_it"})
 """The kinds of triggers that look at these facts."""
 
@@ -90,8 +89,10 @@ class Worth:
     valued: Valued
     rows: Callable[[str], int] = lambda snapshot: 0
     """Rows of a snapshot by its id; 0 where it is gone."""
-    settling: timedelta = timedelta(0)
-    """Where every outcome becomes known: younger answers have nothing but objections yet, so they do not count."""
+    complete: bool = False
+    """Every outcome becomes known: an answer counts once silence has confirmed it, for objections come first."""
+    days: Days | None = None
+    """Questions of one day count together; None: each label as it arrives."""
     gates: dict[str, tuple[float | None, bool]] = field(default_factory=dict)
     """By job that has ended: what its gate saw gained, and whether it lacked labels. It never changes."""
 
@@ -103,8 +104,9 @@ class Worth:
         ended = [job for job in jobs if job.state in (JobState.DONE, JobState.FAILED)]
         learnt = [self.rows(str(job.result.get("snapshot", ""))) for job in ended]
         last = max((job.at for job in jobs if not first(job)), default=began)
+        taking = Taking(self.model, self.store, self.complete, self.days)
         return {
-            "losses": self.losses(version, max(began, last, now - LONGEST), now),
+            "losses": Summing(self.model, self.store, taking).losses(version, max(began, last), now),
             "price": self.price(now),
             "learnt": next((rows for rows in learnt if rows), 0),
             "attempts": tuple(
@@ -139,14 +141,6 @@ class Worth:
         """Whether the rollout of a version that had passed ended with the champion before it."""
         last = self.store.decisions(self.model, f"rollout v{version}", 1)
         return bool(last) and last[0].decision.outcome in ENDS
-
-    def losses(self, version: int, since: datetime, now: datetime) -> Losses:
-        """The version's mistakes on labels that measure."""
-        window = Window(since, max(since, now - self.settling + timedelta(microseconds=0 if self.settling else 1)))
-        pairs = self.store.labelled(self.model, window, version)
-        wrong = [float(said.label != label.value) for said, label in pairs]
-        heard = self.store.count_heard(self.model, version, since)
-        return Losses.of(since, now, heard, wrong, [weight(label) for _, label in pairs])
 
     def price(self, now: datetime) -> Price:
         """What a retraining costs, by the newest that were measured; the first training counts until there are more."""

@@ -14,7 +14,7 @@ from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectO
 from keepfit.app.project import Project, actor
 from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, ClassChange
 from keepfit.errors import NotFound, SettingsError
-from keepfit.pipelines.known import unknown_classes
+from keepfit.pipelines.known import last_held_back, unknown_classes
 
 NameArgument = Annotated[str, typer.Argument(help="A class.")]
 
@@ -33,12 +33,16 @@ def every(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOp
     classes, learnt = home.store.classes(home.model), learnt_by(home)
     waiting = unknown_classes(home.store, home.model, lambda: learnt)
     known = sorted(classes.known_beside(learnt))
+    said = {one.name for one in waiting} | set(known)
+    held = {name: n for name, n in last_held_back(home.store, home.model).items() if name not in said}
     if json:
         proposed = [
             {"class": one.name, "labels": one.labels, "people": one.people, "since": one.first, "last": one.last}
             for one in waiting
         ]
-        show.out({"classes": known, "proposed": proposed, "changes": [one.to_json() for one in classes.changes]})
+        changes = [one.to_json() for one in classes.changes]
+        left_out = [{"class": name, "rows": n} for name, n in held.items()]
+        show.out({"classes": known, "proposed": proposed, "held_back": left_out, "changes": changes})
         return
     shown = show.table("class", "labels", "people", "since (UTC)", "")
     for name in known:
@@ -46,6 +50,9 @@ def every(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOp
     for one in waiting:
         words = f"keepfit classes accept {escape(one.name)}"
         shown.add_row(escape(one.name), str(one.labels), str(one.people), f"{one.first:%Y-%m-%d %H:%M}", words)
+    for name, n in held.items():  # of files; what people labelled stands above
+        words = f"left out of the last training; keepfit classes accept {escape(name)}"
+        shown.add_row(escape(name), str(n), "", "", words)
     Console().print(shown)
     for change in classes.changes:
         show.text(f"{change.at:%Y-%m-%d %H:%M} UTC, {change.actor}: {change}")
