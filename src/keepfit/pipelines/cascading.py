@@ -169,7 +169,8 @@ class Cascading:
                 f"the first stage of version {kept.version} stays silent: of {kept.drawn} drawn contents no threshold"
                 f" is proven to answer {self.plan.least_share:.0%} with {most:.1%} other answers at most"
             )
-            after = replace(kept, looks=kept.looks + 1, because=silent)
+            blank = (0,) * len(trade.points)  # the next look has rows of its own: old ones may be of another world
+            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank)
             self.keep(kept, Decision(Outcome.FAIL, (silent,), evidence))
             return after
         place, threshold, bound = best
