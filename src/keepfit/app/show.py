@@ -23,7 +23,7 @@ from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
-from keepfit.errors import KeepfitError
+from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
@@ -309,7 +309,10 @@ def versions(project: Project, json: bool) -> None:
 
 def offer(project: Project, number: int) -> str | None:
     """What turning on the cascade would give with a version; None where it is on, or the version has no first stage."""
-    trade = first_trade(model_folder(project.home.models, project.model, number))
+    try:
+        trade = first_trade(model_folder(project.home.models, project.model, number))
+    except BackendError:  # its files are not on this machine
+        return None
     if trade is None or project.settings.cascade.plan() is not None:
         return None
     found = accept(trade, Terms())

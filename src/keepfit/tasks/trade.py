@@ -91,7 +91,7 @@ class Trade:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for model.json."""
-        return asdict(self)
+        return asdict(self) | {"points": [asdict(point) for point in self.points]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Trade:

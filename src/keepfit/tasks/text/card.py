@@ -89,7 +89,8 @@ def _first(first: Mapping[str, Any] | None) -> list[str]:
         found = accept(trade, Terms(keeps))
         words = found.because if found.threshold is not None else f"it would answer nothing: {found.because}"
         lines.append(f'with cascade.keeps = "{keeps}" (off by default) {words}')
-    return ["## First stage\n\n" + _listed(lines), _table([_point(trade, point) for point in trade.points])]
+    curve = [_table([_point(trade, point) for point in trade.points])] if trade.points else []
+    return ["## First stage\n\n" + _listed(lines), *curve]
 
 
 def _point(trade: Trade, point: Point) -> dict[str, str]:
