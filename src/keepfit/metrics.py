@@ -89,6 +89,45 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
+def exact_high(successes: int, n: int, alpha: float) -> float:
+    """The upper bound of a share that is too low with chance `alpha` at most, for any n (Clopper & Pearson 1934).
+
+    >>> round(exact_high(0, 598, 0.05), 4), exact_high(3, 3, 0.05), exact_high(0, 0, 0.05)
+    (0.005, 1.0, 1.0)
+    """
+    if successes >= n:
+        return 1.0
+    return _bisected(successes / n, 1.0, lambda share: _at_most(successes, n, share) > alpha)
+
+
+def exact_low(successes: int, n: int, alpha: float) -> float:
+    """The lower bound of a share that is too high with chance `alpha` at most; see `exact_high`.
+
+    >>> round(exact_low(22, 3000, 0.025), 4), exact_low(0, 9, 0.05)
+    (0.0046, 0.0)
+    """
+    if successes == 0:
+        return 0.0
+    return _bisected(0.0, successes / n, lambda share: 1 - _at_most(successes - 1, n, share) <= alpha)
+
+
+def _at_most(k: int, n: int, share: float) -> float:
+    """The chance of k successes or fewer among n."""
+    if not 0 < share < 1:
+        return float(share <= 0 or k >= n)
+    i = np.arange(k + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((n - i[:-1]) / (i[:-1] + 1)))])
+    return float(np.exp(ways + i * math.log(share) + (n - i) * math.log1p(-share)).sum())
+
+
+def _bisected(low: float, high: float, below: Callable[[float], bool]) -> float:
+    """Where `below` turns from true to false, on the outer side of the last step."""
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return high if high - low < 1e-9 else low
+
+
 def sign_test(wins: int, losses: int) -> float:
     """The chance of so many wins or more among the disagreements if each side wins half of them: one-sided, exact.
 

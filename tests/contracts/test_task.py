@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from keepfit.app.wiring import learning_half
 from keepfit.data.snapshot import Snapshot, Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.loading import content_columns, load_answering
-from keepfit.tasks.task import Model, Task, predict
+from keepfit.tasks.loading import content_columns, first_trade, load_answering
+from keepfit.tasks.prior import copy_with_prior
+from keepfit.tasks.task import FirstStage, Model, Task, first_of, predict
 from keepfit.training.recipe import Recipe
 
 GOOD = ("lovely", "superb", "charming", "brilliant")
@@ -268,3 +270,78 @@ def test_a_folder_that_cannot_be_read_is_said(fitted: Fitted, tmp_path: Path) ->
     (tmp_path / "model.json").write_text(json.dumps({"task": fitted.task.name}), "utf-8")
     with pytest.raises(BackendError, match="cannot be read"):
         fitted.task.load(tmp_path)
+
+
+# the first stage, which a model may have
+
+
+@pytest.fixture
+def first(model: Model) -> FirstStage:
+    found = first_of(model)
+    if found is None:
+        pytest.skip("the task's models have no first stage")
+    return found
+
+
+def test_a_first_stage_gives_probabilities_of_the_models_classes(first: FirstStage, model: Model) -> None:
+    scores = first.scores(mixed())
+    assert scores.shape == (30, len(model.labels))
+    assert scores.dtype == np.float32
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert (scores >= 0).all()
+    assert first.scores([]).shape == (0, len(model.labels))
+
+
+def test_a_first_stage_says_the_same_alone_and_in_company_and_when_loaded_again(
+    first: FirstStage, fitted: Fitted
+) -> None:
+    texts = mixed()
+    together = first.scores(texts)
+    assert np.array_equal(np.concatenate([first.scores([one]) for one in texts]), together)
+    again = first_of(load_answering(fitted.folder, threads=1))
+    assert again is not None
+    assert np.array_equal(again.scores(texts), together)
+
+
+def test_a_first_stage_has_learnt_something_and_is_measured_on_rows_that_it_did_not_learn_from(
+    first: FirstStage, fitted: Fitted, model: Model
+) -> None:
+    trade = first.trade
+    validation = fitted.snapshot.rows(Split.VALIDATION)
+    assert trade.n == len(validation)
+    assert trade.first_right / trade.n > 0.6
+    assert [p.threshold for p in trade.points] == sorted({p.threshold for p in trade.points}, reverse=True)
+    said = first.scores(validation.contents)
+    full = predict(model, validation.contents).scores.argmax(axis=1)
+    for point in trade.points:
+        sure = said.max(axis=1) >= np.float32(point.threshold)
+        assert point.sure == sure.sum()
+        assert point.differing == (sure & (said.argmax(axis=1) != full)).sum()
+    assert first_trade(fitted.folder) == trade
+
+
+@pytest.mark.parametrize("raw", ["a\x00b", "😀" * 50, "x" * 50_000, "unheard of words", "!!! ???", "\u202elovely"])
+def test_odd_texts_never_break_a_first_stage(first: FirstStage, model: Model, raw: str) -> None:
+    try:
+        content = model.read(raw)
+    except InvalidInput:
+        return
+    assert first.scores([content]).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_folder_without_a_first_stage_is_read_as_before(fitted: Fitted, model: Model, tmp_path: Path) -> None:
+    shutil.copytree(fitted.folder, tmp_path / "old")
+    values = json.loads((tmp_path / "old" / "model.json").read_text("utf-8"))
+    values.pop("first", None)
+    (tmp_path / "old" / "model.json").write_text(json.dumps(values), "utf-8")
+    old = load_answering(tmp_path / "old", threads=1)
+    assert first_of(old) is None
+    assert first_trade(tmp_path / "old") is None
+    assert np.abs(predict(old, mixed()).scores - predict(model, mixed()).scores).max() < 1e-3
+
+
+def test_a_model_for_another_class_mix_has_no_first_stage(fitted: Fitted, tmp_path: Path) -> None:
+    if not fitted.task.reweights:
+        pytest.skip("its models heed no prior")
+    folder = copy_with_prior(fitted.folder, {"negative": 2.0, "positive": 0.5}, tmp_path / "mixed")
+    assert first_of(fitted.task.load(folder)) is None

@@ -28,7 +28,7 @@ from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.pipelines.parts import opened
 from keepfit.pipelines.score import ScoreReport, score_file
 from keepfit.tasks.task import Output, Prepared
-from keepfit.tasks.toy import ToyModel
+from keepfit.tasks.toy import ToyFirst, ToyModel
 
 KINDS = ["out.csv", "out.tsv", "out.jsonl", "out.parquet", "out.csv.gz", "out.tsv.gz", "out.jsonl.gz", "out.parquet.gz"]
 NASTY = ['a "quoted", field', "two\nlines", "one\rreturn", "tab\there", "漢字 😀", " spaces ", "null\x00byte", "=1+1"]
@@ -403,7 +403,7 @@ import os, signal, sys
 from pathlib import Path
 from keepfit.data.files import Columns
 from keepfit.pipelines.score import score_file
-from keepfit.tasks.toy import ToyModel
+from keepfit.tasks.toy import ToyFirst, ToyModel
 
 def progress(done, total):
     print(done, flush=True)
@@ -427,3 +427,19 @@ def test_killed_at_any_chunk_it_ends_with_the_same_output(source: Path, tmp_path
     assert run("out.csv", 25) == (-signal.SIGKILL, [10, 15, 20, 25])
     assert run("out.csv", -1) == (0, [25])
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_what_the_first_stage_is_sure_of_has_its_answer_and_the_engine_gets_the_rest(tmp_path: Path) -> None:
+    first = ToyFirst({"y": [0.02, 0.98], "n": [0.6, 0.4]}, 2)
+    model = ToyModel(("no", "yes"), {"yet": "no", "nope": "no"}, [0.5, 0.5], first=first)
+    source = tmp_path / "in.csv"
+    source.write_text("text\nyet again\n\nnope\nyonder\n", "utf-8")
+    score_file(model, source, tmp_path / "with.csv", Columns(("text",)), 1, chunk=2, sure_from=0.9)
+    score_file(model, source, tmp_path / "without.csv", Columns(("text",)), 1, chunk=2)
+    with (tmp_path / "with.csv").open(encoding="utf-8") as file:
+        both = [(row["label"], row["p_yes"][:4]) for row in csv.DictReader(file) if row["label"]]
+    with (tmp_path / "without.csv").open(encoding="utf-8") as file:
+        full = [row["label"] for row in csv.DictReader(file) if row["label"]]
+    assert [label for label, _ in both] == ["yes", "no", "yes"], "the first stage takes yet for yes"
+    assert full[:2] == ["no", "no"]
+    assert both[0][1].startswith("0.98")

@@ -149,3 +149,27 @@ def test_prices_that_contradict_each_other_are_refused(tmp_path: Path, text: str
 def test_prices_in_each_currency_are_taken(tmp_path: Path) -> None:
     text = "[costs]\nper_cpu_hour = 1\n[models.a.prices]\ncurrency = 'money'\nmistake = 0.5\n"
     assert load(write(tmp_path, text), {}).models["a"].prices.mistake == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('task = "video"\ncascade = { keeps = "accuracy" }', "cascade does not concern"),
+        ("cascade = { loss = 0.01 }", "loss has no use while keeps is"),
+        ('cascade = { keeps = "agreement", loss = 0.01 }', "loss has no use where keeps is"),
+        ('cascade = { keeps = "accuracy", differing = 0.01 }', "differing has no use"),
+        ('cascade = { keeps = "speed" }', "cascade.keeps"),
+        ('cascade = { keep = "accuracy" }', "did you mean 'keeps'"),
+    ],
+)
+def test_a_setting_of_the_cascade_that_cannot_be_honoured_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(write(tmp_path, f"[models.default]\n{text}\n"), {})
+
+
+def test_the_cascade_is_off_unless_it_is_set(tmp_path: Path) -> None:
+    assert load(tmp_path, {}).model(None)[1].cascade.plan() is None
+    text = '[models.default]\ncascade = { keeps = "agreement", differing = 0.01, control = 0.1 }\n'
+    plan = load(write(tmp_path, text), {}).model(None)[1].cascade.plan()
+    assert plan is not None
+    assert (plan.terms.keeps, plan.terms.most, plan.control) == ("agreement", 0.01, 0.1)

@@ -121,7 +121,7 @@ def wrote(project: Project, found: Backtest, asked: Wanted) -> tuple[str, ...]:
 
 
 def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traffic:
-    """What was answered in life and has a label that measures; embedded anew where several versions answered."""
+    """What was answered in life and has a label that measures; embedded anew where not one model gave all."""
     now = project.home.clock.now()
     store, name = project.store, project.model
     pairs = store.labelled(name, Window(LONG_AGO, now + timedelta(seconds=1)))
@@ -136,7 +136,7 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
     pairs = [pairs[i] for i in kept]
     classes = tuple(sorted({label.value for _, label in pairs}))
     index = {value: i for i, value in enumerate(classes)}
-    if len({prediction.model_version for prediction, _ in pairs}) == 1:
+    if len({(prediction.model_version, len(prediction.embedding)) for prediction, _ in pairs}) == 1:
         embeddings = np.stack([prediction.embedding for prediction, _ in pairs])
     else:
         contents = [store.prediction(name, prediction.id)[0].content for prediction, _ in pairs]

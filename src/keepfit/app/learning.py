@@ -50,6 +50,7 @@ from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.cascading import Cascading
 from keepfit.pipelines.choosing import OnWhat
 from keepfit.pipelines.estimating import AccuracyWatch
 from keepfit.pipelines.harming import Harming
@@ -65,6 +66,7 @@ from keepfit.pipelines.watch import Watch, WatchPlan
 from keepfit.pipelines.worth import Worth, needed
 from keepfit.registry.registry import Registry
 from keepfit.rollout.rollout import single
+from keepfit.tasks.loading import first_trade
 from keepfit.tasks.task import Model, Report
 from keepfit.training.recipe import Start
 from keepfit.triggers.alarm import Harm
@@ -132,6 +134,7 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
         inputs.more_labels, worth(home, name, store),
         None if traits(model.task).detects else proposals(home, name, store, registry).propose,
+        cascading(home, name, store),
     )  # fmt: skip
 
 
@@ -175,6 +178,15 @@ def rows_of(home: Home, snapshot: str) -> int:
         return int(open_snapshot(home.snapshots, snapshot).lineage.get("rows", 0))
     except KeepfitError:
         return 0
+
+
+def cascading(home: Home, name: str, store: RecordStore) -> Cascading | None:
+    """Judges the first stage, where the settings let one answer."""
+    plan = home.settings.model(name)[1].cascade.plan()
+    if plan is None:
+        return None
+    trade = lru_cache(maxsize=8)(lambda number: first_trade(version_folder(home, name, number)))
+    return Cascading(name, store, plan, trade, home.clock)
 
 
 def proposals(home: Home, name: str, store: RecordStore, registry: Registry) -> Proposals:

@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from keepfit.app.cascade_settings import CascadeSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings
 from keepfit.app.life_settings import PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.setting_values import Duration, Section
@@ -33,6 +34,7 @@ class ModelSettings(Section):
     rollout: RolloutSettings = RolloutSettings()
     prices: PriceSettings = PriceSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    cascade: CascadeSettings = CascadeSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
         (
             {"kind": "accuracy_floor", "floor": 0.80},
@@ -66,6 +68,7 @@ class ModelSettings(Section):
             foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
             foreign += ["retraining"] if self.retraining.model_fields_set else []
+            foreign += ["cascade"] if self.cascade.model_fields_set else []
         else:
             foreign = ["recipe.video"] if "video" in self.recipe.model_fields_set else []
             foreign += ["recipe.start = 'recalibrate'"] if self.recipe.start == "recalibrate" else []

@@ -61,7 +61,8 @@ from keepfit.pipelines.progress import how_far
 from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
 from keepfit.rollout.rollout import adopt, rollback, single, under_way, waiting_since
-from keepfit.tasks.task import Report
+from keepfit.serving.cascade import CASCADE, threshold_of
+from keepfit.tasks.task import Report, first_of
 
 if TYPE_CHECKING:  # loaded only when they are asked for
     from keepfit.pipelines.announce import Announcer
@@ -385,7 +386,9 @@ class Project:
         else:
             check_readable(source)
             columns = guess_columns(source, self.columns(), need_label=False)
-            score = partial(named(LATE["score_file"]), model, source, target, columns, number, progress)
+            kept, plan = self.store.get(self.model, CASCADE), self.settings.cascade.plan()
+            sure = threshold_of(first_of(model), kept, number, plan)
+            score = partial(named(LATE["score_file"]), model, source, target, columns, number, progress, sure_from=sure)
         with self.spending.on(BATCH, {"file": source.name}) as told:
             told["version"] = number
             report = score()

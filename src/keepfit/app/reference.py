@@ -61,6 +61,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         "rollout",
         "prices",
         "retraining",
+        "cascade",
     ):
         yield f"[models.NAME.{name}]", SECTIONS[name.rpartition(".")[2]]
 

@@ -17,6 +17,7 @@ from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
+from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.limits import ServingLimits
@@ -58,10 +59,11 @@ def make(project: Path) -> Service:
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
         videos.mkdir(exist_ok=True)  # models look for it when they are loaded
+    cascades = {name: Cascade(store, name, model.cascade.plan()) for name, model in home.settings.models.items()}
     predictors = {
         name: Predictor(
             name, store, answering_half(home, name), writer, home.clock, worker,
-            for_videos(limits) if model.task == "video" else limits, tracer,
+            for_videos(limits) if model.task == "video" else limits, tracer, cascades[name],
         )
         for name, model in home.settings.models.items()
     }  # fmt: skip
@@ -85,7 +87,7 @@ def make(project: Path) -> Service:
         },
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades.values(), *predictors.values()], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from keepfit.app.cascade_settings import CascadeSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings, VideoRecipeSettings
 from keepfit.app.life_settings import LabelParts, PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.model_settings import ModelSettings
@@ -317,4 +318,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
+    "cascade": CascadeSettings,
 }  # fmt: skip

@@ -23,11 +23,15 @@ from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
-from keepfit.errors import KeepfitError
+from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
 from keepfit.redaction import redacted
-from keepfit.registry.registry import Alias, ModelVersion
+from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
+from keepfit.serving.cascade import CASCADE
+from keepfit.serving.cascade import standing as cascade
+from keepfit.tasks.loading import first_trade
+from keepfit.tasks.trade import Terms, accept
 
 
 def out(value: Any) -> None:
@@ -300,6 +304,26 @@ def versions(project: Project, json: bool) -> None:
         verdict = v.verdict.outcome.value if v.verdict else ""
         rows.append((str(v.number), minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
     listing(Console(), columns, rows)
+    live = project.store.deployment(project.model)
+    if live is not None and (words := offer(project, single(live.traffic))) is not None:
+        text(words)
+
+
+def offer(project: Project, number: int) -> str | None:
+    """What turning on the cascade would give with a version; None where it is on, or the version has no first stage."""
+    try:
+        trade = first_trade(model_folder(project.home.models, project.model, number))
+    except BackendError:  # its files are not on this machine
+        return None
+    if trade is None or project.settings.cascade.plan() is not None:
+        return None
+    found = accept(trade, Terms())
+    if found.threshold is None:
+        return f"A first stage of version {number} would answer nothing: {found.because}."
+    words = (
+        f'With cascade = {{ keeps = "accuracy" }} below [models.{project.model}], the first stage of version {number}'
+    )
+    return f"{words} would answer: {found.because}."
 
 
 def status_json(project: Project) -> dict[str, Any]:
@@ -318,6 +342,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
+        "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan()),
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
         "worker": project.worker_runs(),
     }  # fmt: skip
@@ -351,11 +376,20 @@ def status(project: Project, json: bool) -> None:
         ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
+        ("first stage", stage(now["cascade"])),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+
+
+def stage(now: Mapping[str, Any]) -> str:
+    """What the first stage does, in a line."""
+    share = "" if now["share"] is None else f"{now['share']:.0%} of the answers; "
+    return (
+        f"{'answers' if now['on'] else 'does not answer'}: {share}{now['because']}" if now["keeps"] != "off" else "off"
+    )
 
 
 def asked(lag: Mapping[str, Any] | None) -> str:

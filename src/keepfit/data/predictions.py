@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from keepfit.data.database import insert_or_skip, newer_wins
-from keepfit.data.records import Example, Prediction, Window
+from keepfit.data.records import FIRST, Example, Prediction, Window
 from keepfit.data.schema import EXAMPLES, LABEL_SETS, PREDICTIONS
 from keepfit.errors import NotFound
 
@@ -23,6 +23,8 @@ PREDICTION_COLUMNS = (
     P.shadow, P.request,
 )  # fmt: skip
 EXAMPLE_COLUMNS = (E.id, E.time, E.key, E.group, E.content, E.context)
+FARTHER = 8
+"""Behind a first stage so many times as much is read, to find enough that stands for all."""
 _HALF = float(np.finfo(np.float16).max)
 
 LabelSets = dict[str, tuple[str, ...]]
@@ -164,17 +166,30 @@ def _first_pair(conn: Connection, model: str, *which: ColumnElement[bool]) -> tu
 
 
 def predictions(
-    conn: Connection, model: str, window: Window, version: int | None, limit: int | None, heard: bool
-) -> list[Prediction]:
-    """Oldest first; with a limit the newest ones; `heard`: without the shadows'."""
+    conn: Connection, model: str, window: Window, version: int | None, limit: int | None, heard: bool,
+    without: str | None = None,
+) -> list[Prediction]:  # fmt: skip
+    """Oldest first; with a limit the newest ones; `heard`: without the shadows'; `without`: those of another stage."""
     query = select(*PREDICTION_COLUMNS).where(P.model == model, P.time >= window.start, P.time < window.end)
     if version is not None:
         query = query.where(P.version == version)
     if heard:
         query = query.where(P.shadow.is_(False))
+    if without is not None:
+        query = query.where(P.stage != without)
     rows = conn.execute(query.order_by(P.time.desc(), P.id.desc()).limit(limit)).all()
     sets = label_sets(conn, model)
     return [read_prediction(row, sets) for row in reversed(rows)]
+
+
+def fair_predictions(conn: Connection, model: str, window: Window, version: int | None, limit: int) -> list[Prediction]:
+    """Of those that users heard the ones that stand for all (see `Prediction.stands_for_all`); the newest `limit`."""
+    said = predictions(conn, model, window, version, limit, heard=True)
+    fair = [one for one in said if one.stands_for_all]
+    if len(said) < limit or len(fair) == len(said):
+        return fair
+    more = predictions(conn, model, window, version, FARTHER * limit, heard=True, without=FIRST)
+    return [one for one in more if one.stands_for_all][-limit:]
 
 
 def examples(conn: Connection, model: str, window: Window, limit: int | None) -> list[Example]:

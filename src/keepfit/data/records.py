@@ -72,6 +72,14 @@ MS = "ms"
 
 STREAM = "stream"
 """The stage of what was said of a live camera: nobody can look at its frames any more."""
+FIRST = "first"
+"""The stage of what a version's first stage was sure of: it has no embedding, and its scores are the first stage's."""
+CONTROL = "control"
+"""The measure that is 1 of answers drawn by lot to be the full model's, whatever they are, and 0 of the others.
+
+Answers without it were given while every answer was the full model's."""
+FIRST_SURE, FIRST_AGREED = "first_sure", "first_agreed"
+"""Measures of a drawn answer: the first stage's top score, and 1 where it would have said the same, else 0."""
 
 
 UNWRITTEN = timedelta(seconds=1)
@@ -89,7 +97,7 @@ class Prediction:
     scores: NDArray[np.float32]
     """Probabilities, shape (k,)."""
     embedding: NDArray[np.float32]
-    """Shape (d,); stored as float16."""
+    """Shape (d,); stored as float16. Of the stage "first" shape (0,): no network has seen the content."""
     time: datetime
     id: str = field(default_factory=new_id)
     key: str | None = None
@@ -97,7 +105,7 @@ class Prediction:
     measures: Mapping[str, float] = field(default_factory=dict)
     """Cheap facts of the input that the model's tokenizer knows: `length` (tokens), `unknown` (share of unknown)."""
     stage: str = "model"
-    """Who answered: model, cache, stream (of a live camera, whose frames are not kept)."""
+    """Who answered: model, cache, first (its first stage), stream (of a live camera, whose frames are not kept)."""
     shadow: bool = False
     request: str | None = None
     """The id of the HTTP request that asked, as its answer and the log name it."""
@@ -111,6 +119,11 @@ class Prediction:
     def confidence(self) -> float:
         """The highest score."""
         return float(np.max(self.scores))
+
+    @property
+    def stands_for_all(self) -> bool:
+        """Whether it is the full model's and one of a fair sample; behind a first stage only what was drawn is."""
+        return self.stage != FIRST and self.measures.get(CONTROL, 1.0) > 0
 
 
 class Source(StrEnum):

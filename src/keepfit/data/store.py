@@ -164,6 +164,15 @@ class RecordStore:
         with self._db.read() as conn:
             return predictions.predictions(conn, model, window, version, limit, heard)
 
+    def fair_predictions(self, model: str, window: Window, version: int | None, limit: int) -> list[Prediction]:
+        """Of the answers that users heard, the newest of those that stand for all, oldest first.
+
+        Where a first stage answers, these are the ones that were drawn for the full model, whatever they are: all of
+        them have its scores and embedding. Else they are all.
+        """
+        with self._db.read() as conn:
+            return predictions.fair_predictions(conn, model, window, version, limit)
+
     def examples(self, model: str, window: Window, limit: int | None = None) -> list[Example]:
         """By example time, oldest first; with a limit the newest ones."""
         with self._db.read() as conn:

@@ -149,8 +149,8 @@ class Cheaper:
     def others(self, number: int, since: datetime, labels: Sequence[str]) -> Floats:
         """Scores (n, k) of the champion's answers since then."""
         window = Window(max(since, UNKNOWN_TIME), datetime.max.replace(tzinfo=since.tzinfo))
-        said = self.store.predictions(self.model, window, number, limit=ANSWERS)
-        rows = [one.scores for one in said if not one.shadow and one.labels == tuple(labels)]
+        said = self.store.fair_predictions(self.model, window, number, limit=ANSWERS)
+        rows = [one.scores for one in said if one.labels == tuple(labels)]
         return np.stack(rows) if rows else np.zeros((0, len(labels)), np.float32)
 
     def earlier(self, part: TrainPart, places: Ints, champion: tuple[int, Answers], snapshot: Snapshot) -> Decision:

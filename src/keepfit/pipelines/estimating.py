@@ -82,7 +82,10 @@ class AccuracyWatch:
     def _told(self, beat: Beat, estimator: Estimator, shift: float) -> Told:
         """Of answers of the window alone: the shift is that of its inputs, and says nothing of other ones."""
         within = Window(min(one.time for one in beat.predictions), beat.window.end)
-        measuring = (pair for pair in beat.labelled if pair[1].source in MEASURING and pair[0].time in within)
+        measuring = (
+            pair for pair in beat.labelled
+            if pair[1].source in MEASURING and pair[0].time in within and pair[0].stands_for_all
+        )  # fmt: skip
         pairs = list(measuring)[-MOST_LABELS:]
         if not pairs:
             return Told(np.zeros(0), np.zeros(0), np.zeros(0))

@@ -71,7 +71,7 @@ class InputWatch:
             if until + BLOCK > beat.now - UNWRITTEN:
                 break
             block = Window(until if beat.began > beat.now else max(until, beat.began), until + BLOCK)
-            said = self.store.predictions(self.model, block, beat.version, MOST_ROWS, heard=True)
+            said = self.store.fair_predictions(self.model, block, beat.version, MOST_ROWS)
             bets.seasons.begin(block.start.astimezone(zone).date().isoformat())
             self._take_in(said, ranks, bets, block, beat)
             until = block.end

@@ -194,8 +194,8 @@ class Retraining:
     def traffic(self, version: int, job: Job) -> NDArray[np.float32]:
         """Embeddings of the newest answers of a version before the job was asked for, shape (n, d)."""
         window = Window(UNKNOWN_TIME, job.at + timedelta(microseconds=1))
-        said = self.store.predictions(self.model, window, version, limit=1000)
-        rows = [one.embedding for one in said if not one.shadow]
+        said = self.store.fair_predictions(self.model, window, version, limit=1000)
+        rows = [one.embedding for one in said]
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, 0), np.float32)
 
     def learnt_classes(self) -> tuple[str, ...]:

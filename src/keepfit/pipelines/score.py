@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.data.files import Columns, RawRow, guess_columns, read_rows
 from keepfit.data.scored import Format, ScoredRows, kind_by_name
 from keepfit.data.tables import column_names, kind_of, read_records
 from keepfit.errors import InvalidInput, Refused
 from keepfit.pipelines.parts import opened
-from keepfit.tasks.task import Model, Prepared
+from keepfit.tasks.task import Floats, Model, Prepared, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,27 @@ class _Chunk:
     rows: Sequence[RawRow]
     errors: Sequence[str | None]
     prepared: Prepared
-    """Of the rows without an error, in their order."""
+    """Of the rows without an error, in their order, that the first stage has not answered."""
+    first: Floats
+    """What the first stage says of the rows without an error, shape (n, k)."""
+    taken: NDArray[np.bool_]
+    """Where that is the answer, shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A model, and from which score on its first stage answers."""
+
+    model: Model
+    sure_from: float | None
+
+    def said(self, contents: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """The first stage's scores (n, k), and where they are the answer (n,)."""
+        first = first_of(self.model)
+        if first is None or self.sure_from is None:
+            return np.zeros((len(contents), len(self.model.labels)), np.float32), np.zeros(len(contents), np.bool_)
+        scores, floor = first.scores(contents), max(self.sure_from, self.model.abstain_below or 0.0)
+        return scores, scores.max(axis=1, initial=0.0) >= np.float32(floor)
 
 
 def score_file(
@@ -69,6 +90,7 @@ def score_file(
     version: int,
     progress: Progress = lambda done, total: None,
     chunk: int = 2048,
+    sure_from: float | None = None,
 ) -> ScoreReport:
     """Write the input's columns and `label, score, p_<label>, model_version, error` for each row, in order.
 
@@ -76,6 +98,8 @@ def score_file(
     at once, when everything is done. A row that cannot be read or understood gets a sentence in `error`. Killed (or
     out of disk) and called again with the same arguments it goes on after the last durable chunk, and writes each
     row once; when input, version or options have changed it starts anew, and says so in the notes.
+
+    `sure_from`: rows whose top score by the model's first stage reaches it have the first stage's answer; None: none.
 
     Raises InvalidInput (input or output cannot be meant), Refused (another process writes the same output, or the
     input changed meanwhile), BackendError (disk full; what is done is kept).
@@ -88,12 +112,13 @@ def score_file(
     before = _stamp(source)
     total, names = _census(source)
     form = Format(kind, packed, names, model.labels, version)
-    origin = _origin(source, form, columns, model, chunk)
+    origin = _origin(source, form, columns, model, chunk) | ({} if sure_from is None else {"sure_from": sure_from})
+    cascade = Sure(model, sure_from)
     with opened(target, origin) as parts:
         notes = _notes(form, parts.anew, target)
         resumed = parts.rows
         progress(resumed, total)
-        for each in _ahead(_chunks(model, source, columns, resumed, chunk)):
+        for each in _ahead(_chunks(cascade, source, columns, resumed, chunk)):
             rows = _answer(model, each)
             parts.add(form.encode(rows), len(rows), sum(error is not None for error in rows.errors))
             progress(parts.rows, total)
@@ -153,7 +178,7 @@ def _notes(form: Format, anew: bool, target: Path) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _chunks(model: Model, source: Path, columns: Columns, skip: int, size: int) -> Iterator[_Chunk]:
+def _chunks(cascade: Sure, source: Path, columns: Columns, skip: int, size: int) -> Iterator[_Chunk]:
     rows: list[RawRow] = []
     characters = 0
     for number, row in enumerate(read_rows(source, columns, need_label=False)):
@@ -162,13 +187,13 @@ def _chunks(model: Model, source: Path, columns: Columns, skip: int, size: int) 
         rows.append(row)
         characters += sum(map(len, row.values.values()))
         if len(rows) == size or characters >= LARGEST:
-            yield _prepare(model, columns, rows)
+            yield _prepare(cascade, columns, rows)
             rows, characters = [], 0
     if rows:
-        yield _prepare(model, columns, rows)
+        yield _prepare(cascade, columns, rows)
 
 
-def _prepare(model: Model, columns: Columns, rows: list[RawRow]) -> _Chunk:
+def _prepare(cascade: Sure, columns: Columns, rows: list[RawRow]) -> _Chunk:
     contents: list[Any] = []
     errors: list[str | None] = []
     for row in rows:
@@ -177,12 +202,14 @@ def _prepare(model: Model, columns: Columns, rows: list[RawRow]) -> _Chunk:
             continue
         raw = dict(zip(columns.text, row.content, strict=True)) if isinstance(row.content, tuple) else row.content
         try:
-            contents.append(model.read(raw))
+            contents.append(cascade.model.read(raw))
         except InvalidInput as error:
             errors.append(str(error))
         else:
             errors.append(None)
-    return _Chunk(rows, errors, model.prepare(contents))
+    first, taken = cascade.said(contents)
+    rest = [content for content, sure in zip(contents, taken, strict=True) if not sure]
+    return _Chunk(rows, errors, cascade.model.prepare(rest), first, taken)
 
 
 def _ahead(chunks: Iterator[T]) -> Iterator[T]:
@@ -197,7 +224,9 @@ def _ahead(chunks: Iterator[T]) -> Iterator[T]:
 def _answer(model: Model, chunk: _Chunk) -> ScoredRows:
     scores = np.full((len(chunk.rows), len(model.labels)), np.nan, np.float32)
     good = np.array([error is None for error in chunk.errors], np.bool_)
-    scores[good] = _scores(model, chunk.prepared)
+    said = chunk.first.copy()
+    said[~chunk.taken] = _scores(model, chunk.prepared)
+    scores[good] = said
     labels = [_label(model, row) if ok else None for row, ok in zip(scores, good, strict=True)]
     return ScoredRows([row.values for row in chunk.rows], labels, scores, chunk.errors)
 

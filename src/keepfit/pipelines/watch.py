@@ -24,6 +24,7 @@ from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.asking import Asking, AskingPlan
+from keepfit.pipelines.cascading import Cascading
 from keepfit.pipelines.counting import Counting
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.looks import Beat, Look, looked
@@ -82,6 +83,8 @@ class Watch:
     """Gathers harm and costs; None where no trigger weighs them."""
     proposals: Callable[[], Any] | None = None
     """Says which classes people label that the model does not know; asked when new labels have come."""
+    cascading: Cascading | None = None
+    """Judges the first stage; None where none answers."""
     fits: dict[int, Unsure | None] = field(default_factory=dict)
     """What each version was unsure of when it was judged."""
 
@@ -94,6 +97,7 @@ class Watch:
         self.ask_for_labels()
         self.propose_classes()
         quietly(self.rolling, log.error)
+        self.look_at_first_stage()
         situation = self.situation()
         decision = self.trigger.decide(situation)
         decision = Decision(decision.outcome, decision.because, {**decision.evidence, **seen(situation)})
@@ -151,7 +155,7 @@ class Watch:
             self.model, self.store, plan.label_window, plan.cohorts, plan.audit_rate > 0, plan.timezone,
             plan.settle_after if plan.labels is Source.COMPLETE else None,
         )  # fmt: skip
-        said = self.store.predictions(self.model, window, version, limit=5000, heard=True)
+        said = self.store.fair_predictions(self.model, window, version, limit=5000)
         counted = counting.labels(version, labels, began)
         measured = counted.corrected(self.monitor.measure(said, counted.pairs, reference, window, version))
         measured += looked(self.looks, Beat(now, version, began, reference, window, said, counted.pairs))
@@ -179,6 +183,14 @@ class Watch:
         if after != earlier:
             self.store.put(self.model, "windows", [[m.to_json() for m in window] for window in after])
         return tuple(w for w in earlier if w and present and w[0].model_version == present[0].model_version)
+
+    def look_at_first_stage(self) -> None:
+        """A look that must not end the beat."""
+        if self.cascading is not None:
+            try:
+                self.cascading.tick()
+            except BackendError as error:
+                log.error("the first stage could not be looked at: %s", error)
 
     def propose_classes(self) -> None:
         """Once for all labels that have come since the last beat."""

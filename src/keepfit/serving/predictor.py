@@ -17,6 +17,7 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
 from keepfit.serving.batching import Batcher, ClosedError, TimedOut
 from keepfit.serving.cache import AnswerCache, Cached
+from keepfit.serving.cascade import SILENT, Cascade, Opinion, stage_of
 from keepfit.serving.failures import Failures
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.router import route
@@ -88,6 +89,8 @@ class Turn:
     example: Example
     served: Served
     cached: Cached | None
+    opinion: Opinion = SILENT
+    """What the version's first stage says; where it answers, its answer is `cached`, and no engine is asked."""
 
 
 class Predictor:
@@ -106,11 +109,13 @@ class Predictor:
         worker_id: str = "server",
         limits: ServingLimits | None = None,
         tracer: Tracer = OFF,
+        cascade: Cascade | None = None,
     ) -> None:
         self.name = name
         self._store, self._writer, self._clock = store, writer, clock
         self._worker_id, self._limits, self._tracer = worker_id, limits or ServingLimits(), tracer
         self.cache = AnswerCache(self._limits.cache_bytes)
+        self.cascade = cascade or Cascade(store, name)
         self.failures = Failures(store, name, worker_id)
         self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
         self._live = Live()
@@ -273,7 +278,9 @@ class Predictor:
         return self._turn_to(live, version, example)
 
     def _turn_to(self, live: Live, version: int, example: Example) -> Turn:
-        return Turn(example, live.models[version], self.cache.get(version, example.content))
+        served, cached = live.models[version], self.cache.get(version, example.content)
+        opinion = self.cascade.opinion(served, example.content, cached is not None)
+        return Turn(example, served, opinion.answer or cached, opinion)
 
     def _routed(self, live: Live, key: str) -> int:
         """The version of this key; the main one where that has failed again and again."""
@@ -365,6 +372,7 @@ class Predictor:
         example, model = turn.example, turn.served.model
         floor, confidence = model.abstain_below, float(known.scores.max())
         abstained = floor is not None and confidence < floor
+        measures = {**known.measures, **turn.opinion.marks(known.scores)}
         prediction = Prediction(
             example_id=example.id,
             model_version=turn.served.version,
@@ -374,8 +382,8 @@ class Predictor:
             time=now,
             key=example.key,
             context=example.context,
-            measures={**known.measures, ABSTAINED: 1.0} if abstained else known.measures,
-            stage="model" if turn.cached is None else "cache",
+            measures={**measures, ABSTAINED: 1.0} if abstained else measures,
+            stage=stage_of(turn.opinion, turn.cached),
             request=request,
         )
         return Answer(prediction, abstained, known.details)

@@ -17,7 +17,7 @@ class Kind:
     model: str
     version: int
     stage: str
-    """model, cache or stream."""
+    """model, cache, first or stream."""
     shadow: bool
     """Nobody heard it."""
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from keepfit.errors import BackendError
 from keepfit.tasks.task import Model
+from keepfit.tasks.trade import Trade
 
 GROUP = "keepfit.tasks"
 """Other packages' tasks: entry points of this group, NAME = module:load."""
@@ -57,6 +58,15 @@ def answering_entry(folder: Path) -> str:
 def content_columns(folder: Path) -> tuple[str, ...]:
     """The columns that the model reads, from its model.json; nothing is imported. Raises BackendError."""
     return tuple(_facts(folder).get("columns", ("text",)))
+
+
+def first_trade(folder: Path) -> Trade | None:
+    """What the model's first stage would change, from its model.json; None where it has none. Raises BackendError."""
+    first = _facts(folder).get("first")
+    try:
+        return None if first is None else Trade.from_json(first["trade"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BackendError(f"the first stage in {folder} cannot be read ({error}); fetch it again") from error
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def copy_with_prior(model: Path, ratios: Mapping[str, float], folder: Path) -> P
         had = values.get("prior") or {}
         values["prior"] = {label: float(ratio) * float(had.get(label, 1.0)) for label, ratio in ratios.items()}
         values["format"] = FORMAT
+        values.pop("first", None)  # what it would change was measured with the old class mix
         (folder / "model.json").write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
     except (OSError, ValueError) as error:
         raise BackendError(

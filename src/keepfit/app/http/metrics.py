@@ -37,6 +37,7 @@ class ServingCollector(Collector):
         yield from self._writer()
         yield from self._streams()
         yield from self._answers()
+        yield from self._cascades()
         yield from self._versions()
         yield from self._machine()
 
@@ -76,6 +77,21 @@ class ServingCollector(Collector):
             held.add_metric([name], cache.bytes)
         yield from (hits, misses, held)
 
+    def _cascades(self) -> Iterator[Metric]:
+        on = GaugeMetricFamily(
+            "keepfit_cascade_on", "1 while a version's first stage answers.", labels=["model", "version"]
+        )
+        from_ = GaugeMetricFamily(
+            "keepfit_cascade_threshold", "The score from which on it answers.", labels=["model", "version"]
+        )
+        for name, served in self._service.models.items():
+            for version, one in served.predictor.live.models.items():
+                threshold = served.predictor.cascade.threshold(one)
+                on.add_metric([name, str(version)], float(threshold is not None))
+                if threshold is not None:
+                    from_.add_metric([name, str(version)], threshold)
+        yield from (on, from_)
+
     def _writer(self) -> Iterator[Metric]:
         writer = self._service.writer
         yield GaugeMetricFamily("keepfit_records_waiting", "Predictions not yet stored.", value=writer.waiting())
@@ -88,7 +104,7 @@ class ServingCollector(Collector):
         """Counted as they are recorded, the shadows' too."""
         said = CounterMetricFamily(
             "keepfit_predictions",
-            "Answers by version and who gave them (model, cache, stream); shadow: nobody heard them.",
+            "Answers by version and who gave them (model, cache, first, stream); shadow: nobody heard them.",
             labels=["model", "version", "stage", "shadow"],
         )
         for kind, n in self._service.writer.tally.counts().items():

@@ -315,6 +315,16 @@ class RolloutOut(BaseModel):
     touched: int = Field(description="Answers of the challenger that users have seen.")
 
 
+class CascadeOut(BaseModel):
+    """Whether a first stage answers what it is sure of."""
+
+    keeps: str = Field(description="off, accuracy or agreement, as set.")
+    on: bool | None = Field(description="Null: the watch has not looked at it yet.")
+    threshold: float | None = Field(description="The score from which on it answers.")
+    share: float | None = Field(description="Of the answers since it is so, the part that it gave.")
+    because: str
+
+
 class ModelStatusOut(BaseModel):
     """Where one model stands."""
 
@@ -329,6 +339,7 @@ class ModelStatusOut(BaseModel):
     label_lag: LabelLagOut | None
     last_check: DecisionOut | None
     retraining: JobOut | None
+    cascade: CascadeOut
     ready: str | None = Field(description="Null when all is well, else what is not.")
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keepfit.metrics import paired_interval
+from keepfit.tasks.trade import Point, Terms, Trade, accept
+
 
 def card(settings: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """Markdown from the values of model.json; `counts` are the rows of each part."""
@@ -19,6 +22,7 @@ def card(settings: Mapping[str, Any], counts: Mapping[str, int]) -> str:
         sections.append(
             "Each arithmetic beside fp32:\n\n" + _table([_row(c, acceptance) for c in acceptance["comparisons"]])
         )
+    sections += _first(settings.get("first"))
     sections.append(
         "## Recipe\n\n" + _table([{"setting": name, "value": str(value)} for name, value in recipe.items()])
     )
@@ -69,6 +73,35 @@ def _row(comparison: Mapping[str, Any], acceptance: Mapping[str, Any]) -> dict[s
         "expected loss": f"{c['expected_loss']:.2%} at most",
         "taken": "yes" if c["precision"] == acceptance["chosen"] else "no",
         "because": c["because"],
+    }
+
+
+def _first(first: Mapping[str, Any] | None) -> list[str]:
+    """What a cascade would give: a sentence for either kind of terms, and the curve that they are judged by."""
+    if first is None:
+        return []
+    trade = Trade.from_json(first["trade"])
+    lines = [
+        f"learnt from {first['rows']} rows in {first['seconds']:g} s, {first['buckets']} words and pairs of words;"
+        f" alone it has an accuracy of {trade.first_right / max(trade.n, 1):.4f} on {trade.n} held-out rows"
+    ]
+    for keeps in ("accuracy", "agreement"):
+        found = accept(trade, Terms(keeps))
+        words = found.because if found.threshold is not None else f"it would answer nothing: {found.because}"
+        lines.append(f'with cascade.keeps = "{keeps}" (off by default) {words}')
+    curve = [_table([_point(trade, point) for point in trade.points])] if trade.points else []
+    return ["## First stage\n\n" + _listed(lines), *curve]
+
+
+def _point(trade: Trade, point: Point) -> dict[str, str]:
+    difference = paired_interval(point.wins, point.losses, trade.n)
+    return {
+        "answered by it": f"{trade.coverage(point):.1%}",
+        "from a score of": f"{point.threshold:.4f}",
+        "accuracy of both": f"{trade.accuracy(point):.4f}",
+        "beside the full model": f"{difference.value:+.2%} ({difference.low:+.2%} to {difference.high:+.2%})",
+        "better / worse": f"{point.wins} / {point.losses}",
+        "other answers": f"{point.differing / max(trade.n, 1):.2%}",
     }
 
 

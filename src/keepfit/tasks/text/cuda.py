@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keepfit.engine.torch import TorchEngine
 from keepfit.errors import BackendError, InvalidInput
-from keepfit.tasks.text.model import TextModel, read_folder
+from keepfit.tasks.text.model import TextModel, read_first, read_folder
 from keepfit.tasks.text.network import load as load_network
 
 
@@ -28,6 +28,6 @@ def load_on(device: str, folder: Path, precision: str = "fp32") -> TextModel:
         network = load_network(folder / "weights")
     except InvalidInput as error:
         raise BackendError(str(error)) from error
-    model = TextModel(facts, preprocessor, TorchEngine(network, device, precision))
+    model = TextModel(facts, preprocessor, TorchEngine(network, device, precision), read_first(folder))
     model.warm()
     return model

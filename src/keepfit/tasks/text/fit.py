@@ -24,6 +24,7 @@ from keepfit.tasks.text import network as networks
 from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
 from keepfit.tasks.text.calibration import fit_temperature
 from keepfit.tasks.text.card import card
+from keepfit.tasks.text.first_learning import Judged, learn_first
 from keepfit.tasks.text.learning import learn
 from keepfit.tasks.text.parent import Parent
 from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
@@ -83,8 +84,9 @@ def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, pare
     check(train, validation, snapshot.labels)
     settings = _learn(snapshot, parts, recipe, report, draft, parent)
     _convert(draft, settings)
-    acceptance, temperature = _choose(draft, settings, parts, recipe)
+    acceptance, temperature, judged = _choose(draft, settings, parts, recipe)
     settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
+    settings["first"] = learn_first(train, settings["labels"], judged, draft)
     (draft / "card.md").write_text(card(settings, {"learn from": len(train), "validate": len(validation)}), "utf-8")
     _write(draft, settings)
     _remove(draft / "checkpoints")
@@ -160,8 +162,10 @@ def _convert(draft: Path, settings: Settings) -> None:
     _write(draft, settings)
 
 
-def _choose(draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: Recipe) -> tuple[Acceptance, float]:
-    """The arithmetic of the answers, and the temperature that fits it."""
+def _choose(
+    draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: Recipe
+) -> tuple[Acceptance, float, Judged]:
+    """The arithmetic of the answers, the temperature that fits it, and what it says of the judged rows."""
     train, validation = parts
     chosen = spread(len(validation), JUDGED_TEXTS)
     texts = [validation.contents[i] for i in chosen]
@@ -183,7 +187,8 @@ def _choose(draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: R
 
     acceptance = accept(answers, truth, recipe.inference, available)
     acceptance = replace(acceptance, cpu_seconds={p: round(s, 3) for p, s in used.items()})
-    return acceptance, fit_temperature(answers(acceptance.chosen)[0], truth)
+    said, each = answers(acceptance.chosen)[0], 1000 * used[acceptance.chosen] / max(len(texts) + len(others), 1)
+    return acceptance, fit_temperature(said, truth), Judged(texts, truth, said.argmax(axis=1), each)
 
 
 def _quantised(draft: Path, settings: Settings, train: Rows, recipe: Recipe) -> tuple[Precision, ...]:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from keepfit.engine.engine import Engine, Precision, known_precision
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.prior import read_prior, reweighted
-from keepfit.tasks.task import Floats, Output, Prepared
+from keepfit.tasks.task import FirstStage, Floats, Output, Prepared
+from keepfit.tasks.text import first as first_stage
 from keepfit.tasks.text.cuts import Cut, cut
 from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
 
@@ -68,8 +70,12 @@ class Facts:
 class TextModel:
     """A fitted text classifier; see tasks.task.Model. Every method may be called from several threads."""
 
-    def __init__(self, facts: Facts, preprocessor: Preprocessor, engine: Engine) -> None:
+    def __init__(
+        self, facts: Facts, preprocessor: Preprocessor, engine: Engine, first: FirstStage | None = None
+    ) -> None:
         self._facts, self._preprocessor, self._engine = facts, preprocessor, engine
+        self.first = first
+        """See tasks.task.FirstStage; None: it has none."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -182,7 +188,8 @@ def load(folder: Path, precision: str | None = None, threads: int | None = None)
     """
     facts, preprocessor = read_folder(folder)
     wanted = known_precision(precision or facts.precision)
-    model = TextModel(facts, preprocessor, OpenVinoEngine.load(folder / "ir" / NETWORKS[wanted], wanted, threads))
+    engine = OpenVinoEngine.load(folder / "ir" / NETWORKS[wanted], wanted, threads)
+    model = TextModel(facts, preprocessor, engine, read_first(folder))
     model.warm()
     return model
 
@@ -197,6 +204,14 @@ def read_folder(folder: Path) -> tuple[Facts, Preprocessor]:
     except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
         what = f"{error} is missing in model.json" if isinstance(error, KeyError) else error
         raise BackendError(f"the model in {folder} cannot be read ({what}); fetch or register it again") from error
+
+
+def read_first(folder: Path) -> FirstStage | None:
+    """The first stage of a model folder; None where it has none. Raises BackendError."""
+    try:
+        return first_stage.load(folder, json.loads((folder / "model.json").read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BackendError(f"the first stage in {folder} cannot be read ({error}); fetch it again") from error
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:

@@ -1,0 +1,269 @@
+"""Cascading: does a version's first stage still keep its terms in life, and does it pay; switched off and on by that.
+
+The records of the drawn answers (see serving.cascade) say how often the first stage would have been sure of another
+answer than the full model's, without bias and without labels. While it answers, an e-detector looks at them at each
+beat (Shin, Ramdas & Rinaldo, arXiv 2203.03532), so a false alarm is rare however long one watches. After an alarm the
+first stage is silent, and a threshold is chosen anew from what is drawn from then on, at levels that are shared out
+over all looks. Nothing that gave the alarm chooses the threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from keepfit.clock import Clock
+from keepfit.data.comparing import Brief
+from keepfit.data.records import CONTROL, FIRST, FIRST_AGREED, FIRST_SURE, UNWRITTEN, Window
+from keepfit.data.store import RecordStore
+from keepfit.decision import Decision, Outcome
+from keepfit.metrics import exact_high
+from keepfit.rollout.rollout import serving_since, single
+from keepfit.sequential import LARGE_ODDS, share_bounds
+from keepfit.serving.cascade import CASCADE, CascadePlan
+from keepfit.tasks.trade import Accepted, Trade, accept
+
+SUBJECT = "cascade"
+BEATS = 10_000
+"""Between two false alarms, on average at least, counted in beats at which something was drawn."""
+AT_ONCE = timedelta(hours=1)
+"""What a worker that was away has to catch up on is read in pieces of so much."""
+FEWEST = 250
+"""Drawn answers before a threshold is chosen anew; the next look is at twice as many."""
+SHARE_LEVEL, SHARE_LEAST, SHARE_MOST = 0.01, 500, 20_000
+"""Whether it pays is judged at this level from so many answers on, and counted anew after so many."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of one version's first stage in life; the server reads on and threshold of it."""
+
+    version: int
+    plan: Mapping[str, Any]
+    until: str
+    """The answers before are counted."""
+    on: bool
+    threshold: float | None
+    because: str
+    at: str
+    """Since when it is so."""
+    allowed: float = 1.0
+    """The share of all answers that may be sure and other ones than the full model's."""
+    answers: int = 0
+    first: int = 0
+    """Of these, given by the first stage."""
+    drawn: int = 0
+    sure: tuple[int, ...] = ()
+    """Of the drawn ones, at each threshold of the curve."""
+    differing: tuple[int, ...] = ()
+    logs: tuple[float, ...] = ()
+    """The e-detector: log of its capital for each of LARGE_ODDS."""
+    looks: int = 0
+    """Looks at a new threshold since it is off."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Kept:
+        """As `asdict` and the store gave it."""
+        parts = {name: tuple(values[name]) for name in ("sure", "differing", "logs")}
+        return cls(**{**values, **parts})
+
+    def turned(self, on: bool, threshold: float | None, because: str, at: str, allowed: float, n: int) -> Kept:
+        """Switched, with everything counted anew."""
+        blank = (0,) * n
+        return replace(
+            self, on=on, threshold=threshold, because=because, at=at, allowed=allowed, answers=0, first=0, drawn=0,
+            sure=blank, differing=blank, logs=(), looks=0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cascading:
+    """Of one model. `tick` does what is due, and twice is as good as once."""
+
+    model: str
+    store: RecordStore
+    plan: CascadePlan
+    trade: Callable[[int], Trade | None]
+    """What a version's first stage would change, from its folder."""
+    clock: Clock
+
+    def tick(self) -> None:
+        """Count the answers since the last beat, and switch where they ask for it; a switch is a stored decision."""
+        live = self.store.deployment(self.model)
+        if live is None:
+            return
+        version, end = single(live.traffic), self.clock.now() - UNWRITTEN
+        trade, kept = self.trade(version), self.known(version)
+        if kept is None:
+            kept = self.begun(version, trade)
+        if trade is None:
+            return
+        since = min(datetime.fromisoformat(kept.until), end)
+        while since < end:
+            until = min(since + AT_ONCE, end)
+            briefs = self.store.briefs(self.model, Window(since, until), version)
+            after = counted(replace(kept, until=until.isoformat()), briefs, trade)
+            kept = self.judged(after, trade)
+            self.store.put(self.model, CASCADE, asdict(kept))
+            since = until
+
+    def known(self, version: int) -> Kept | None:
+        """What was counted of this version under this plan."""
+        kept = self.store.get(self.model, CASCADE)
+        if kept is None or (kept["version"], kept["plan"]) != (version, self.plan.to_json()):
+            return None
+        return Kept.from_json(kept)
+
+    def begun(self, version: int, trade: Trade | None) -> Kept:
+        """A new version, or new terms: what the version's own held-out rows say holds at first."""
+        since = serving_since(self.store.deployments(self.model, limit=1000)).isoformat()
+        found = Accepted(None, NONE) if trade is None else accept(trade, self.plan.terms)
+        on = found.threshold is not None
+        words = f"version {version} answers with its first stage: {found.because}" if on else (
+            f"the first stage of version {version} answers nothing: {found.because}")  # fmt: skip
+        blank = Kept(version, self.plan.to_json(), since, on, found.threshold, words, since)
+        n = 0 if trade is None else len(trade.points)
+        kept = blank.turned(on, found.threshold, words, since, allowed(found, trade, self.plan), n)
+        evidence = {"version": version, "threshold": found.threshold, "bound": found.bound, "plan": self.plan.to_json(),
+                    "held_out": None if trade is None else trade.n}  # fmt: skip
+        self.keep(kept, Decision(Outcome.PASS if on else Outcome.FAIL, (words,), evidence))
+        self.store.put(self.model, CASCADE, asdict(kept))
+        return kept
+
+    def judged(self, kept: Kept, trade: Trade) -> Kept:
+        """Off where it no longer keeps its terms or no longer pays; on again where it would."""
+        if not kept.on:
+            return self.chosen_anew(kept, trade)
+        objection = worse(kept, trade, self.plan) or idle(kept, self.plan)
+        if objection is None:
+            return kept
+        words = (
+            f"the first stage of version {kept.version} is switched off: {objection}",
+            "every answer is the full model's; a threshold is looked for in what is drawn from now on",
+        )
+        evidence = self.evidence(kept, trade)
+        after = kept.turned(False, None, words[0], kept.until, kept.allowed, len(trade.points))
+        self.keep(after, Decision(Outcome.FAIL, words, evidence))
+        return after
+
+    def chosen_anew(self, kept: Kept, trade: Trade) -> Kept:
+        """A threshold from what was drawn since it is off, where so many were drawn that it is time for a look."""
+        if kept.drawn < FEWEST * 2**kept.looks:
+            return kept
+        level = (1 - self.plan.terms.confidence) / 2 ** (kept.looks + 1)
+        most, best, bound = self.plan.terms.most, None, 1.0
+        for place, point in enumerate(trade.points):
+            bound = exact_high(kept.differing[place], kept.drawn, level)
+            if bound > most:
+                break
+            if kept.sure[place] >= self.plan.least_share * kept.drawn:
+                best = (place, point.threshold, bound)
+        evidence = self.evidence(kept, trade) | {"level": level}
+        if best is None:
+            silent = (
+                f"the first stage of version {kept.version} stays silent: of {kept.drawn} drawn contents no threshold"
+                f" is proven to answer {self.plan.least_share:.0%} with {most:.1%} other answers at most"
+            )
+            blank = (0,) * len(trade.points)  # the next look has rows of its own: old ones may be of another world
+            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank)
+            self.keep(kept, Decision(Outcome.FAIL, (silent,), evidence))
+            return after
+        place, threshold, bound = best
+        words = (
+            f"the first stage of version {kept.version} answers from now on, from a score of {threshold:.3f}: of"
+            f" {kept.drawn} drawn contents it would have answered {kept.sure[place] / kept.drawn:.0%}, and"
+            f" {kept.differing[place]} of all otherwise than the full model, {bound:.2%} at most"
+        )
+        after = kept.turned(True, threshold, words, kept.until, most, len(trade.points))
+        self.keep(after, Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound}))
+        return after
+
+    def evidence(self, kept: Kept, trade: Trade) -> dict[str, Any]:
+        """The numbers of a judgement."""
+        return {
+            "version": kept.version, "threshold": kept.threshold, "allowed": kept.allowed, "answers": kept.answers,
+            "first": kept.first, "drawn": kept.drawn, "thresholds": [point.threshold for point in trade.points],
+            "sure": list(kept.sure), "differing": list(kept.differing),
+        }  # fmt: skip
+
+    def keep(self, kept: Kept, decision: Decision) -> None:
+        """Once, also when a kill makes it happen again."""
+        id_ = f"{SUBJECT}-{self.model}-{kept.version}-{kept.until}-{decision.outcome.value}-{kept.looks}"
+        self.store.add_decision(self.model, SUBJECT, decision, self.clock.now(), id=id_)
+
+
+NONE = "it has none; a version that is trained from now on has one, except of video and after a change of the class mix"
+
+
+def allowed(found: Accepted, trade: Trade | None, plan: CascadePlan) -> float:
+    """The disagreement that was accepted; where accuracy was, what may have been there, and the tolerance besides."""
+    if plan.terms.keeps == "agreement" or trade is None or found.point is None:
+        return plan.terms.most
+    return min(0.5, exact_high(found.point.differing, trade.n, 1 - plan.terms.confidence) + plan.terms.loss)
+
+
+def counted(kept: Kept, briefs: Sequence[Brief], trade: Trade) -> Kept:
+    """With these answers."""
+    heard = [one for one in briefs if not one.shadow]
+    first = sum(one.stage == FIRST for one in heard)
+    marked = first + sum(CONTROL in one.measures for one in heard)
+    drawn = [(one.measures[FIRST_SURE], one.measures[FIRST_AGREED]) for one in heard if FIRST_SURE in one.measures]
+    sure, agreed = np.array(drawn, np.float64).reshape(-1, 2).T
+    rows = [sure >= point.threshold for point in trade.points]
+    before = kept
+    if kept.answers >= SHARE_MOST:
+        kept = replace(kept, answers=0, first=0)  # what was long ago says little of whether it pays
+    kept = replace(
+        kept, answers=kept.answers + marked, first=kept.first + first, drawn=kept.drawn + len(drawn),
+        sure=tuple(n + int(row.sum()) for n, row in zip(kept.sure, rows, strict=True)),
+        differing=tuple(n + int((row & (agreed == 0)).sum()) for n, row in zip(kept.differing, rows, strict=True)),
+    )  # fmt: skip
+    if not kept.on or not drawn:
+        return kept
+    place = place_of(kept, trade)
+    return replace(
+        kept, logs=wagered(before.logs, kept.differing[place] - before.differing[place], len(drawn), kept.allowed)
+    )
+
+
+def place_of(kept: Kept, trade: Trade) -> int:
+    """Of the threshold that holds, on the curve."""
+    return next(i for i, point in enumerate(trade.points) if point.threshold == kept.threshold)
+
+
+def wagered(logs: Sequence[float], hits: int, cases: int, chance: float) -> tuple[float, ...]:
+    """The e-detector after a beat: each capital and a new one are staked on "more often than `chance`"."""
+    scale = 1 - chance + LARGE_ODDS * chance
+    gain = hits * np.log(LARGE_ODDS / scale) - (cases - hits) * np.log(scale)
+    before = np.array(logs) if len(logs) else np.full(len(LARGE_ODDS), -np.inf)
+    return tuple(float(x) for x in np.maximum(np.logaddexp(before, 0.0) + gain, -700.0))
+
+
+def worse(kept: Kept, trade: Trade, plan: CascadePlan) -> str | None:
+    """Why it does not keep its terms, where that is proven."""
+    if not kept.logs:
+        return None
+    logs = np.array(kept.logs)
+    if logs.max() + math.log(float(np.exp(logs - logs.max()).mean())) < math.log(BEATS):
+        return None
+    place = place_of(kept, trade)
+    return (
+        f"of {kept.drawn} drawn contents it was sure of {kept.sure[place]} and would have answered"
+        f" {kept.differing[place]} otherwise than the full model, lately more often than the {kept.allowed:.1%} of all"
+        " that were accepted"
+    )
+
+
+def idle(kept: Kept, plan: CascadePlan) -> str | None:
+    """Why it does not pay, where that is proven."""
+    if kept.answers < SHARE_LEAST:
+        return None
+    _, high = share_bounds(kept.first, kept.answers, 2 * SHARE_LEVEL)
+    if high >= plan.least_share:
+        return None
+    return f"it answered {kept.first} of {kept.answers} contents; it pays from {plan.least_share:.0%} on"
