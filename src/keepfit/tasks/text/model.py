@@ -17,7 +17,7 @@ from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import Floats, Output, Prepared
 from keepfit.tasks.text.cuts import Cut, cut
-from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
+from keepfit.tasks.text.preprocessing import Content, Preprocessor, Reading, clean
 
 FORMAT = 1
 """The form of a model folder as it is trained."""
@@ -68,7 +68,7 @@ class Facts:
 class TextModel:
     """A fitted text classifier; see tasks.task.Model. Every method may be called from several threads."""
 
-    def __init__(self, facts: Facts, preprocessor: Preprocessor, engine: Engine) -> None:
+    def __init__(self, facts: Facts, preprocessor: Reading, engine: Engine) -> None:
         self._facts, self._preprocessor, self._engine = facts, preprocessor, engine
 
     @property
