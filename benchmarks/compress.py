@@ -5,9 +5,9 @@
 FOLDER holds sst2_sentences/, trec_questions/ and subjectivity/. Without --part every part is done in turn; what was
 finished is kept in build/benchmarks/compress/SET, and a killed part goes on. The model is the embedded MiniLM at the
 default recipe with 64 tokens. `curve` is `keepfit compress` as it is, `layers` keeps three of six, `int8` makes it anew
-in three ways. `avx2` answers the test part in fresh processes, one of them with ONEDNN_MAX_CPU_ISA=AVX2: that limits the
-library that multiplies the matrices, where int8 without VNNI may overflow; operations of OpenVINO's own keep what the
-processor has. The result goes to benchmarks/results/compress.json. Nothing is chosen by the test part.
+in three ways. `avx2` answers the test part in fresh processes, some of them with ONEDNN_MAX_CPU_ISA=AVX2: that limits
+the library that multiplies the matrices, where int8 without VNNI may overflow; operations of OpenVINO's own keep what
+the processor has. The result goes to benchmarks/results/compress.json. Nothing is chosen by the test part.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def compressed(name: str, snapshot: Snapshot, way: str) -> Values:
     truth = truth_of(snapshot)
     return {
         "forms": [
-            {"form": one.name, "MB": one.size / 1e6, "in memory": one.held / 1e6, **one.milliseconds, "taken": one.taken}
+            {"form": one.name, "MB": one.size / 1e6, "held": one.held / 1e6, **one.milliseconds, "taken": one.taken}
             for one in found.points
         ],
         "because": list(found.because),
