@@ -35,9 +35,9 @@ GOOD = ("lovely", "superb", "charming", "brilliant")
 BAD = ("dreadful", "boring", "shoddy", "broken")
 FILLER = ("the", "film", "was", "a", "story", "with", "actors", "and", "music")
 UNUSED = tuple(f"unused{i}" for i in range(60))
-LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+LETTERS = tuple("bcdefghijklmnopqrstuvwxyz")  # "a" is a word of its own
 WORDS = (
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", *UNUSED, *GOOD, *BAD, *FILLER, *LETTERS, *(f"##{one}" for one in LETTERS),
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", *UNUSED, *GOOD, *BAD, *FILLER, *LETTERS, *(f"##{one}" for one in ("a", *LETTERS)),
     "lovelysuperb",
 )  # fmt: skip
 
