@@ -37,8 +37,8 @@ FILLER = ("the", "film", "was", "a", "story", "with", "actors", "and", "music")
 UNUSED = tuple(f"unused{i}" for i in range(60))
 LETTERS = tuple("bcdefghijklmnopqrstuvwxyz")  # "a" is a word of its own
 WORDS = (
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", *UNUSED, *GOOD, *BAD, *FILLER, *LETTERS, *(f"##{one}" for one in ("a", *LETTERS)),
-    "lovelysuperb",
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", *UNUSED, *GOOD, *BAD, *FILLER, *LETTERS,
+    *(f"##{one}" for one in ("a", *LETTERS)), "lovelysuperb",
 )  # fmt: skip
 
 
