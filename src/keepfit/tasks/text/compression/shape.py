@@ -48,9 +48,10 @@ def drop_layers(encoder: nn.Module, kept: Sequence[int]) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(encoder.get_submodule(parent), attribute, nn.ModuleList(stack[i] for i in kept))
     for place, number in enumerate(kept):
-        for module in stack[number].modules():  # decoders keep a cache by the number of the layer
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = place
+        layer: Any
+        for layer in stack[number].modules():  # decoders keep a cache by the number of the layer
+            if hasattr(layer, "layer_idx"):
+                layer.layer_idx = place
     config: Any = encoder.config
     before = getattr(config, KEPT, None) or list(range(len(stack)))
     setattr(config, KEPT, [before[i] for i in kept])
