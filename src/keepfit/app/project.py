@@ -361,6 +361,11 @@ class Project:
                 f"version {number} was not trained: it is version {version.lineage.parent}, corrected for the class "
                 "mix; reproduce that one"
             )
+        if version.lineage.reason == "compress":
+            raise InvalidInput(
+                f"version {number} was not trained: it is version {version.lineage.parent}, compressed; reproduce that "
+                "one"
+            )
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
             parent, wanted = version.lineage.parent, version.lineage.recipe
@@ -374,6 +379,16 @@ class Project:
             "version": number, "same": not differences, "differences": [str(d) for d in differences],
             "was": version.evaluation.to_json()["metrics"], "now": again.to_json()["metrics"],
         }  # fmt: skip
+
+    def compress(self, number: int | None = None, tell: Callable[..., None] = nothing, **asked: Any) -> dict[str, Any]:
+        """A smaller or faster form of a version (the champion unless named), registered and judged by its gate.
+
+        `asked`: loss (points of accuracy), layers, int8, dry_run, as the command's options. `tell` hears (what, done,
+        of). Raises SettingsError for a task that cannot be compressed, or values that make no sense; NotFound for an
+        unknown version; Refused while a retraining is under way.
+        """
+        found: dict[str, Any] = named(LATE["compress"])(self, number, tell, **asked)
+        return found
 
     # -- answering --------------------------------------------------------------------------------------------
 

@@ -67,6 +67,9 @@ LATE = {
     "picture": "keepfit.app.evidence:picture",
     "backtest": "keepfit.app.backtesting:run",
     "backtest_wanted": "keepfit.app.backtesting:Wanted",
+    "compress": "keepfit.app.compressing:run",
+    "compression_plot": "keepfit.app.compression_plot:draw",
+    "plot_name": "keepfit.app.compression_plot:checked",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",
@@ -104,10 +107,16 @@ class Traits:
     contents cannot be written otherwise, so no behaviour is checked."""
     refiner: str | None = None
     """Judges thresholds anew as life comes in."""
+    compressor: str | None = None
+    """Makes a smaller model of a finished one; called with what is allowed it gives the compressor."""
 
 
 TRAITS: Mapping[str, Traits] = {
-    "text": Traits(tunable=_FIELDS, passes="keepfit.tasks.text.learning:passes_for"),
+    "text": Traits(
+        tunable=_FIELDS,
+        passes="keepfit.tasks.text.learning:passes_for",
+        compressor="keepfit.tasks.text.compression.compress:Compressor",
+    ),
     "toy": Traits(tunable=_FIELDS),
     "video": Traits(
         importer="keepfit.tasks.video.importing:import_video",

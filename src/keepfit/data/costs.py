@@ -17,8 +17,8 @@ from keepfit.data.schema import COSTS, LABELS
 C = COSTS.c
 L = LABELS.c
 
-RETRAIN, TUNE, BATCH, SERVE = "retrain", "tune", "batch", "serve"
-"""What was done: a step of a retraining, a search for a recipe, a file, an hour of answering."""
+RETRAIN, TUNE, BATCH, SERVE, COMPRESS = "retrain", "tune", "batch", "serve", "compress"
+"""What was done: a step of a retraining, a search for a recipe, a file, an hour of answering, a compression."""
 
 
 @dataclass(frozen=True)

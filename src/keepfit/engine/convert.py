@@ -69,7 +69,11 @@ def export_fixed(module: nn.Module, xml: Path, example: Arrays, outputs: Sequenc
     return xml
 
 
-def quantise(xml: Path, batches: Sequence[Arrays], out: Path) -> Path:
+SMOOTHED = 0.95
+"""How far SmoothQuant moves the outliers of the activations into the weights, from 0 to 1; below 0: not at all."""
+
+
+def quantise(xml: Path, batches: Sequence[Arrays], out: Path, smoothed: float = SMOOTHED) -> Path:
     """Make an int8 network of the fp32 one in `xml`: post-training, with SmoothQuant, calibrated on `batches`.
 
     Some 300 samples of the kind that will be answered are enough (NNCF's own default); real lengths, unpadded.
@@ -87,6 +91,9 @@ def quantise(xml: Path, batches: Sequence[Arrays], out: Path) -> Path:
                 nncf.Dataset([dict(b) for b in batches]),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(batches),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smoothed)
+                ),
             )
     except (RuntimeError, nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError) as error:
         raise BackendError(f"the network {xml} cannot be made int8 ({error}); choose bf16 or fp32") from error

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from keepfit.clock import Clock
-from keepfit.data.costs import BATCH, RETRAIN, SERVE, TUNE, Cost
+from keepfit.data.costs import BATCH, COMPRESS, RETRAIN, SERVE, TUNE, Cost
 from keepfit.data.records import Source, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -187,7 +187,7 @@ class Ledger:
             "retrainings": retrainings,
             **{
                 kind: Amounts.of(row for row in rows if row.kind == kind).to_json(self.prices)
-                for kind in (TUNE, BATCH, SERVE)
+                for kind in (TUNE, COMPRESS, BATCH, SERVE)
             },
             "versions": self.versions(rows, retrainings),
             "saved": [self.priced(one) for one in saved],

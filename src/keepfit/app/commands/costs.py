@@ -12,7 +12,7 @@ from keepfit.app import show
 from keepfit.app.project import Project
 from keepfit.app.spending import ledger
 
-KINDS = {"tune": "searches for a recipe", "batch": "files", "serve": "answering"}
+KINDS = {"tune": "searches for a recipe", "compress": "compressions", "batch": "files", "serve": "answering"}
 
 
 def register(cli: typer.Typer) -> None:

@@ -128,7 +128,7 @@ def jobs(seen: Seen | None) -> Iterator[Metric]:
 def costs(seen: Seen | None) -> Iterator[Metric]:
     """What was spent."""
     spent = counter(
-        "spent_seconds", "Seconds spent on retrain, tune, batch and serve; of the clock, cores or GPUs.",
+        "spent_seconds", "Seconds spent on retrain, tune, compress, batch and serve; of the clock, cores or GPUs.",
         "model", "kind", "resource",
     )  # fmt: skip
     month = gauge("month_cost", "What this month has cost so far, where prices are set.", "currency")

@@ -82,9 +82,13 @@ def accept(answers: Answers, truth: NDArray[np.int64], wanted: str, available: S
 
 
 def compare(
-    precision: str, found: tuple[Scores, Scores], reference: tuple[Scores, Scores], truth: NDArray[np.int64]
+    precision: str,
+    found: tuple[Scores, Scores],
+    reference: tuple[Scores, Scores],
+    truth: NDArray[np.int64],
+    margin: float = MARGIN,
 ) -> Comparison:
-    """One arithmetic beside fp32, by the paired interval, else by agreement."""
+    """One arithmetic beside fp32, by the paired interval, else by agreement; accuracy may fall by `margin`."""
     said, was = found[0].argmax(axis=1), reference[0].argmax(axis=1)
     wins = int(np.sum((said == truth) & (was != truth)))
     losses = int(np.sum((said != truth) & (was == truth)))
@@ -93,7 +97,7 @@ def compare(
     labels = np.concatenate(found).argmax(axis=1)
     agreement = float(np.mean(labels == chances.argmax(axis=1)))
     loss = expected_loss(chances, labels)
-    proven, agreed = difference.low >= -MARGIN, loss <= MARGIN and difference.high >= 0
+    proven, agreed = difference.low >= -margin, loss <= margin and difference.high >= 0
     return Comparison(
         precision,
         proven or agreed,
@@ -104,7 +108,7 @@ def compare(
         agreement,
         loss,
         len(labels),
-        _because(proven, agreed, agreement, loss),
+        _because(proven, agreed, agreement, loss, margin),
     )
 
 
@@ -115,8 +119,8 @@ def expected_loss(chances: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
     return float(gaps.mean() + normal_quantile(0.9) * gaps.std() / np.sqrt(len(gaps)))
 
 
-def _because(proven: bool, agreed: bool, agreement: float, loss: float) -> str:
+def _because(proven: bool, agreed: bool, agreement: float, loss: float, margin: float) -> str:
     if proven:
-        return f"the paired interval shows no loss beyond {100 * MARGIN:.1f} points"
+        return f"the paired interval shows no loss beyond {100 * margin:.1f} points"
     doubt = f"{agreement:.2%} of the texts get the label of fp32; that costs {100 * loss:.2f} points at most"
-    return doubt if agreed else f"{doubt}, or the labels show a loss; {100 * MARGIN:.1f} are allowed"
+    return doubt if agreed else f"{doubt}, or the labels show a loss; {100 * margin:.1f} are allowed"

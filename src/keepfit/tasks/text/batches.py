@@ -23,7 +23,8 @@ class EncodedRows:
     """n rows ready for the network."""
 
     ids: Sequence[list[int]]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
+    """Class numbers (n,); or of a distillation what the teacher says, (n, m)."""
     weights: NDArray[np.float32]
     pad_id: int
 
@@ -33,7 +34,7 @@ class EncodedRows:
         return np.array([len(ids) for ids in self.ids], np.int64)
 
     def batch(self, rows: NDArray[np.int64]) -> Mapping[str, Tensor]:
-        """input_ids and attention_mask (n, t) padded on the right, labels (n,), weights (n,)."""
+        """input_ids and attention_mask (n, t) padded on the right, labels (n, ...), weights (n,)."""
         chosen = [self.ids[i] for i in rows]
         width = -(-max(map(len, chosen)) // ROUND) * ROUND
         ids = np.full((len(chosen), width), self.pad_id, np.int64)

@@ -14,18 +14,16 @@ def card(settings: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     training, recipe, acceptance = settings["training"], settings["recipe"], settings["acceptance"]
     sections = [
         f"# Text classifier: {_classes(settings['labels'])}",
-        "## Made from\n\n" + _listed(_origin(settings, counts)),
-        "## Trained\n\n" + _listed(_training(training, recipe, settings)),
-        "## Answers\n\n" + _listed(_answers(settings, acceptance)),
+        "## Made from\n\n" + listed(_origin(settings, counts)),
+        "## Trained\n\n" + listed(_training(training, recipe, settings)),
+        "## Answers\n\n" + listed(_answers(settings, acceptance)),
     ]
     if acceptance["comparisons"]:
         sections.append(
-            "Each arithmetic beside fp32:\n\n" + _table([_row(c, acceptance) for c in acceptance["comparisons"]])
+            "Each arithmetic beside fp32:\n\n" + table([_row(c, acceptance) for c in acceptance["comparisons"]])
         )
     sections += _first(settings.get("first"))
-    sections.append(
-        "## Recipe\n\n" + _table([{"setting": name, "value": str(value)} for name, value in recipe.items()])
-    )
+    sections.append("## Recipe\n\n" + table([{"setting": name, "value": str(value)} for name, value in recipe.items()]))
     return "\n\n".join(sections) + "\n"
 
 
@@ -89,8 +87,8 @@ def _first(first: Mapping[str, Any] | None) -> list[str]:
         found = accept(trade, Terms(keeps))
         words = found.because if found.threshold is not None else f"it would answer nothing: {found.because}"
         lines.append(f'with cascade.keeps = "{keeps}" (off by default) {words}')
-    curve = [_table([_point(trade, point) for point in trade.points])] if trade.points else []
-    return ["## First stage\n\n" + _listed(lines), *curve]
+    curve = [table([_point(trade, point) for point in trade.points])] if trade.points else []
+    return ["## First stage\n\n" + listed(lines), *curve]
 
 
 def _point(trade: Trade, point: Point) -> dict[str, str]:
@@ -105,11 +103,13 @@ def _point(trade: Trade, point: Point) -> dict[str, str]:
     }
 
 
-def _listed(lines: Sequence[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
+    """A list in Markdown."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table in Markdown; every row has the same columns."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     return "\n".join(lines + ["| " + " | ".join(row[name] for name in names) + " |" for row in rows])

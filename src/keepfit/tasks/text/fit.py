@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from keepfit.data.snapshot import Rows, Snapshot, Split
 from keepfit.engine.convert import export, quantise
 from keepfit.engine.engine import Precision
+from keepfit.engine.tables import small_lookup
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.task import Report, parent_of, predict
 from keepfit.tasks.text import model as answering
@@ -206,7 +207,7 @@ def _quantised(draft: Path, settings: Settings, train: Rows, recipe: Recipe) -> 
         _remove(partial)
         partial.mkdir()
         try:
-            quantise(draft / "ir" / "model.xml", batches, partial / "int8.xml")
+            small_lookup(quantise(draft / "ir" / "model.xml", batches, partial / "int8.xml"), partial / "int8.xml")
         except BackendError:
             if recipe.inference == "int8":
                 raise

@@ -19,7 +19,7 @@ from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import FirstStage, Floats, Output, Prepared
 from keepfit.tasks.text import first as first_stage
 from keepfit.tasks.text.cuts import Cut, cut
-from keepfit.tasks.text.preprocessing import Content, Preprocessor, clean
+from keepfit.tasks.text.preprocessing import Content, Preprocessor, Reading, clean
 
 FORMAT = 1
 """The form of a model folder as it is trained."""
@@ -70,9 +70,7 @@ class Facts:
 class TextModel:
     """A fitted text classifier; see tasks.task.Model. Every method may be called from several threads."""
 
-    def __init__(
-        self, facts: Facts, preprocessor: Preprocessor, engine: Engine, first: FirstStage | None = None
-    ) -> None:
+    def __init__(self, facts: Facts, preprocessor: Reading, engine: Engine, first: FirstStage | None = None) -> None:
         self._facts, self._preprocessor, self._engine = facts, preprocessor, engine
         self.first = first
         """See tasks.task.FirstStage; None: it has none."""

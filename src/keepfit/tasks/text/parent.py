@@ -11,6 +11,7 @@ import torch
 
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.text import network as networks
+from keepfit.tasks.text.compression.shape import inherit, read_vocabulary
 from keepfit.tasks.text.network import Classifier
 from keepfit.training.recipe import Recipe
 
@@ -45,10 +46,12 @@ class Parent:
     def hand_down(self, network: Classifier, labels: Sequence[str]) -> None:
         """Its weights, in place: the encoder's, and the head's for the classes that both know, by name.
 
+        Of a compressed version the heir has the layers that are left, and all words again.
+
         A class that is new begins as in a fresh network. Raises InvalidInput when the weights cannot be read.
         """
         had = networks.load(self.folder / "weights")
-        network.encoder.load_state_dict(had.encoder.state_dict())
+        inherit(network.encoder, had.encoder, read_vocabulary(self.folder / "weights"))
         shared = [(labels.index(label), row) for row, label in enumerate(self.labels) if label in labels]
         with torch.no_grad():
             for row, before in shared:

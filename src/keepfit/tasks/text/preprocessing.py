@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
@@ -62,6 +62,14 @@ class Encoded:
     """Tokens before truncation, without special ones (of a very long text only its ends are counted)."""
     unknown: Sequence[float]
     """Share of these tokens that the vocabulary does not know."""
+
+
+class Reading(Protocol):
+    """What a model needs of a preprocessor."""
+
+    def encode(self, contents: Sequence[Content]) -> Encoded:
+        """Token ids of n contents, in order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -124,13 +132,22 @@ class Preprocessor:
 
     def encode(self, contents: Sequence[Content]) -> Encoded:
         """Token ids of n contents, in order; each content is a str, or a tuple of `columns` str."""
-        parts = [(content,) if isinstance(content, str) else content for content in contents]
-        texts = [self._ends(clean(text)) for part in parts for text in part]
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        tokens = [encoding.ids for encoding in encodings]
+        tokens = self.pieces(contents)
         rows = [tokens[i : i + self._columns] for i in range(0, len(tokens), self._columns)]
         lengths = [sum(map(len, row)) for row in rows]
         return Encoded([self._join(row) for row in rows], lengths, [self._unknown_share(row) for row in rows])
+
+    def pieces(self, contents: Sequence[Content]) -> list[list[int]]:
+        """Token ids of each column of n contents, in order; not truncated, and without special tokens."""
+        parts = [(content,) if isinstance(content, str) else content for content in contents]
+        texts = [self._ends(clean(text)) for part in parts for text in part]
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @property
+    def unknown(self) -> int:
+        """The id of what cannot be read; -1 where there is none."""
+        return self._unknown
 
     def _ends(self, text: str) -> str:
         """The text, or its two ends when it is far longer than what will be kept of it."""
