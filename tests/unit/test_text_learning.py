@@ -50,3 +50,11 @@ def test_looking_costs_little_and_happens_at_least_once_per_pass(
 def test_short_passes_that_are_not_short_are_refused(tokens: int) -> None:
     with pytest.raises(SettingsError, match="short_tokens"):
         Recipe(short_tokens=tokens, max_tokens=256)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"tokens_per_batch": 100}, {"frozen_layers": -1}, {"frozen_cache_gb": -1.0}, {"lora_rank": -2}]
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Recipe(**wrong)  # type: ignore[arg-type]

@@ -57,6 +57,16 @@ class RecipeSettings(Section):
     )
     short_tokens: int = Field(0, ge=0, description="Tokens read in the short passes; 0: a third of max_tokens.")
     batch_size: int = Field(32, ge=1, description="Examples in a training step.")
+    tokens_per_batch: int = Field(
+        0, ge=0, description="Batches of so many tokens, padding included, instead of batch_size examples; 0: examples."
+    )
+    frozen_layers: int = Field(
+        0, ge=0, description="So many of the lowest layers do not learn; what they give is computed once per text."
+    )
+    frozen_cache_gb: float = Field(8.0, ge=0, description="Gigabytes kept of what frozen layers give, in all; 0: none.")
+    lora_rank: int = Field(
+        0, ge=0, description="Adapters of this rank learn instead of whole weights (LoRA); 0: weights."
+    )
     learning_rate: float = Field(1e-4, gt=0, description="The peak of the learning rate.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
