@@ -276,11 +276,10 @@ def test_frozen_layers_learn_nothing_and_what_they_give_serves_the_next_training
     told = json.loads((again / "model.json").read_text("utf-8"))["training"]["frozen"]
     assert told["kept"] == 0, "the same lower layers: everything was there"
     assert hidden_files(tmp_path) == files
-    test = snapshot.rows(Split.TEST)
-    model = TextTask().load(again)
-    said = predict(model, test.contents).scores.argmax(axis=1)
-    right = np.mean([model.labels[i] == label for i, label in zip(said, test.truth, strict=True)])
-    assert right > 0.65, "below lie random layers that have learnt nothing"
+    before, after = (load_file(made / "weights" / "model.safetensors") for made in (folder, again))
+    learnt = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert learnt
+    assert all(name.startswith("head.") or ".1." in name for name in learnt)
 
 
 def test_with_and_without_room_for_what_frozen_layers_give_the_same_is_learnt(tmp_path: Path) -> None:

@@ -96,3 +96,9 @@ def test_a_row_that_is_longer_than_the_budget_comes_alone() -> None:
 
 def test_part_of_a_pass_is_that_part_of_its_batches() -> None:
     assert len(budgeted(passes=0.5)) == pytest.approx(len(budgeted()) / 2, abs=1)
+
+
+def test_the_widest_batch_is_the_one_that_needs_the_most_memory() -> None:
+    batches = PlannedBatches([(rows(100), 2.0)], 8, 1)
+    sizes = [batches[i]["input_ids"].numel() for i in range(len(batches))]
+    assert sizes[batches.widest] == max(sizes)

@@ -84,6 +84,7 @@ STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
 }
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
+    "frozen_layers", "lora_rank",
 )  # fmt: skip
 
 

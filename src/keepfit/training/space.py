@@ -76,6 +76,8 @@ def _ranges(base: Recipe, passes: float | None) -> dict[str, BaseDistribution]:
         "max_tokens": _choice([n for n in (128, 256) if n > base.short_tokens], base.max_tokens),
         "truncation": _choice(("head", "head+tail"), base.truncation),
         "label_smoothing": _choice((0.0, 0.1), base.label_smoothing),
+        "frozen_layers": _choice((0, 2, 4), base.frozen_layers),
+        "lora_rank": _choice((0, 8), base.lora_rank),
     }
     if passes:
         found["epochs"] = FloatDistribution(*_passes_around(base, passes), log=True)

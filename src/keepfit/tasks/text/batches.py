@@ -89,6 +89,12 @@ class PlannedBatches:
     def __len__(self) -> int:
         return len(self._plan)
 
+    @property
+    def widest(self) -> int:
+        """The number of the batch with the most tokens, padding included."""
+        sizes = [len(chosen) * int(rows.lengths[chosen].max()) for rows, chosen in self._plan]
+        return int(np.argmax(sizes))
+
     def __getitem__(self, number: int) -> Mapping[str, Tensor]:
         rows, chosen = self._plan[number]
         batch = rows.batch(chosen)

@@ -182,6 +182,10 @@ class _Upper(nn.Module):
         self.encoder, self.dropout, self.head = network.encoder, network.dropout, network.head
         self.__dict__.update(_whole=network, _relay=relay)
 
+    def save_memory(self) -> None:
+        """As of the whole network."""
+        self.__dict__["_whole"].save_memory()
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         relay: _Relay = self.__dict__["_relay"]
         relay.given = hidden.float()
