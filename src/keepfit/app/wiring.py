@@ -58,6 +58,8 @@ LATE = {
     "accuracy_plot": "keepfit.app.accuracy_plot:draw",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "folds": "keepfit.data.folds:Folds",
+    "cross_validation": "keepfit.app.crossing:cross_validation",
     "tracer": "keepfit.app.otel:tracer",
     "studies": "keepfit.training.studies:studies",
     "delete_study": "keepfit.training.studies:delete_study",
