@@ -394,6 +394,9 @@ def test_what_was_stopped_half_way_is_finished_by_the_same_call(world, step: str
 
 def test_what_frozen_layers_gave_for_a_text_goes_with_it(world) -> None:
     learnt(world)
+    killed = world.folder / "work" / "tune-toy-folds" / "of a killed cross-validation" / "hidden"
+    left = HiddenStates(killed, "stack", 2, 10_000)
+    left.put(*left.names([SECRET], [[1, 2]]), np.ones((2, 2), np.float16))
     store = HiddenStates(world.folder / "hidden", "stack", 2, 10_000)
     others = "good morning from somebody else altogether"
     names = store.names([SECRET, "good heavens, another long complaint of theirs", others], [[1, 2]] * 3)
@@ -405,3 +408,4 @@ def test_what_frozen_layers_gave_for_a_text_goes_with_it(world) -> None:
     done = forget(world, key=KEY)
     assert "hidden (2 files)" in done.files
     assert [store.has(name) for name in names] == [False, False, True]
+    assert not left.has(names[0])

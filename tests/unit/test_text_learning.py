@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keepfit.errors import SettingsError
-from keepfit.tasks.text.learning import HEAVIEST_CLASS, class_weights, evaluate_every, passes_for
+from keepfit.tasks.text.learning import HEAVIEST_CLASS, class_weights, evaluate_every, passes_for, passes_of
 from keepfit.training.recipe import Recipe
 
 
@@ -53,8 +53,23 @@ def test_short_passes_that_are_not_short_are_refused(tokens: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tokens_per_batch": 100}, {"frozen_layers": -1}, {"frozen_cache_gb": -1.0}, {"lora_rank": -2}]
+    "wrong",
+    [
+        {"warm_share": 0.0},
+        {"warm_share": 1.1},
+        {"tokens_per_batch": 100},
+        {"frozen_layers": -1},
+        {"frozen_cache_gb": -1.0},
+        {"lora_rank": -2},
+    ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         Recipe(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_warm_start_takes_its_share_of_the_passes_the_short_ones_among_them() -> None:
+    recipe = Recipe(epochs=2.0, short_passes=1.5, warm_share=0.25)
+    assert passes_of(recipe, 100, warm=False) == (2.0, 1.5)
+    assert passes_of(recipe, 100, warm=True) == (0.5, 0.375)
+    assert passes_of(Recipe(), 2_000, warm=True)[0] == pytest.approx(0.6 * 3.5)

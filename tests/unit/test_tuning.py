@@ -161,6 +161,11 @@ def test_frozen_layers_adapters_and_the_cut_are_searched_over_as_the_text_task_i
     assert ranges["frozen_layers"] == CategoricalDistribution((0, 1, 2, 4))
 
 
+def test_no_cut_is_tried_that_the_recipe_does_not_allow() -> None:
+    ranges = Space.around(BASE.with_(max_tokens=150, tokens_per_batch=200, short_tokens=130), "tpe", FIELDS).ranges
+    assert ranges["max_tokens"] == CategoricalDistribution((150,))
+
+
 def test_where_nobody_knows_what_no_passes_mean_they_do_not_vary() -> None:
     assert "epochs" not in Space.around(BASE, "tpe", FIELDS).ranges
     assert "epochs" in Space.around(BASE.with_(epochs=2.0), "tpe", FIELDS).ranges

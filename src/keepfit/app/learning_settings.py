@@ -49,9 +49,8 @@ class RecipeSettings(Section):
     )
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are truncated to this many tokens.")
     truncation: Literal["head", "head+tail"] = Field("head+tail", description="Which part of a long text is kept.")
-    epochs: float = Field(
-        0.0, ge=0, description="Passes over the training part, 0.6 of them for a warm start; 0: chosen from its size."
-    )
+    epochs: float = Field(0.0, ge=0, description="Passes over the training part; 0: chosen from its size.")
+    warm_share: float = Field(0.6, gt=0, le=1, description="Of the passes, for a warm start.")
     short_passes: float = Field(
         0.0, ge=0, description="So many of the passes see the texts cut short: cheap, and early."
     )

@@ -22,6 +22,7 @@ from keepfit.evaluation.spread import Spread
 from keepfit.metrics import METRICS, Metric
 from keepfit.pipelines.alone import alone
 from keepfit.tasks.task import Report, Task
+from keepfit.tasks.text.hidden import FOLDER as HIDDEN
 from keepfit.training.recipe import Recipe
 
 
@@ -54,6 +55,7 @@ class CrossValidation:
                 told = partial(tell, report, {"fold": number + 1.0, "folds": float(len(parted))})
                 told({"progress": 0.0}, 0)
                 found.append(self.judged(place, number, (snapshot, rows, fold), recipe, told))
+            shutil.rmtree(place / HIDDEN, ignore_errors=True)
         spread = Spread(wanted.kind, found, [(len(f.learn) + len(f.stop), len(f.held)) for f in parted])
         evidence = {"snapshot": snapshot.id, "recipe": recipe.to_json(), **spread.to_json()}
         because = (

@@ -255,10 +255,12 @@ class Forget:
 
     def hidden(self, traces: Traces, change: bool = True) -> list[str]:
         """What frozen layers have given for texts that no snapshot has then, theirs among them."""
-        rows = (row for snapshot in self.snapshots() for row in snapshot.stored())
-        contents = (row.content for row in rows if not self.goes(traces, row))
-        count, _ = keep_only(self.places.hidden, contents, change)
-        return [f"{self.named(self.places.hidden)} ({count} files)"] if count else []
+        found = []
+        for place in (self.places.hidden, *self.places.work.glob(f"*/*/{self.places.hidden.name}")):
+            rows = (row for snapshot in self.snapshots() for row in snapshot.stored())
+            count, _ = keep_only(place, (row.content for row in rows if not self.goes(traces, row)), change)
+            found += [f"{self.named(place)} ({count} files)"] if count else []
+        return found
 
     def named(self, path: Path) -> str:
         """A path as people see it, below the state folder."""

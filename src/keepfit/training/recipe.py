@@ -51,8 +51,10 @@ class Recipe:
     max_tokens: int = 256
     truncation: Truncation = "head+tail"
     epochs: float = 0.0
-    """Passes over the train part; 0 means: chosen from its size (few rows need more passes). A warm start takes six
-    tenths of them."""
+    """Passes over the train part; 0 means: chosen from its size (few rows need more passes). A warm start takes
+    `warm_share` of them."""
+    warm_share: float = 0.6
+    """Of the passes, for a training that goes on from the weights of the version that answers."""
     short_passes: float = 0.0
     """Of these, so many at the beginning read only `short_tokens`; cheap, and enough to learn the rough part."""
     short_tokens: int = 0
@@ -107,6 +109,8 @@ class Recipe:
             raise SettingsError(f"short_tokens must be 0, or between 8 and max_tokens - 1 ({self.max_tokens - 1})")
         if self.tokens_per_batch and self.tokens_per_batch < self.max_tokens:
             raise SettingsError(f"tokens_per_batch must be 0, or at least max_tokens ({self.max_tokens}): one row's")
+        if not 0 < self.warm_share <= 1:
+            raise SettingsError("warm_share must lie above 0, and be 1 at most")
         if self.frozen_layers < 0 or self.frozen_cache_gb < 0 or self.lora_rank < 0:
             raise SettingsError("the recipe needs frozen_layers >= 0, frozen_cache_gb >= 0 and lora_rank >= 0")
         if self.abstain_below is not None and not 0 < self.abstain_below < 1:

@@ -27,9 +27,6 @@ from keepfit.training.trainer import Outcome, Report, TrainSettings, train, weig
 HEAD_FACTOR = 5.0
 """The head learns at so many times the backbone's rate: mostly it starts from nothing, and it is small."""
 
-WARM_SHARE = 0.6
-"""Of the passes, for a network that goes on from another's weights."""
-
 EVALUATION_SHARE = 0.06
 """Looking at the validation part may cost about this share of the training."""
 
@@ -113,7 +110,7 @@ def learn(
 
 def passes_of(recipe: Recipe, rows: int, warm: bool) -> tuple[float, float]:
     """The passes over so many rows, and how many of them are short."""
-    share = WARM_SHARE if warm else 1.0
+    share = recipe.warm_share if warm else 1.0
     passes = share * (recipe.epochs or passes_for(rows))
     return passes, min(share * recipe.short_passes, passes)
 
