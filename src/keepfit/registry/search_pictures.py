@@ -45,10 +45,12 @@ def parallel(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
         axes.axvline(place, color="black", linewidth=0.6)
         for value, height in scales[name].items():
             if len(scales[name]) <= 4 or height in (0.0, 1.0):
-                axes.text(place, height, f" {value.strip(chr(39))}", fontsize=7, va="bottom")
+                _beside(axes, place, height, value.strip("'"))
     axes.axvline(len(names), color="black", linewidth=0.6)
-    axes.text(len(names), 0.0, f" {low:.4f}", fontsize=7, va="bottom")
-    axes.text(len(names), 1.0, f" {high:.4f}", fontsize=7, va="bottom")
+    _beside(axes, len(names), 0.0, f"{low:.4f}")
+    if high > low:
+        _beside(axes, len(names), 1.0, f"{high:.4f}")
+    axes.set(xlim=(-0.2, len(names) + 0.8), ylim=(-0.05, 1.1))
     axes.set_xticks(range(len(names) + 1), [*names, LOSS], fontsize=8, rotation=20)
     axes.set_yticks([])
 
@@ -59,6 +61,11 @@ def importance(axes: Axes, shares: Mapping[str, float]) -> None:
     axes.barh(range(len(ordered)), [share for _, share in ordered], color="#1f5f8b")
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered], fontsize=8)
     axes.set_xlabel("share in the differences between the losses")
+
+
+def _beside(axes: Axes, place: int, height: float, words: str) -> None:
+    """A value at its axis; it does not push the axes about."""
+    axes.text(place, height, f" {words}", fontsize=7, va="bottom").set_in_layout(False)
 
 
 def _scale(values: Sequence[Any]) -> dict[str, float]:
