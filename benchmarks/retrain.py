@@ -6,7 +6,8 @@ FOLDER holds imdb/IMDB_Dataset.csv.gz and imdb/IMDB_meta.csv.gz. The parts, in t
 build/benchmarks/retrain/ROWS and not done again, so that a run can be cut and go on:
 
     first    keepfit learns ROWS reviews, from the data to the model that answers
-    second   10 % more reviews come; a warm start, the frozen layers' states from the disk, fewer passes
+    second   10 % more reviews come; a warm start, the frozen layers' states from the disk, a quarter of the
+             passes: all that is new, and as much of the old as fits
     fresh    the same reviews from nothing, to say honestly what the warm start gives up
     speed    Trainer's time a step: its own defaults (fp32, 8 rows, padded to 512); a few steps, extrapolated
     peer     what Trainer's defaults reach in --peer-epochs. So that this ends within minutes the same batches, rate and
@@ -68,7 +69,7 @@ def learnt(folder: Path, data: Data, name: str, rows: int, recipe: Recipe, paren
     """keepfit's training of so many reviews: its seconds, and what it says of the test reviews."""
     if name == "first":  # another run's states must not make the first training faster
         shutil.rmtree(folder / HIDDEN, ignore_errors=True)
-    data_of = snapshot(folder / "snapshots", data, rows)
+    data_of = snapshot(folder / "snapshots", data, rows, round(rows / MORE) if name != "first" else None)
     began = time.perf_counter()
     model = TextTask().fit(data_of, recipe, say(name), folder / name, parent)
     seconds = time.perf_counter() - began

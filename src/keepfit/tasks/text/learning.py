@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,10 @@ def learn(
 
     train_rows, validation = parts
     passes, short = passes_of(recipe, len(train_rows), warm=beside.parent is not None)
+    told = passes
+    if beside.parent is not None and passes < 1:
+        train_rows = rehearsed(train_rows, passes, recipe.seed)
+        passes, short = 1.0, short / passes
     short_tokens = min(recipe.short_tokens or max(8, max_tokens // 3), max_tokens)
     stretches = [(encoded(train_rows, short_tokens), short)] if short else []
     stretches += [(encoded(train_rows, max_tokens), passes - short)] if passes > short else []
@@ -104,7 +108,7 @@ def learn(
     if lower is not None:
         lower.layers.release()
     return Learned(
-        network.eval(), outcome, max_tokens, backbone.pad_id, passes, None if lower is None else lower.to_json()
+        network.eval(), outcome, max_tokens, backbone.pad_id, told, None if lower is None else lower.to_json()
     )
 
 
@@ -113,6 +117,21 @@ def passes_of(recipe: Recipe, rows: int, warm: bool) -> tuple[float, float]:
     share = recipe.warm_share if warm else 1.0
     passes = share * (recipe.epochs or passes_for(rows))
     return passes, min(share * recipe.short_passes, passes)
+
+
+def rehearsed(rows: Rows, share: float, seed: int) -> Rows:
+    """A share of the rows for a warm start of less than a pass: every row from life, and of the others as many as fit.
+
+    What the parent has not seen must not be left to chance. The others' weights grow as their number falls, so that
+    they count together as before.
+    """
+    old = np.flatnonzero(~rows.fresh)
+    most = min(len(old), max(1, round(share * len(rows)) - (len(rows) - len(old))))
+    kept = np.random.default_rng(seed).choice(old, most, replace=False)
+    chosen = np.sort(np.concatenate([np.flatnonzero(rows.fresh), kept]))
+    found = rows.only([int(place) for place in chosen])
+    weights = np.where(found.fresh, found.weights, found.weights * np.float32(len(old) / max(most, 1)))
+    return replace(found, weights=(weights / weights.mean()).astype(np.float32))
 
 
 def train_settings(recipe: Recipe, evaluate_every: int) -> TrainSettings:
