@@ -29,12 +29,23 @@ def read(folder: Path) -> dict[Split, Rows]:
     return {split: _rows(numbers, reviews, facts) for split, numbers in parts.items()}
 
 
-def snapshot(folder: Path, parts: Mapping[Split, Rows], size: int) -> Snapshot:
-    """The first `size` train reviews and as large a share of the validation reviews, as a snapshot in the folder."""
+def snapshot(folder: Path, parts: Mapping[Split, Rows], size: int, known: int | None = None) -> Snapshot:
+    """The first `size` train reviews and as large a share of the validation reviews, as a snapshot in the folder.
+
+    Train reviews beyond the first `known` count as labelled in life.
+    """
     share = min(1.0, size / len(parts[Split.TRAIN]))
     counts = {Split.TRAIN: size, Split.VALIDATION: max(200, round(share * len(parts[Split.VALIDATION])))}
     rows = [
-        SnapshotRow(part.ids[i], part.contents[i], part.truth[i], part.groups[i], split, part.times[i])
+        SnapshotRow(
+            part.ids[i],
+            part.contents[i],
+            part.truth[i],
+            part.groups[i],
+            split,
+            part.times[i],
+            fresh=known is not None and split is Split.TRAIN and i >= known,
+        )
         for split, count in counts.items()
         for part in [parts[split]]
         for i in range(min(count, len(part)))

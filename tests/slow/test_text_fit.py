@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -251,3 +252,71 @@ def test_the_embedded_backbone_learns_in_int8_what_it_learnt(tmp_path: Path) -> 
     truth = np.array([snapshot.labels.index(label) for label in test.truth])
     assert np.mean(int8.argmax(axis=1) == truth) > 0.9
     assert np.abs(int8 - fp32).max() < 0.2
+
+
+def hidden_files(folder: Path) -> list[Path]:
+    return [path for path in (folder / "hidden").rglob("*") if "-" in path.name]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_frozen_layers_learn_nothing_and_what_they_give_serves_the_next_training(kind: str, tmp_path: Path) -> None:
+    BACKBONES[kind](tmp_path / "backbone")
+    snapshot = snapshot_of(tmp_path / "snapshots")
+    recipe = SHORT.with_(
+        backbone=str(tmp_path / "backbone"), inference="fp32", frozen_layers=1, short_passes=4, short_tokens=10
+    )
+    folder = TextTask().fit(snapshot, recipe, Seen(), tmp_path / "work")
+    told = json.loads((folder / "model.json").read_text("utf-8"))["training"]["frozen"]
+    files = hidden_files(tmp_path)
+    assert told["kept"] == len(files) > 112
+    assert told["no_room"] == 0
+    assert "the lowest 1 layers did not learn" in (folder / "card.md").read_text("utf-8")
+    warm = recipe.with_(start="warm")
+    again = TextTask().fit(snapshot, warm, Seen(), tmp_path / "again", parent=folder)
+    told = json.loads((again / "model.json").read_text("utf-8"))["training"]["frozen"]
+    assert told["kept"] == 0, "the same lower layers: everything was there"
+    assert hidden_files(tmp_path) == files
+    before, after = (load_file(made / "weights" / "model.safetensors") for made in (folder, again))
+    learnt = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert learnt
+    assert all(name.startswith("head.") or ".1." in name for name in learnt)
+
+
+def test_with_and_without_room_for_what_frozen_layers_give_the_same_is_learnt(tmp_path: Path) -> None:
+    distilbert(tmp_path / "backbone")
+    snapshot = snapshot_of(tmp_path / "snapshots")
+    recipe = SHORT.with_(backbone=str(tmp_path / "backbone"), inference="fp32", frozen_layers=1, epochs=3)
+    texts = snapshot.rows(Split.TEST).contents
+    found = []
+    for gigabytes in (1.0, 0.00005, 0.0):
+        made = recipe.with_(frozen_cache_gb=gigabytes)
+        folder = TextTask().fit(snapshot, made, Seen(), tmp_path / f"work {gigabytes}")
+        found.append(predict(TextTask().load(folder), texts).scores)
+        hidden = tmp_path / "hidden"
+        if hidden.exists():
+            hidden.rename(tmp_path / f"hidden {gigabytes}")
+    assert len(list((tmp_path / "hidden 5e-05").rglob("*-*"))) in range(1, 100)
+    assert not (tmp_path / "hidden 0.0").exists()
+    assert max(np.abs(one - found[0]).max() for one in found[1:]) < 5e-3
+
+
+def test_adapters_learn_and_the_finished_model_is_a_plain_one_to_go_on_from(tmp_path: Path) -> None:
+    distilbert(tmp_path / "backbone")
+    snapshot = snapshot_of(tmp_path / "snapshots")
+    recipe = SHORT.with_(backbone=str(tmp_path / "backbone"), inference="fp32", lora_rank=4, frozen_layers=1)
+    folder = TextTask().fit(snapshot, recipe, Seen(), tmp_path / "work")
+    seen = Seen()
+    again = TextTask().fit(snapshot, recipe.with_(start="warm"), seen, tmp_path / "again", parent=folder)
+    assert seen.best > 0.9
+    whole = TextTask().fit(snapshot, recipe.with_(lora_rank=0, start="warm"), seen, tmp_path / "whole", parent=again)
+    names = [set(load_file(made / "weights" / "model.safetensors")) for made in (folder, again, whole)]
+    assert names[0] == names[1] == names[2]
+
+
+def test_batches_by_tokens_learn_as_well(tmp_path: Path) -> None:
+    distilbert(tmp_path / "backbone")
+    snapshot = snapshot_of(tmp_path / "snapshots")
+    seen = Seen()
+    recipe = SHORT.with_(backbone=str(tmp_path / "backbone"), inference="fp32", tokens_per_batch=200)
+    TextTask().fit(snapshot, recipe, seen, tmp_path / "work")
+    assert seen.best > 0.9

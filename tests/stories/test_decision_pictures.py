@@ -18,6 +18,7 @@ from keepfit.data.schema import DECISIONS
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, NotFound
 from keepfit.monitoring.measurement import Measurement
+from keepfit.registry.search_pictures import draw_search
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -103,3 +104,26 @@ def test_a_decision_is_found_and_drawn_however_many_are_younger(tmp_path: Path) 
             project.decision("older")
         alone = picture(project.decision("old-2"), [], tmp_path / "alone.png").read_bytes()
         assert project.picture("old-2", tmp_path / "with_the_past.png").read_bytes() != alone
+
+
+def trials(*losses: float | None) -> list[dict[str, object]]:
+    return [
+        {"number": number, "state": "finished" if loss is not None else "stopped early", "loss": loss, "seconds": 1.0,
+         "error": "", "recipe": {"learning_rate": 1e-4 * number, "truncation": ("head", "head+tail")[number % 2],
+                                 "batch_size": 32}}
+        for number, loss in enumerate(losses, 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("losses", [(0.5, 0.4, None, 0.6), (0.5,), (0.5, 0.5)])
+def test_a_search_is_drawn_as_parallel_coordinates_and_importances(
+    tmp_path: Path, losses: tuple[float | None, ...]
+) -> None:
+    evidence = {"trials": trials(*losses), "importance": {"learning_rate": 0.8, "truncation": 0.2}}
+    assert picture(judged(evidence), [], tmp_path / "both.png").stat().st_size > 5_000
+    with Image.open(tmp_path / "both.png") as both:
+        alone = picture(judged({**evidence, "importance": {}}), [], tmp_path / "alone.png")
+        with Image.open(alone) as one:
+            assert both.height > one.height
+    made = draw_search(evidence, tmp_path)
+    assert [path.name for path in made] == ["trials.png", "importance.png"]

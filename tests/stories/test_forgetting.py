@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -24,6 +25,7 @@ from keepfit.pipelines.forget import Forget, Forgotten
 from keepfit.pipelines.overdue import Places
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.predictor import Request
+from keepfit.tasks.text.hidden import HiddenStates
 from keepfit.training.recipe import Recipe
 
 MODEL = "toy"
@@ -388,3 +390,22 @@ def test_what_was_stopped_half_way_is_finished_by_the_same_call(world, step: str
     assert KEY not in {row.key for row in snapshot.stored()}
     assert len(read_reference(world.registry.fetch(MODEL, 2)).truth) == len(snapshot.rows(Split.TEST))
     assert world.run_job({"reason": "routine"})["version"] == 3
+
+
+def test_what_frozen_layers_gave_for_a_text_goes_with_it(world) -> None:
+    learnt(world)
+    killed = world.folder / "work" / "tune-toy-folds" / "of a killed cross-validation" / "hidden"
+    left = HiddenStates(killed, "stack", 2, 10_000)
+    left.put(*left.names([SECRET], [[1, 2]]), np.ones((2, 2), np.float16))
+    store = HiddenStates(world.folder / "hidden", "stack", 2, 10_000)
+    others = "good morning from somebody else altogether"
+    names = store.names([SECRET, "good heavens, another long complaint of theirs", others], [[1, 2]] * 3)
+    for name in names:
+        store.put(name, np.ones((2, 2), np.float16))
+    planned = forgetting(world).run(Person(key=KEY), "ann", dry_run=True)
+    assert "hidden (2 files)" in planned.files
+    assert all(store.has(name) for name in names)
+    done = forget(world, key=KEY)
+    assert "hidden (2 files)" in done.files
+    assert [store.has(name) for name in names] == [False, False, True]
+    assert not left.has(names[0])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keepfit.data.records import Job, JobState, Label, QueueItem, Source, new_id
@@ -19,6 +20,7 @@ from keepfit.pipelines.overdue import Overdue, Places, Policy
 from keepfit.pipelines.prune import Prune
 from keepfit.rollout.rollout import rollback
 from keepfit.serving.predictor import Request
+from keepfit.tasks.text.hidden import HiddenStates
 
 MODEL = "toy"
 GOOD_AND_BAD = (("good", "pos"), ("bad", "neg"))
@@ -314,3 +316,38 @@ def test_what_old_backtests_have_kept_goes_whatever_the_policy(world) -> None:
     done = pruning(world).run("ann")
     assert {one.thing.name for one in done.gone if one.thing.kind == "backtest"} == {"old.npy", "old.part"}
     assert [path.name for path in (world.folder / "backtests").iterdir()] == ["young.npy"]
+
+
+def hidden(world, stack: str, *texts: str) -> list[Path]:
+    """What frozen layers gave for texts, as files."""
+    store = HiddenStates(world.folder / "hidden", stack, 2, 10_000)
+    names = store.names(texts, [[1, 2]] * len(texts))
+    for name in names:
+        store.put(name, np.ones((2, 2), np.float16))
+    return [store.folder / name[:2] / name for name in names]
+
+
+def test_what_frozen_layers_gave_goes_with_the_last_snapshot_of_its_text(world) -> None:
+    world.train(*GOOD_AND_BAD)
+    folder = world.folder / "snapshots"
+    known = next(open_snapshot(folder, world.store.get(MODEL, "snapshot")).stored()).content
+    row = SnapshotRow("1", "a text of the past", "pos", "g", Split.TRAIN)
+    spare = write_snapshot(folder, [row], ("text",), {"kind": "test"})
+    here, gone = hidden(world, "stack", known, "a text of the past")
+    aged(world, spare.path, 90)
+    done = pruning(world, snapshots=Keep(30 * DAYS)).run("ann")
+    assert [one.thing.kind for one in done.gone] == ["snapshot", "hidden states"]
+    assert here.exists()
+    assert not gone.exists()
+    assert "no snapshot has these texts any more" in world.store.decisions(MODEL, "prune")[0].decision.because[1]
+
+
+def test_what_frozen_layers_gave_goes_when_no_training_has_used_them_for_long(world) -> None:
+    world.train(*GOOD_AND_BAD)
+    (old,), (young,) = hidden(world, "old", "good"), hidden(world, "young", "good")
+    aged(world, world.folder / "hidden" / "old", 30)
+    aged(world, world.folder / "hidden" / "young", 0.5)
+    done = pruning(world, checkpoints=Keep(timedelta(hours=1))).run("ann")
+    assert [one.thing.name for one in done.gone if one.thing.kind == "hidden states"] == ["old"]
+    assert (old.exists(), young.exists()) == (False, True)
+    assert any("it was used within a day" in one.because for one in done.kept)

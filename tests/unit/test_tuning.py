@@ -14,9 +14,10 @@ from uuid import uuid4
 
 import pytest
 from optuna import load_study
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
+from keepfit.app.wiring import traits
 from keepfit.errors import BackendError, InvalidInput, SettingsError
 from keepfit.training.recipe import Recipe
 from keepfit.training.space import Space
@@ -152,6 +153,17 @@ def test_passes_vary_around_those_that_the_size_asks_for(passes: float, low: flo
     assert space.start["epochs"] == passes
     assert space.recipe(space.start) == BASE
     assert space.recipe({**space.start, "epochs": low + 0.5}).epochs == low + 0.5
+
+
+def test_frozen_layers_adapters_and_the_cut_are_searched_over_as_the_text_task_is_wired() -> None:
+    ranges = Space.around(BASE.with_(frozen_layers=1), "tpe", traits("text").tunable).ranges
+    assert {"frozen_layers", "lora_rank", "max_tokens", "truncation"} <= set(ranges)
+    assert ranges["frozen_layers"] == CategoricalDistribution((0, 1, 2, 4))
+
+
+def test_no_cut_is_tried_that_the_recipe_does_not_allow() -> None:
+    ranges = Space.around(BASE.with_(max_tokens=150, tokens_per_batch=200, short_tokens=130), "tpe", FIELDS).ranges
+    assert ranges["max_tokens"] == CategoricalDistribution((150,))
 
 
 def test_where_nobody_knows_what_no_passes_mean_they_do_not_vary() -> None:

@@ -99,24 +99,35 @@ def train(
     tune_minutes: Annotated[
         float | None, typer.Option(min=0, help="With --tune: begin no trial after so many minutes; 0: no limit.")
     ] = None,
+    cv: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate the recipe first, in so many folds; the gate heeds them.")
+    ] = None,
+    cv_kind: Annotated[
+        str | None, typer.Option(help="With --cv: grouped (unless given), or time: later rows after all earlier ones.")
+    ] = None,
     start: StartOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train a version from labelled data or from video; the first that passes its own floors becomes champion."""
     if tune is None and (search is not None or tune_minutes is not None):
         raise SettingsError("--search and --tune-minutes need --tune N, the number of trials")
+    if cv is None and cv_kind is not None:
+        raise SettingsError("--cv-kind needs --cv K, the number of folds")
     home = Project(project, model)
     home.starting(start)  # what cannot be is said before the data is read
     wanted = None if tune is None else home.search(tune, search or "tpe", tune_minutes or 0.0)
+    folds = None if cv is None else home.folds(cv, cv_kind or "grouped")
     snapshot, report = home.import_data(data, labels)
     if not json:
         show.text(report.as_text())
-    if wanted is not None and home.worker_runs():  # answering goes first here, too
+    if (wanted or folds) is not None and home.worker_runs():  # answering goes first here, too
         calm_down(home.home.settings.worker.niceness, home.home.settings.worker.threads)
     with training_progress(json) as progress:
-        result = home.train(data, progress, snapshot, wanted, start)
+        result = home.train(data, progress, snapshot, wanted, start, folds)
     if wanted is not None and not json:
         show.tuning(result["tuning"], home.model)
+    if folds is not None and not json:
+        show.cross_validation(result["cross_validation"])
     show.result(dict(result), json, show.trained(result))
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from keepfit.data.records import StoredDecision
 from keepfit.errors import BackendError, InvalidInput
+from keepfit.registry.search_pictures import importance, parallel
 
 Panel = Callable[[Axes], None]
 LINE, BAD, QUIET = "#1f5f8b", "#b03a2e", "#8a8a8a"
@@ -70,9 +71,9 @@ def title(decision: StoredDecision) -> str:
 
 
 def panels(decision: StoredDecision, history: Sequence[StoredDecision]) -> Iterator[Panel]:
-    """What there is to see: measurements over time, a rollout's evidence, a gate's pairs, else all numbers."""
+    """What there is to see: measurements over time, a rollout's evidence, pairs, a search, else all numbers."""
     evidence = decision.decision.evidence
-    found = [*measured(evidence, history), *rolled(evidence, history), *paired(evidence)]
+    found = [*measured(evidence, history), *rolled(evidence, history), *paired(evidence), *searched(evidence)]
     yield from found
     if not found and (numbers := dict(leaves(evidence))):
         yield lambda axes: bars(axes, numbers)
@@ -156,6 +157,15 @@ def paired(evidence: Mapping[str, Any]) -> Iterator[Panel]:
         axes.legend(fontsize=8, frameon=False)
 
     yield pairs
+
+
+def searched(evidence: Mapping[str, Any]) -> Iterator[Panel]:
+    """Of a search: its trials, and how much each setting matters."""
+    trials = evidence.get("trials")
+    if isinstance(trials, Sequence) and trials and "recipe" in trials[0]:
+        yield lambda axes: parallel(axes, trials)
+        if evidence.get("importance"):
+            yield lambda axes: importance(axes, evidence["importance"])
 
 
 def leaves(evidence: Any, path: str = "") -> Iterator[tuple[str, float]]:

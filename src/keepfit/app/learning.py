@@ -46,6 +46,7 @@ from keepfit.evaluation.evaluator import Judged, Reference, cost_matrix, of_clas
 from keepfit.evaluation.gate import Gate
 from keepfit.evaluation.rules import Behaviour as BehaviourRule
 from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, NegativeFlips, NotWorse
+from keepfit.evaluation.spread_floors import SpreadFloors
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.asking import Parts
 from keepfit.monitoring.monitor import Monitor
@@ -291,6 +292,7 @@ def gate(model: ModelSettings, own: Mapping[str, Metric]) -> Gate:
                 settings.min_evidence,
                 one_answer_fails=not traits(model.task).detects,
             ),
+            SpreadFloors(settings.floors, {**METRICS, **own}),
             Better(settings.level, settings.min_evidence),
             NotWorse(settings.not_worse_margin, min_labels=settings.min_evidence),
             Guard(settings.guard_margin),

@@ -49,14 +49,23 @@ class RecipeSettings(Section):
     )
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are truncated to this many tokens.")
     truncation: Literal["head", "head+tail"] = Field("head+tail", description="Which part of a long text is kept.")
-    epochs: float = Field(
-        0.0, ge=0, description="Passes over the training part, 0.6 of them for a warm start; 0: chosen from its size."
-    )
+    epochs: float = Field(0.0, ge=0, description="Passes over the training part; 0: chosen from its size.")
+    warm_share: float = Field(0.6, gt=0, le=1, description="Of the passes, for a warm start.")
     short_passes: float = Field(
         0.0, ge=0, description="So many of the passes see the texts cut short: cheap, and early."
     )
     short_tokens: int = Field(0, ge=0, description="Tokens read in the short passes; 0: a third of max_tokens.")
     batch_size: int = Field(32, ge=1, description="Examples in a training step.")
+    tokens_per_batch: int = Field(
+        0, ge=0, description="Batches of so many tokens, padding included, instead of batch_size examples; 0: examples."
+    )
+    frozen_layers: int = Field(
+        0, ge=0, description="So many of the lowest layers do not learn; what they give is computed once per text."
+    )
+    frozen_cache_gb: float = Field(8.0, ge=0, description="Gigabytes kept of what frozen layers give, in all; 0: none.")
+    lora_rank: int = Field(
+        0, ge=0, description="Adapters of this rank learn instead of whole weights (LoRA); 0: weights."
+    )
     learning_rate: float = Field(1e-4, gt=0, description="The peak of the learning rate.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")

@@ -90,11 +90,13 @@ def losses(metrics: Mapping[str, float]) -> str:
 
 
 def phase(metrics: Mapping[str, float]) -> str:
-    """What is under way: a step of a retraining, or a trial of a search.
+    """What is under way: a step of a retraining, a fold of a cross-validation, or a trial of a search.
 
     >>> phase({"trial": 2.0, "trials": 12.0, "best": 0.25}), phase({"stage": 2.0})
     ('trial 2 of 12 (best 0.250)', 'evaluating')
     """
+    if "fold" in metrics:
+        return f"fold {metrics['fold']:.0f} of {metrics['folds']:.0f}"
     if "trial" not in metrics:
         stage = metrics.get("stage", 1.0)
         return "waiting for the worker" if stage == WAITING else STAGES[int(stage)]

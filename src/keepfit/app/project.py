@@ -65,8 +65,11 @@ from keepfit.serving.cascade import CASCADE, threshold_of
 from keepfit.tasks.task import Report, first_of
 
 if TYPE_CHECKING:  # loaded only when they are asked for
+    from keepfit.data.folds import Folds
+    from keepfit.evaluation.spread import Spread
     from keepfit.pipelines.announce import Announcer
     from keepfit.pipelines.watch import Watch
+    from keepfit.training.recipe import Recipe
     from keepfit.training.trials import Tuned
     from keepfit.training.tuning import Search
 
@@ -130,20 +133,24 @@ class Project:
 
     def train(
         self, data: Path, report: Report = nothing, snapshot: Snapshot | None = None, tune: Search | None = None,
-        start: str | None = None,
+        start: str | None = None, cv: Folds | None = None,
     ) -> Mapping[str, Any]:  # fmt: skip
         """Make a version from a labelled file; the first that passes its own floors becomes champion.
 
         `snapshot` spares the import of a file that `import_data` has just given; `tune` (see `search`) looks for a
-        better recipe first; `start` overrides that of the recipe as set. Raises InvalidInput when the file cannot be
-        learnt from.
+        better recipe first; `cv` (see `folds`) cross-validates the recipe, and the gate heeds the spread; `start`
+        overrides that of the recipe as set. Raises InvalidInput when the file cannot be learnt from.
         """
-        if tune is not None and start is not None:
-            raise SettingsError("a search is for trainings that begin anew; leave out either --tune or --start")
+        if (tune or cv) is not None and start not in (None, "new"):
+            raise SettingsError("--tune and --cv are for trainings that begin anew; leave out either these or --start")
         wanted = self.starting(start)
         snapshot = snapshot or self.import_data(data)[0]
         tuned = None if tune is None else self.tune(snapshot, tune, report)
         chosen = wanted if tuned is None else {"recipe": tuned.best.to_json(), "tuned": True}
+        if cv is not None:
+            anew = recipe(self.settings).with_(start="new") if tuned is None else tuned.best
+            spread = self.cross_validate(snapshot, anew, cv, report)
+            chosen = {**chosen, "recipe": anew.to_json(), "spread": spread.to_json()}
         first = self.store.deployment(self.model) is None
         request = {
             "reason": "first" if first else "routine",
@@ -153,12 +160,38 @@ class Project:
             **chosen,
         }
         job = self.store.join_or_add_job(Job(new_id(), self.model, "retrain", self.home.clock.now(), request=request))
-        if job.request.get("snapshot") != snapshot.id or (chosen and job.request.get("recipe") != chosen["recipe"]):
+        same = all(job.request.get(name) == value for name, value in chosen.items())
+        if job.request.get("snapshot") != snapshot.id or not same:
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
         result = dict(self.finish(job, report))
         if (objection := self.objection()) is not None:
             result["objection"] = objection
-        return result if tuned is None else {**result, "tuning": tuned.to_json()}
+        told = {} if tuned is None else {"tuning": tuned.to_json()}
+        return {**result, **told, **({} if cv is None else {"cross_validation": chosen["spread"]})}
+
+    def folds(self, count: int, kind: str = "grouped") -> Folds:
+        """A cross-validation for `train(cv=...)`. Raises SettingsError for what makes no sense, or for this task."""
+        if not self.traits.tunable:
+            raise SettingsError(f"the task {self.settings.task!r} cannot be cross-validated; leave --cv out")
+        made: Folds = named(LATE["folds"])(count, kind, self.settings.recipe.seed)
+        return made
+
+    def cross_validate(self, snapshot: Snapshot, recipe: Recipe, cv: Folds, report: Report = nothing) -> Spread:
+        """How much a recipe's numbers vary from fold to fold of this data; the decision is stored.
+
+        Raises Refused before anything is learnt when a training is under way that could not use what is found.
+        """
+        self.refuse_unless(snapshot, "spread")
+        made = named(LATE["cross_validation"])(self.home, self.model, self.store)
+        with self.spending.on(TUNE, {"folds": cv.count}):
+            spread: Spread = made.run(snapshot, recipe, cv, report)
+        return spread
+
+    def refuse_unless(self, snapshot: Snapshot, made: str) -> None:
+        """Raises Refused when a training is under way, unless it is of this data and of what was `made` for it."""
+        job = self.store.running_or_waiting(self.model, "retrain")
+        if job is not None and (job.request.get("snapshot") != snapshot.id or not job.request.get(made)):
+            raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
 
     def search(self, trials: int, kind: str = "tpe", minutes: float = 0.0) -> Search:
         """A search for `train(tune=...)`. Raises SettingsError for one that makes no sense, or for this task."""
@@ -172,9 +205,7 @@ class Project:
 
         Raises Refused before anything is tried when a training is under way that could not use what is found.
         """
-        job = self.store.running_or_waiting(self.model, "retrain")
-        if job is not None and (job.request.get("snapshot") != snapshot.id or not job.request.get("tuned")):
-            raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
+        self.refuse_unless(snapshot, "tuned")
         task, kind = learning_half(self.settings.task), self.traits
         passes = None if kind.passes is None else named(kind.passes)(len(snapshot.rows(Split.TRAIN)))
         workdir = self.home.work / f"tune-{self.model}"

@@ -100,6 +100,15 @@ def tuning(values: Mapping[str, Any], model: str) -> None:
         console.print(escape(words), soft_wrap=True)
 
 
+def cross_validation(values: Mapping[str, Any]) -> None:
+    """The metrics over all folds, with the standard error of the mean, and of each fold."""
+    shown = table("", "mean", "error", "deviation", "folds")
+    for name, summary in values["metrics"].items():
+        numbers = (f"{summary[key]:.4f}" for key in ("mean", "error", "deviation"))
+        shown.add_row(name, *numbers, " ".join(f"{each[name]:.4f}" for each in values["values"]))
+    Console().print(shown)
+
+
 def toml(value: Any) -> str:
     """A plain value as it is written in the settings.
 

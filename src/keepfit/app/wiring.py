@@ -58,6 +58,8 @@ LATE = {
     "accuracy_plot": "keepfit.app.accuracy_plot:draw",
     "tuning": "keepfit.pipelines.tune:Tuning",
     "trials": "keepfit.pipelines.tune:Trials",
+    "folds": "keepfit.data.folds:Folds",
+    "cross_validation": "keepfit.app.crossing:cross_validation",
     "tracer": "keepfit.app.otel:tracer",
     "studies": "keepfit.training.studies:studies",
     "delete_study": "keepfit.training.studies:delete_study",
@@ -87,6 +89,7 @@ STRATEGIES: Mapping[str, Callable[[RolloutSettings], Strategy]] = {
 }
 _FIELDS = (
     "learning_rate", "epochs", "batch_size", "warmup", "weight_decay", "max_tokens", "truncation", "label_smoothing",
+    "frozen_layers", "lora_rank",
 )  # fmt: skip
 
 

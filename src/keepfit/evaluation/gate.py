@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.behaviour import BehaviourResult
 from keepfit.evaluation.evaluator import Judged
+from keepfit.evaluation.spread import Spread
 
 Flags = NDArray[np.bool_]
 
@@ -42,6 +43,8 @@ class Trial:
     """The candidate on rows that the champion has not learnt to judge, which are not among the others."""
     unknown: int = 0
     """How many such rows there are; without a champion to compare with they are the candidate's."""
+    spread: Spread | None = None
+    """How the candidate's recipe did in a cross-validation; None where there was none."""
 
     def __post_init__(self) -> None:
         if self.champion is not None and self.champion.rows.ids != self.candidate.rows.ids:

@@ -39,6 +39,7 @@ from keepfit.pipelines.overdue import OPEN, Places, beside, searching
 from keepfit.pipelines.prune import delete_path
 from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
 from keepfit.serving.forgetting import FORGOTTEN
+from keepfit.tasks.text.hidden import keep_only
 from keepfit.tasks.video.clips import Clip, names_clip
 
 ALWAYS = (
@@ -109,7 +110,10 @@ class Forget:
         affected = self.affected(traces)
         records = (*self.references(affected), *self.verdicts(needles))
         theirs = stored.examples(traces)
-        files = (*self.videos(traces), *self.files_that_hold(needles), *self.replayed(bool(theirs or affected)))
+        files = (
+            *self.videos(traces), *self.files_that_hold(needles), *self.replayed(bool(theirs or affected)),
+            *self.hidden(traces),
+        )  # fmt: skip
         if theirs:
             stored.unmark(self.models)
         quoting = stored.quoting(needles, self.clock.now()) + self.blank(needles)
@@ -132,7 +136,7 @@ class Forget:
         rows = stored.count(theirs) + Counts(quoting=stored.quoting(needles))
         files = (
             *self.videos(traces, change=False), *self.files_that_hold(needles, change=False),
-            *self.replayed(bool(theirs or affected), change=False),
+            *self.replayed(bool(theirs or affected), change=False), *self.hidden(traces, change=False),
         )  # fmt: skip
         return Forgotten(
             rows, {one.snapshot.id: "" for one in affected}, sum(one.count for one in affected), files,
@@ -167,12 +171,13 @@ class Forget:
 
     def affected(self, traces: Traces) -> list[Affected]:
         """The snapshots that hold rows that go."""
-
-        def goes(row: SnapshotRow) -> bool:
-            return traces.person.named(row.id, row.key) or traces.holds(row.content, video_of)
-
+        goes = partial(self.goes, traces)
         found = [Affected(snapshot, goes, *places(snapshot, goes)) for snapshot in self.snapshots()]
         return [one for one in found if one.count]
+
+    def goes(self, traces: Traces, row: SnapshotRow) -> bool:
+        """Whether a row of a snapshot is theirs, or of the same text."""
+        return traces.person.named(row.id, row.key) or traces.holds(row.content, video_of)
 
     # removing
 
@@ -247,6 +252,15 @@ class Forget:
         for path in found if change else ():
             delete_path(path)
         return [self.named(path) for path in found]
+
+    def hidden(self, traces: Traces, change: bool = True) -> list[str]:
+        """What frozen layers have given for texts that no snapshot has then, theirs among them."""
+        found = []
+        for place in (self.places.hidden, *self.places.work.glob(f"*/*/{self.places.hidden.name}")):
+            rows = (row for snapshot in self.snapshots() for row in snapshot.stored())
+            count, _ = keep_only(place, (row.content for row in rows if not self.goes(traces, row)), change)
+            found += [f"{self.named(place)} ({count} files)"] if count else []
+        return found
 
     def named(self, path: Path) -> str:
         """A path as people see it, below the state folder."""

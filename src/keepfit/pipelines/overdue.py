@@ -18,6 +18,7 @@ from keepfit.data.snapshot import current_id
 from keepfit.data.store import RecordStore
 from keepfit.pipelines.keeping import UNDER_WAY, Judged, Standing, Thing, held_snapshots, judge, judge_versions
 from keepfit.registry.registry import Alias, Registry
+from keepfit.tasks.text.hidden import place_beside
 from keepfit.tasks.video.clips import Clip, names_clip
 
 DAY = timedelta(days=1)
@@ -27,6 +28,8 @@ EVERY = 1_000_000
 REPLAYED = timedelta(days=30)
 """What backtests keep is made again when it is needed, so that it goes after this time, whatever the policy."""
 ALL = Keep()
+HIDDEN = "hidden states"
+"""The kind of what frozen layers have given."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Places:
     backtests: Path | None = None
     """What backtests keep so that the next one is faster."""
 
+    @property
+    def hidden(self) -> Path:
+        """What frozen layers have given, kept so that the next training is faster."""
+        return place_beside(self.snapshots)
+
 
 @dataclass(frozen=True)
 class Overdue:
@@ -84,7 +92,7 @@ class Overdue:
             found += [*self.of_predictions(model, now), *self.of_checks(model, now), *self.of_runs(model, now)]
         found += self.of_snapshots(going, now)
         found += self.of_videos({one.thing.name for one in found if one.goes and one.thing.kind == "snapshot"}, now)
-        found += [*self.of_checkpoints(now), *self.of_batches(now), *self.of_alerts(now)]
+        found += [*self.of_checkpoints(now), *self.of_hidden(now), *self.of_batches(now), *self.of_alerts(now)]
         return [*found, *self.of_backtests(now)]
 
     def all_models(self) -> list[str]:
@@ -218,6 +226,12 @@ class Overdue:
         held |= {t.name: "it was used within a day" for t in things if now - t.at < DAY}
         held |= {t.name: "a search runs in it" for t in things if is_locked(self.places.work / t.name)}
         return [*judge(things, self.policy.checkpoints, held, now), *self.of_studies(now)]
+
+    def of_hidden(self, now: datetime) -> list[Judged]:
+        """What frozen layers have given, by stack of layers; it can be computed again."""
+        things = self.folders(HIDDEN, self.places.hidden)
+        held = {thing.name: "it was used within a day" for thing in things if now - thing.at < DAY}
+        return judge(things, self.policy.checkpoints, held, now)
 
     def of_studies(self, now: datetime) -> list[Judged]:
         """The trials of searches, from which the same search would go on."""

@@ -16,11 +16,13 @@ from tempfile import mkdtemp
 from typing import Any
 
 from keepfit.data.retention import REMOVED, StoredRows
+from keepfit.data.rewriting import snapshots
 from keepfit.data.snapshot import REWRITTEN
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.pipelines.keeping import Judged, Thing, held_versions
-from keepfit.pipelines.overdue import DAY, Overdue, beside, modified
+from keepfit.pipelines.overdue import DAY, HIDDEN, Overdue, beside, modified
+from keepfit.tasks.text.hidden import keep_only
 
 SHOWN = 100
 """Things that a decision names."""
@@ -61,10 +63,20 @@ class Prune:
             for one in plan.gone:
                 if self.delete(one):
                     gone.append(one)
+            if any(one.thing.kind == "snapshot" for one in gone):
+                gone += self.without_texts()
         finally:
             done = summed(gone, plan.kept)
             self.remember(done, actor)
         return done
+
+    def without_texts(self) -> list[Judged]:
+        """What was computed from texts goes with the last snapshot that held them."""
+        places, now = self.overdue.places, self.overdue.clock.now()
+        contents = (row.content for snapshot in snapshots(places.snapshots) for row in snapshot.stored())
+        count, size = keep_only(places.hidden, contents)
+        thing = Thing(HIDDEN, "", now, size, count=count)
+        return [Judged(thing, True, "no snapshot has these texts any more")] if count else []
 
     def remember(self, done: Pruned, actor: str) -> None:
         """A decision for each model that lost something; the first, which speaks for what is shared, in any case."""
@@ -131,13 +143,13 @@ class Prune:
             return [places.videos / thing.name, *beside(places.videos / thing.name)]
         if thing.kind == "backtest":
             return [] if places.backtests is None else [places.backtests / thing.name]
-        folder = {"checkpoint": places.work, "batch": places.batches, "alert": places.mailbox}[thing.kind]
-        return [folder / thing.name]
+        folder = {"checkpoint": places.work, "batch": places.batches, "alert": places.mailbox, HIDDEN: places.hidden}
+        return [folder[thing.kind] / thing.name]
 
     def sweep(self) -> None:
         """Finish deletions that a kill has interrupted."""
         places, now = self.overdue.places, self.overdue.clock.now()
-        for place in (places.work, places.batches, places.videos):
+        for place in (places.work, places.batches, places.videos, places.hidden):
             for left in place.glob(f"{GOING}*"):
                 delete_path(left)
         for left in places.snapshots.glob("*.json"):

@@ -37,6 +37,7 @@ from keepfit.evaluation.evaluator import (
     write_reference,
 )
 from keepfit.evaluation.gate import Gate, Trial
+from keepfit.evaluation.spread import Spread
 from keepfit.evaluation.windows import ALL
 from keepfit.metrics import Metric
 from keepfit.pipelines.answering import Answers
@@ -265,6 +266,7 @@ class Retraining:
         )
         write_reference(folder, judged)
         (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json()), "utf-8")
+        told_in_card(folder, job)
         return {"accuracy": evaluation.metrics["accuracy"].value}
 
     def register(self, state: State) -> State:
@@ -355,6 +357,7 @@ class Retraining:
             reason=gate_reason(job),
             contradicted=snapshot.contradicted_ids(),
             champion_behaviour=None if match.champion is None else self.behaviour(match.champion, match.candidate),
+            spread=None if (known := job.request.get("spread")) is None else Spread.from_json(known),
         )
 
     def compare_on(self, data: Snapshot, number: int) -> Decision:
@@ -434,6 +437,15 @@ REASONS = {
     EARLIER: "version {} served before, fits the present better, and passed its gate",
 }
 """What the history says of an answer at no cost."""
+
+
+def told_in_card(folder: Path, job: Job) -> None:
+    """The spread over folds, where the recipe was cross-validated, below what the task says in its card."""
+    card, known = folder / "card.md", job.request.get("spread")
+    if known is not None and card.is_file():
+        text = card.read_text("utf-8")
+        section = "\n## Cross-validation\n"
+        card.write_text(f"{text.split(section)[0]}{section}\n{Spread.from_json(known).as_text()}", "utf-8")
 
 
 def answers_of(state: State) -> Path:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from keepfit.clock import Clock
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import BackendError, InvalidInput, KeepfitError, Refused
+from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.evaluation.evaluator import judge
 from keepfit.metrics import log_loss
+from keepfit.pipelines.alone import alone
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Report, Task
 from keepfit.training.recipe import Recipe
@@ -54,7 +52,7 @@ class Tuning:
 
         Raises Refused while another process searches for this model.
         """
-        with _alone(self.trials.workdir):
+        with alone(self.trials.workdir):
             found = tune_recipe(self.task, snapshot, base, search, self.trials, report)
         name = study_name(self.task, snapshot, _space(base, search, self.trials), search)
         found = replace(found, because=(*found.because, *self.logged(name, found)))
@@ -118,20 +116,3 @@ def _clear(workdir: Path, but: Path | None = None) -> None:
             but.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
-
-
-@contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
-    """One search at a time per model: a trial under way would be taken for one that was killed."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workdir / "lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise Refused("another search runs for this model; wait for it, or stop it") from error
-    except OSError as error:
-        raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -32,6 +32,7 @@ from keepfit.registry.mlflow_quiet import (
 )
 from keepfit.registry.pictures import draw
 from keepfit.registry.registry import Lineage, RunInfo
+from keepfit.registry.search_pictures import draw_search
 
 if TYPE_CHECKING:
     from keepfit.training.trials import Trial, Tuned
@@ -119,7 +120,10 @@ class Runs:
         best = min(trial.loss for trial in found.trials if trial.loss is not None)
         importance = {f"importance/{field}": share for field, share in found.importance.items()}
         self.log(parent, metrics_of({"validation_loss": best, **importance}, None, len(found.trials)))
-        self.write(parent, "search.json", json.dumps(found.to_json(), indent=1))
+        with talking(self._uri), TemporaryDirectory() as place:
+            draw_search(found.to_json(), Path(place))
+            (Path(place) / "search.json").write_text(json.dumps(found.to_json(), indent=1), "utf-8")
+            self._client.log_artifacts(parent, place)
         self.finish(parent)
 
     def _of_search(self, name: str, search_id: str, number: int, title: str, parent: str | None = None) -> str:

@@ -66,9 +66,12 @@ def knows_bf16(capability: str) -> bool:
 
 def _seconds(loss: Callable[[], Tensor], bf16: bool, device: str) -> float:
     start = time.perf_counter()
-    with torch.autocast(device, torch.bfloat16, enabled=bf16):
-        value = loss()
-    value.backward()  # type: ignore[no-untyped-call]
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+    except torch.cuda.OutOfMemoryError:  # fp32 may not fit where bf16 does
+        return float("inf")
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start

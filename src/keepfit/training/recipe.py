@@ -51,13 +51,25 @@ class Recipe:
     max_tokens: int = 256
     truncation: Truncation = "head+tail"
     epochs: float = 0.0
-    """Passes over the train part; 0 means: chosen from its size (few rows need more passes). A warm start takes six
-    tenths of them."""
+    """Passes over the train part; 0 means: chosen from its size (few rows need more passes). A warm start takes
+    `warm_share` of them."""
+    warm_share: float = 0.6
+    """Of the passes, for a training that goes on from the weights of the version that answers."""
     short_passes: float = 0.0
     """Of these, so many at the beginning read only `short_tokens`; cheap, and enough to learn the rough part."""
     short_tokens: int = 0
     """Tokens read in the short passes, less than max_tokens; 0 means a third of it."""
     batch_size: int = 32
+    tokens_per_batch: int = 0
+    """Batches of so many tokens (with padding) instead of `batch_size` rows, at most four times as many; 0: of rows."""
+    frozen_layers: int = 0
+    """The embeddings and so many of the lowest layers do not learn; what they give is computed once for each text, and
+    kept on the disk for later passes and later trainings."""
+    frozen_cache_gb: float = 8.0
+    """Gigabytes that is kept of it, of all models of a project; 0: nothing, and it is computed in each pass."""
+    lora_rank: int = 0
+    """Instead of the layers' weights, adapters of this rank learn beside their query and value projections (LoRA), ten
+    times as fast; 0: the weights."""
     learning_rate: float = 1e-4
     warmup: float = 0.1
     """Share of the steps with a rising learning rate; then it falls linearly to zero."""
@@ -95,6 +107,12 @@ class Recipe:
             )
         if self.short_tokens and not 8 <= self.short_tokens < self.max_tokens:
             raise SettingsError(f"short_tokens must be 0, or between 8 and max_tokens - 1 ({self.max_tokens - 1})")
+        if self.tokens_per_batch and self.tokens_per_batch < self.max_tokens:
+            raise SettingsError(f"tokens_per_batch must be 0, or at least max_tokens ({self.max_tokens}): one row's")
+        if not 0 < self.warm_share <= 1:
+            raise SettingsError("warm_share must lie above 0, and be 1 at most")
+        if self.frozen_layers < 0 or self.frozen_cache_gb < 0 or self.lora_rank < 0:
+            raise SettingsError("the recipe needs frozen_layers >= 0, frozen_cache_gb >= 0 and lora_rank >= 0")
         if self.abstain_below is not None and not 0 < self.abstain_below < 1:
             raise SettingsError("abstain_below must lie between 0 and 1")
 

@@ -73,13 +73,20 @@ def _ranges(base: Recipe, passes: float | None) -> dict[str, BaseDistribution]:
         "batch_size": _choice((16, 32), base.batch_size),
         "warmup": FloatDistribution(0.0, max(0.2, base.warmup)),
         "weight_decay": FloatDistribution(0.0, max(0.1, base.weight_decay)),
-        "max_tokens": _choice([n for n in (128, 256) if n > base.short_tokens], base.max_tokens),
+        "max_tokens": _choice([n for n in (128, 256) if _fits(base, n)], base.max_tokens),
         "truncation": _choice(("head", "head+tail"), base.truncation),
         "label_smoothing": _choice((0.0, 0.1), base.label_smoothing),
+        "frozen_layers": _choice((0, 2, 4), base.frozen_layers),
+        "lora_rank": _choice((0, 8), base.lora_rank),
     }
     if passes:
         found["epochs"] = FloatDistribution(*_passes_around(base, passes), log=True)
     return found
+
+
+def _fits(base: Recipe, max_tokens: int) -> bool:
+    """Whether the recipe may be cut to so many tokens."""
+    return base.short_tokens < max_tokens <= (base.tokens_per_batch or max_tokens)
 
 
 def _grid(base: Recipe, passes: float | None) -> dict[str, BaseDistribution]:

@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_callback import PrinterCallback
 
 from keepfit.training.cores import GiveWay, gives_way
+from keepfit.training.memory import made_to_fit
 from keepfit.training.precision import PrecisionChoice, choose
 
 Batch = Mapping[str, Tensor]
@@ -64,6 +65,8 @@ class Outcome:
     cpu_seconds: float
     """Processor time of the same, all cores together: what it costs whatever else the machine does."""
     precision: PrecisionChoice
+    memory_saved: bool = False
+    """Whether a step fitted into the accelerator's memory only by computing parts of it twice."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for model.json and the card."""
@@ -84,6 +87,7 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module.to(device)
     first = {name: value.to(device) for name, value in batches[_longest(batches)].items()}
+    saved = device == "cuda" and made_to_fit(module, lambda: _widest_step(module, batches, loss, settings.precision))
     precision = choose(module, lambda: _loss_of(module, first, loss), settings.precision, device)
     trainer = _Trainer(
         module,
@@ -109,6 +113,7 @@ def train(
         seconds=spent.seconds(),
         cpu_seconds=spent.cpu_seconds(),
         precision=precision,
+        memory_saved=saved,
     )
 
 
@@ -285,6 +290,14 @@ def _groups(module: nn.Module, rate: float, decay: float, head_factor: float) ->
 def _loss_of(module: nn.Module, batch: Batch, loss: Loss) -> Tensor:
     outputs = module(**{name: value for name, value in batch.items() if name not in _TARGETS})
     return loss(outputs, batch["labels"], batch["weights"])
+
+
+def _widest_step(module: nn.Module, batches: Batches, loss: Loss, precision: str) -> Tensor:
+    """The loss of the batch that needs the most memory, on CUDA."""
+    widest = getattr(batches, "widest", None)
+    batch = batches[_longest(batches) if widest is None else widest]
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision != "fp32"):
+        return _loss_of(module, {name: value.to("cuda") for name, value in batch.items()}, loss)
 
 
 def _longest(batches: Batches) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,20 @@ ROUND = 8
 
 POOL = 64
 """Rows are shuffled, and sorted by length within this many batches: random enough, and little padding."""
+
+MOST = 4
+"""A batch with a budget of tokens has at most so many times `batch_size` rows."""
+
+
+class Learnable(Protocol):
+    """Rows that batches are made of."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, shape (n,)."""
+
+    def batch(self, rows: NDArray[np.int64]) -> Mapping[str, Tensor]:
+        """What the network and its loss need of some rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +68,16 @@ class EncodedRows:
 class PlannedBatches:
     """The batches of a whole training: one or several stretches of (the same rows cut in some way, passes).
 
-    A stretch goes on where the one before stopped, be it within a pass: every row is seen once per pass.
+    A stretch goes on where the one before stopped, be it within a pass: every row is seen once per pass. With a budget
+    of `tokens` batches have about as many tokens (padding included) instead of as many rows; a row counts the same in
+    each: the loss, a mean over the batch, is weighed by the batch's rows over those of a batch on average.
     """
 
-    def __init__(self, stretches: Sequence[tuple[EncodedRows, float]], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, stretches: Sequence[tuple[Learnable, float]], batch_size: int, seed: int, tokens: int = 0
+    ) -> None:
         whole, total = stretches[-1][0], sum(passes for _, passes in stretches)
-        order = _plan(whole.lengths, batch_size, total, np.random.default_rng(seed))
+        order = _plan(whole.lengths, (batch_size, tokens), total, np.random.default_rng(seed))
         ends = [round(end / total * len(order)) for end in np.cumsum([passes for _, passes in stretches])]
         starts = [0, *ends[:-1]]
         self._plan = [
@@ -66,19 +85,27 @@ class PlannedBatches:
             for (rows, _), start, end in zip(stretches, starts, ends, strict=True)
             for batch in order[start:end]
         ]
+        self._usual = sum(map(len, order)) / len(order) if tokens else 0.0
 
     def __len__(self) -> int:
         return len(self._plan)
 
+    @property
+    def widest(self) -> int:
+        """The number of the batch with the most tokens, padding included."""
+        sizes = [len(chosen) * int(rows.lengths[chosen].max()) for rows, chosen in self._plan]
+        return int(np.argmax(sizes))
+
     def __getitem__(self, number: int) -> Mapping[str, Tensor]:
-        rows, batch = self._plan[number]
-        return rows.batch(batch)
+        rows, chosen = self._plan[number]
+        batch = rows.batch(chosen)
+        return {**batch, "weights": batch["weights"] * (len(chosen) / self._usual)} if self._usual else batch
 
 
 class OrderedBatches:
     """One look at every row, in order of length; `order` says which row each answer belongs to."""
 
-    def __init__(self, rows: EncodedRows, batch_size: int) -> None:
+    def __init__(self, rows: Learnable, batch_size: int) -> None:
         self._rows, self._size = rows, batch_size
         self.order = np.argsort(rows.lengths, kind="stable")
 
@@ -89,15 +116,30 @@ class OrderedBatches:
         return self._rows.batch(self.order[number * self._size : (number + 1) * self._size])
 
 
-def _plan(lengths: NDArray[np.int64], size: int, passes: float, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Row numbers of each batch; every row once per pass; the last pass may be a part."""
-    wanted = max(1, round(passes * math.ceil(len(lengths) / size)))
+def _plan(
+    lengths: NDArray[np.int64], size: tuple[int, int], passes: float, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Row numbers of each batch; every row once per pass; the last pass may be a part. `size`: rows, tokens (or 0)."""
     plan: list[NDArray[np.int64]] = []
-    while len(plan) < wanted:
+    whole = math.ceil(passes)
+    for _ in range(whole):
         order = rng.permutation(len(lengths))
-        for start in range(0, len(order), POOL * size):
-            pool = order[start : start + POOL * size]
+        for start in range(0, len(order), POOL * size[0]):
+            pool = order[start : start + POOL * size[0]]
             pool = pool[np.argsort(lengths[pool], kind="stable")]
-            cut = [pool[i : i + size] for i in range(0, len(pool), size)]
+            cut = _cut(pool, lengths, *size)
             plan += [cut[i] for i in rng.permutation(len(cut))]
-    return plan[:wanted]
+    return plan[: max(1, round(passes / whole * len(plan)))]
+
+
+def _cut(pool: NDArray[np.int64], lengths: NDArray[np.int64], rows: int, tokens: int) -> list[NDArray[np.int64]]:
+    """Rows in order of length, in batches of so many rows, or of about so many tokens."""
+    if not tokens:
+        return [pool[i : i + rows] for i in range(0, len(pool), rows)]
+    widths = -(-lengths[pool] // ROUND) * ROUND
+    starts = [0]
+    for i, width in enumerate(widths):
+        n = i - starts[-1]
+        if n and (n == MOST * rows or (n + 1) * width > tokens):
+            starts.append(i)
+    return np.split(pool, starts[1:])

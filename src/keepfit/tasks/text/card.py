@@ -49,7 +49,23 @@ def _training(training: Mapping[str, Any], recipe: Mapping[str, Any], settings: 
         f"arithmetic: {precision['chosen']} on {precision['device']}"
         + (f" (measured per step: {timed})" if timed else ""),
         f"{training['seconds']:.0f} seconds, {training['cpu_seconds']:.0f} of processor time",
+        *_parts(training, recipe),
     ]
+
+
+def _parts(training: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+    """What of the network did not learn, or was computed twice."""
+    said, frozen = [], training.get("frozen")
+    if training.get("memory_saved"):
+        said.append("parts of each step were computed twice, since it did not fit into the memory otherwise")
+    if frozen is not None:
+        said.append(
+            "the lowest {layers} layers did not learn; what they give ({arithmetic}) was computed for {kept} texts and "
+            "found on the disk {found} times; {no_room} times there was no room for it".format(**frozen)
+        )
+    if recipe.get("lora_rank"):
+        said.append(f"adapters of rank {recipe['lora_rank']} and the head learnt; the adapters are in the weights now")
+    return said
 
 
 def _answers(settings: Mapping[str, Any], acceptance: Mapping[str, Any]) -> list[str]:

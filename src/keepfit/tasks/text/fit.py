@@ -26,7 +26,8 @@ from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
 from keepfit.tasks.text.calibration import fit_temperature
 from keepfit.tasks.text.card import card
 from keepfit.tasks.text.first_learning import Judged, learn_first
-from keepfit.tasks.text.learning import learn
+from keepfit.tasks.text.hidden import place_beside
+from keepfit.tasks.text.learning import Beside, learn
 from keepfit.tasks.text.parent import Parent
 from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
 from keepfit.training.recipe import Recipe, Start
@@ -126,7 +127,8 @@ def _learn(
     if done.is_file():
         found: Settings = json.loads(done.read_text("utf-8"))
         return found
-    learned = learn(parts[0], parts[1], snapshot.labels, recipe, report, draft, len(snapshot.columns), parent)
+    beside = Beside(len(snapshot.columns), parent, place_beside(snapshot.path.parent))
+    learned = learn(parts, snapshot.labels, recipe, report, draft, beside)
     networks.save(learned.network, draft / "weights")
     settings: Settings = {
         "format": answering.FORMAT,
@@ -147,7 +149,7 @@ def _learn(
         "has_token_types": False,
         "snapshot": snapshot.id,
         "recipe": recipe.to_json(),
-        "training": learned.outcome.to_json() | {"passes": learned.passes},
+        "training": learned.outcome.to_json() | {"passes": learned.passes, "frozen": learned.frozen},
     }
     done.write_text(json.dumps(settings), "utf-8")
     return settings

@@ -32,6 +32,12 @@ class Classifier(nn.Module):
         embedding = _pool(hidden.float(), attention_mask, self.pooling)
         return {"logits": self.head(self.dropout(embedding)).float(), "embedding": embedding}
 
+    def save_memory(self) -> None:
+        """From now on compute in the backward pass again what the layers gave in the forward pass."""
+        names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # the new name and the old one
+        enable = next(getattr(self.encoder, name) for name in names if hasattr(self.encoder, name))
+        enable({"use_reentrant": False})
+
 
 def _pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "cls":

@@ -1,0 +1,28 @@
+"""Alone: a lock in the folder of what may run only once at a time for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from keepfit.errors import BackendError, Refused
+
+
+@contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """One search at a time per model: a trial under way would be taken for one that was killed."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workdir / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise Refused("another search runs for this model; wait for it, or stop it") from error
+    except OSError as error:
+        raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
+    try:
+        yield
+    finally:
+        lock.release()
