@@ -41,7 +41,7 @@ class World:
         said = []
         for _ in range(n):
             self.asked += 1
-            (answer,) = self.predictor.predict([Request("good day", key=f"user {self.asked}")])
+            (answer,) = self.predictor.predict([Request(f"good day {self.asked}", key=f"user {self.asked}")])
             self.writer.flush()
             self.label(answer.prediction, "pos")
             said.append(answer.prediction)
