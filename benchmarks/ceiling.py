@@ -16,7 +16,6 @@ import argparse
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +28,14 @@ from openvino import opset13 as ops
 from benchmarks.results import save, table
 from keepfit.engine.engine import Precision, known_precision
 from keepfit.engine.openvino import HINTS, OpenVinoEngine, usable_cpus
-from keepfit.tasks.text.cuts import width
 from keepfit.tasks.text.model import NETWORKS
 
 SIDE, CHAIN = 1024, 8
 TOKENS = (16, 32, 64, 128, 256)
+GRID = (8, 16, 24, 32, 64, 128, 256)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-MOST_TOKENS = 4096
-"""Padded tokens of a call; larger ones are slower everywhere, and take seconds to say so."""
+LEAST_TOKENS, MOST_TOKENS = 128, 2048
+"""Padded tokens of a call; smaller and larger ones were slower everywhere. One row is measured besides."""
 
 
 def best_of(call: Callable[[], object], seconds: float) -> float:
@@ -151,9 +150,13 @@ class Ceiling:
         return self.known[tokens]
 
     def of(self, lengths: Sequence[int]) -> float:
-        """Texts a second, were each text of this traffic in a full call of texts as long as itself."""
-        widths = Counter(width(length, self.longest) for length in lengths)
-        return len(lengths) / sum(count / self.at(tokens)["per_s"] for tokens, count in widths.items())
+        """Texts a second, were each text of this traffic in a full call of texts as long as itself.
+
+        Seconds a text are measured on a grid of lengths and read off between its points.
+        """
+        grid = sorted({min(tokens, self.longest) for tokens in GRID})
+        seconds = [1 / self.at(tokens)["per_s"] for tokens in grid]
+        return float(1 / np.mean(np.interp(lengths, grid, seconds)))
 
     def alone_ms(self, tokens: int, seconds: float = 1.0) -> float:
         """The median time of a bare call with one text of this length."""
@@ -166,7 +169,7 @@ class Ceiling:
         return 1000 * float(np.median(took))
 
     def _measure(self, tokens: int) -> dict[str, Any]:
-        sizes = [rows for rows in ROWS if rows == 1 or rows * tokens <= MOST_TOKENS]
+        sizes = [rows for rows in ROWS if rows == 1 or LEAST_TOKENS <= rows * tokens <= MOST_TOKENS]
         each = self.seconds / (2 * len(sizes))
         found = []
         for rows in sizes:

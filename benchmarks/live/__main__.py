@@ -22,6 +22,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,7 @@ class Bench:
         """Of each contender, over the same texts."""
         found = []
         for contender in self.up:
+            say(f"accuracy of {contender.name}")
             row: Row = {"who": contender.name}
             for kind, n in JUDGED.items():
                 some = self.rows[kind][:n]
@@ -87,7 +89,8 @@ class Bench:
         found = []
         for kind in texts.KINDS:
             runs: dict[str, list[Row]] = {one.name: [] for one in self.up}
-            for _ in range(rounds):
+            for number in range(rounds):
+                say(f"{kind}, {clients} clients, round {number + 1} of {rounds}")
                 for one in self.up:
                     run = load.closed(one.port, self.asked(one, kind), clients, self.seconds)
                     runs[one.name].append(run.figures())
@@ -149,6 +152,11 @@ def cached(seconds: float, rounds: int, rows: list[texts.Row]) -> list[Row]:
     ]
 
 
+def say(what: str) -> None:
+    """Where it stands."""
+    print(f"{time.strftime('%H:%M:%S')} {what} ...", flush=True)
+
+
 def judge(result: dict[str, Any]) -> dict[str, Row]:
     """The targets, with what was reached."""
     found: dict[str, float] = {}
@@ -205,6 +213,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     del answering
     result["settings"] = {one.name: one.settings for one in up}
     result["tokens"] = {kind: round(sum(ns) / len(ns), 1) for kind, ns in lengths.items()}
+    say("measuring the ceiling")
     result["ceiling_per_s"] = {kind: round(bench.ceiling.of(ns), 1) for kind, ns in lengths.items()}
     try:
         if set(asked.part) - {"cached"}:
@@ -221,6 +230,7 @@ def in_turn(bench: Bench, asked: argparse.Namespace) -> dict[str, Any]:
     """The parts for which the contenders are up together."""
     found: dict[str, Any] = {}
     for one in list(bench.up):
+        say(f"starting {one.name}")
         try:
             one.start()
         except SystemExit as error:
@@ -252,7 +262,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="of each run")
-    parser.add_argument("--ceiling-seconds", type=float, default=2, help="for each length of text")
+    parser.add_argument("--ceiling-seconds", type=float, default=4, help="for each length of text, of seven")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the peers' environments")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     asked = parser.parse_args()
