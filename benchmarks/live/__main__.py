@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -266,6 +267,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the peers' environments")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with it
     file = FOLDER / "live.json"
     before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     result = measure(asked)
