@@ -57,6 +57,34 @@ class Talkative(Echo):
         return replace(output, details=[f"said {item}" for item in prepared.items]) if even else output
 
 
+class Slow:
+    """Details that are not told before a test allows it."""
+
+    def __init__(self, allowed: threading.Event) -> None:
+        self._allowed = allowed
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, place: int) -> str:
+        assert self._allowed.wait(DEADLINE)
+        if place:
+            raise IndexError
+        return "at last"
+
+
+class SlowToTell(Echo):
+    """Says something slow with the number 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Event()
+
+    def infer(self, prepared: Prepared) -> Output:
+        output = super().infer(prepared)
+        return replace(output, details=Slow(self.allowed)) if prepared.items == [1] else output
+
+
 class Dying(Echo):
     def infer(self, prepared: Prepared) -> Output:
         raise SystemExit("the engine is gone")
@@ -94,6 +122,17 @@ def test_an_idle_engine_starts_at_once_and_what_waits_meanwhile_is_joined(pool: 
     assert [other.result(DEADLINE).scores.item() for other in others] == [2, 3, 4]
     assert [len(batch) for batch in model.batches] == [1, 3]
     assert batcher.counts().by_size == {1: 1, 4: 1}
+
+
+def test_the_engine_goes_on_while_answers_are_handed_out(pool: ThreadPoolExecutor) -> None:
+    model = SlowToTell()
+    batcher = Batcher(model, batch_cost=100, queue_items=100)
+    slow = pool.submit(batcher.ask, prepared(1), DEADLINE)
+    assert model.entered.acquire(timeout=DEADLINE)
+    assert batcher.ask(prepared(2), DEADLINE).scores.item() == 2
+    assert not slow.done()
+    model.allowed.set()
+    assert slow.result(DEADLINE).details == ["at last"]
 
 
 def test_a_batch_ends_where_its_cost_would_pass_the_budget(pool: ThreadPoolExecutor) -> None:

@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 HEADER_BYTES = 64 * 2**10
 
+SERIAL = "TOKENIZERS_PARALLELISM"
+"""Off in the server: waking a pool of threads for one text costs more than its tokens, and the engine has the cores."""
+
 TABLE = (
     *predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES,
     *costs.ROUTES,
@@ -60,6 +63,10 @@ class Application(OpenAPI):
     """Flask with strict reading of requests."""
 
     request_class = StrictRequest
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """As it is: no handler here is asynchronous, and Flask would look again for each of them at every request."""
+        return func
 
     @property
     def api_doc(self) -> dict[str, Any]:
@@ -128,6 +135,7 @@ def serve(
 def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any]:
     """The application, in the serving process, wired to be closed when the process ends."""
     guard_logs()
+    os.environ.setdefault(SERIAL, "false")
     try:
         service = make()
         write_logs(service.log_form, identity.known)

@@ -27,6 +27,7 @@ from keepfit.serving.refresher import Refresher
 from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.video.clips import FOLDER
+from keepfit.traces import Tracer
 
 MB = 2**20
 FRAMES = 512
@@ -45,8 +46,8 @@ def serve(project: Path, host: str | None, port: int | None) -> None:
     server.serve(partial(make, project), *place, settings.threads, settings.header_timeout.total_seconds())
 
 
-def make(project: Path) -> Service:
-    """The service of a project: its store, and a predictor for each model."""
+def make(project: Path, tracer: Tracer | None = None) -> Service:
+    """The service of a project: its store, and a predictor for each model; `tracer` instead of the one that is set."""
     home = Home(project, load(project, os.environ))
     settings = home.settings.server
     store = open_store(home)
@@ -55,7 +56,7 @@ def make(project: Path) -> Service:
         queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB), timeout_s=settings.timeout.total_seconds()
     )
     worker = f"{socket.gethostname()}-{os.getpid()}"
-    tracer = tracer_of(home.settings.traces)
+    tracer = tracer or tracer_of(home.settings.traces)
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
         videos.mkdir(exist_ok=True)  # models look for it when they are loaded

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import threading
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,33 @@ from keepfit.decision import Decision
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
 
 
+class _Randomness:
+    """The system's randomness, fetched for many ids at once: each fetch is a call to the kernel."""
+
+    def __init__(self) -> None:
+        self._lock, self._left = threading.Lock(), b""
+
+    def take(self, n: int) -> bytes:
+        """n bytes that nobody got before."""
+        with self._lock:
+            if len(self._left) < n:
+                self._left = os.urandom(256 * n)
+            taken, self._left = self._left[:n], self._left[n:]
+            return taken
+
+    def forget(self) -> None:
+        """What a forked process has in common with its parent must not be used twice."""
+        self._lock, self._left = threading.Lock(), b""
+
+
+_RANDOMNESS = _Randomness()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_RANDOMNESS.forget)
+
+
 def new_id() -> str:
     """A fresh random id (128 bits, hex)."""
-    return uuid4().hex
+    return _RANDOMNESS.take(16).hex()
 
 
 def text_group(text: str) -> str:

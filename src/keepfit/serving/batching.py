@@ -96,8 +96,15 @@ class BatchCounts:
     """Processor time of the whole process during the calls; what other threads did meanwhile is in it."""
 
 
+THREADS = 2
+"""One asks the engine while the other hands out what it said before: so the engine does not wait for Python's lock."""
+
+Said = list[tuple[list[Place], Output | BaseException]]
+"""What came of a batch: of the whole of it, or of its calls one by one."""
+
+
 class Batcher:
-    """One model version and the one thread that asks its engine.
+    """One model version and the threads that ask its engine, one at a time.
 
     `ask` may be called from any thread. First come, first served; a batch ends where its cost would pass
     `batch_cost`. When a batch fails, its calls are tried one by one, so that only the culprit's caller hears of it.
@@ -112,8 +119,12 @@ class Batcher:
         self._failures = 0
         self._contents, self._calls, self._seconds, self._cpu_seconds = 0, 0, 0.0, 0.0
         self._by_size: dict[int, int] = {}
-        self._thread = threading.Thread(target=self._run, name=f"engine {name}".strip(), daemon=True)
-        self._thread.start()
+        self._turn = threading.Lock()
+        """Held by the thread that forms a batch and asks the engine, and not while answers are handed out."""
+        name = f"engine {name}".strip()
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, prepared: Prepared, timeout_s: float, tracer: Tracer = OFF) -> Output:
         """The answers, in the order of the items.
@@ -161,14 +172,16 @@ class Batcher:
         return "cpu" if describe is None else str(describe().get("device", "cpu"))
 
     def close(self) -> None:
-        """Answer what waits already, then end the thread; later calls get ClosedError. Does not wait."""
+        """Answer what waits already, then end the threads; later calls get ClosedError. Does not wait."""
         with self._wake:
             self._closed = True
             self._wake.notify()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end."""
-        self._thread.join(timeout_s)
+        """Wait for the threads to end, so long altogether."""
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _admit(self, n: int) -> None:
         if self._dead is not None:
@@ -187,29 +200,36 @@ class Batcher:
         return min(max(1.0, each * len(self._queue)), 60.0)
 
     def _run(self) -> None:
+        batch: list[Place] = []
         try:
-            while batch := self._take():
-                self._answer(batch)
+            while True:
+                with self._turn:
+                    if not (batch := self._take()):
+                        return
+                    said = self._ask_engine(batch)
+                hand_out(said)
         except BaseException as error:
             log.exception("the engine's thread died")
-            self._die(error)
+            self._die(error, batch)
 
-    def _die(self, error: BaseException) -> None:
+    def _die(self, error: BaseException, batch: list[Place]) -> None:
         with self._wake:
             self._dead = error
-            stranded = {id(waiting): waiting for waiting, _ in self._queue}
+            stranded = {id(waiting): waiting for waiting, _ in [*batch, *self._queue]}
             self._queue.clear()
         for waiting in stranded.values():
-            waiting.fail(error)
+            if not waiting.done.is_set():
+                waiting.fail(error)
 
     def _take(self) -> list[Place]:
-        """The next batch; empty when closed and drained."""
+        """The next batch; empty when closed and drained, or dead."""
         with self._wake:
-            while True:
+            while self._dead is None:
                 while not self._queue and not self._closed:
                     self._wake.wait()
                 if (batch := self._next_batch()) or (self._closed and not self._queue):
                     return batch
+            return []
 
     def _next_batch(self) -> list[Place]:
         """What fits one engine call, from the front of the queue; calls that were given up are skipped."""
@@ -226,35 +246,28 @@ class Batcher:
             self._queue.popleft()
         return batch
 
-    def _answer(self, batch: list[Place]) -> None:
+    def _ask_engine(self, batch: list[Place]) -> Said:
+        """The answers to a batch; where it fails, those of its calls, each asked alone."""
         try:
-            self._infer(batch)
+            output = self._infer(batch)
             self._failures = 0
+            return [(batch, output)]
         except Exception as error:
             calls = {id(waiting): waiting for waiting, _ in batch}
             if len(calls) == 1:
                 if not isinstance(error, InvalidInput):  # the engine is well, the content is none
                     self._failures += 1
-                batch[0][0].fail(error)
-                return
-            for call in calls.values():
-                self._answer([(waiting, place) for waiting, place in batch if waiting is call])
-        except BaseException as error:
-            for waiting, _ in batch:
-                waiting.fail(error)
-            raise
+                return [(batch, error)]
+            alone = ([(waiting, place) for waiting, place in batch if waiting is call] for call in calls.values())
+            return [one for part in alone for one in self._ask_engine(part)]
 
-    def _infer(self, batch: list[Place]) -> None:
+    def _infer(self, batch: list[Place]) -> Output:
         started, used = time.perf_counter(), time.process_time()
         output = self._model.infer(joined(batch))
         if len(output.scores) != len(batch) or not np.isfinite(output.scores).all():
             raise BackendError("the engine gave no usable scores for this batch")
         self._count(len(batch), time.perf_counter() - started, time.process_time() - used)
-        if output.details is not None:
-            for (waiting, place), detail in zip(batch, output.details, strict=True):
-                waiting.note(place, detail)
-        for row, (waiting, place) in enumerate(batch):
-            waiting.fill(place, output.scores[row], output.embeddings[row])
+        return output
 
     def _count(self, size: int, seconds: float, cpu_seconds: float) -> None:
         with self._wake:
@@ -265,6 +278,20 @@ class Batcher:
             bucket = next((b for b in BUCKETS if size <= b), None)
             if bucket is not None:
                 self._by_size[bucket] = self._by_size.get(bucket, 0) + 1
+
+
+def hand_out(said: Said) -> None:
+    """Give each caller its answers, or the error that its call ended with."""
+    for batch, output in said:
+        if isinstance(output, BaseException):
+            for waiting, _ in batch:
+                waiting.fail(output)
+            continue
+        if output.details is not None:
+            for (waiting, place), detail in zip(batch, output.details, strict=True):
+                waiting.note(place, detail)
+        for row, (waiting, place) in enumerate(batch):
+            waiting.fill(place, output.scores[row], output.embeddings[row])
 
 
 def trace(tracer: Tracer, waiting: Waiting) -> None:

@@ -339,7 +339,8 @@ class Predictor:
                 None if output.details is None else output.details[row],
             )
             self.cache.put(served.version, turns[place].example.content, answer)
-            answers[place] = replace(answer, measures={**answer.measures, **took})
+            measures = {**answer.measures, **took}
+            answers[place] = Cached(answer.scores, answer.embedding, measures, answer.details)
         return answers
 
     # what is asked and not heard

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -174,6 +175,7 @@ def refuse_other_sites(request: Request) -> None:
         raise Forbidden(f"pages of {origin!r} may not call this server; set tokens to allow other callers", True)
 
 
+@lru_cache(maxsize=1000)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address.
 

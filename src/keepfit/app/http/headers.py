@@ -34,12 +34,13 @@ def add(response: Response) -> Response:
     """The answer with its headers; those that it brings itself stay."""
     path = request.path
     console = path.startswith(CONSOLE)
-    for name, value in ALWAYS.items():
-        response.headers.setdefault(name, value)
     policy = APPLICATION if console else PAGE if path == "/docs" else NOTHING
-    response.headers.setdefault("Content-Security-Policy", policy)
+    wanted = {**ALWAYS, "Content-Security-Policy": policy}
     if not (console and request.endpoint is not None and response.mimetype in STATIC):
-        response.headers.setdefault("Cache-Control", "no-store")
+        wanted["Cache-Control"] = "no-store"
+    brought = {name.lower() for name, _ in response.headers}
+    # `setdefault` of each would look for it by an exception: a tenth of what Flask costs for a request
+    response.headers.extend({name: value for name, value in wanted.items() if name.lower() not in brought})
     return response
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from keepfit.errors import Overloaded
 
@@ -44,6 +45,7 @@ class Rates:
             )
 
 
+@lru_cache(maxsize=MOST)
 def neighbourhood(address: str | None) -> str:
     """What counts as one address: of IPv6 the network of one customer, who has very many.
 

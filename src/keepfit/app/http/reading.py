@@ -57,7 +57,7 @@ def read_json(body: bytes) -> Any:
     """
     try:
         value = orjson.loads(body)
-        json.loads(body, object_pairs_hook=refuse_duplicates)
+        DUPLICATES.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the body is not valid JSON: {error}") from None
     if body.count(b"{") + body.count(b"[") > DEEPEST and too_deep(value):
@@ -84,6 +84,10 @@ def refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len(names) != len(pairs):
         twice = next(name for name in names if sum(name == other for other, _ in pairs) > 1)
         raise ValueError(f"the name {twice!r} comes twice in one object")
+
+
+DUPLICATES = json.JSONDecoder(object_pairs_hook=refuse_duplicates)
+"""Made once; it only looks, for orjson has read and knows that this is JSON in UTF-8."""
 
 
 def null_place(value: Any, place: str = "") -> str | None:

@@ -19,7 +19,7 @@ from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import FirstStage, Floats, Output, Prepared
 from keepfit.tasks.text import first as first_stage
 from keepfit.tasks.text.cuts import Cut, cut
-from keepfit.tasks.text.preprocessing import Content, Preprocessor, Reading, clean
+from keepfit.tasks.text.preprocessing import Content, Preprocessor, Reading, says_something
 
 FORMAT = 1
 """The form of a model folder as it is trained."""
@@ -117,7 +117,7 @@ class TextModel:
                 raise InvalidInput(f"{column} must be a string, not {_kind(text)}; send text", column)
         if sum(map(len, texts.values())) > LONGEST:
             raise TooLarge(f"a text may have {LONGEST:,} characters at most; send a part of it", self._facts.columns[0])
-        if not any(map(clean, texts.values())):
+        if not any(map(says_something, texts.values())):
             raise InvalidInput("the text is empty; send at least one word", self._facts.columns[0])
         values = tuple(texts.values())
         return values if len(values) > 1 else values[0]

@@ -23,6 +23,9 @@ HEAD_SHARE = 0.25
 CHARS_PER_TOKEN = 24
 """A very long text is cut to this many characters per token on either side before it is tokenized."""
 
+GLANCE = 64
+"""Characters that are looked at first when a text may be empty."""
+
 Content = str | tuple[str, ...]
 
 _TAG_NAMES = (
@@ -51,6 +54,17 @@ def clean(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     return " ".join(unicodedata.normalize("NFC", text).translate(_INVISIBLE).split())
+
+
+def says_something(text: str) -> bool:
+    """Whether anything is left of a text once it is clean; mostly its beginning tells.
+
+    >>> says_something("Good"), says_something("<br />"), says_something(" \\x00")
+    (True, False, False)
+    """
+    beginning = text[:GLANCE]
+    plain = "<" not in beginning and "&" not in beginning  # no markup begins here that would swallow it
+    return bool((plain and clean(beginning)) or clean(text))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Live answers: keepfit against what people use, on the same cores, with the same texts."""
