@@ -74,8 +74,8 @@ def per_row(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.fl
     """int8 values (n, d) and scales (n, 1) whose product is the table, each value within half a scale of its own.
 
     >>> values, scales = per_row(np.array([[1.0, -2.54], [0.0, 0.0]], np.float32))
-    >>> values.tolist(), scales.round(4).tolist()
-    ([[50, -127], [0, 0]], [[0.02], [1.0]])
+    >>> values.tolist(), [round(float(scale), 4) for scale in scales[:, 0]]
+    ([[50, -127], [0, 0]], [0.02, 1.0])
     """
     highest = np.abs(table).max(axis=1, keepdims=True)
     scales = np.where(highest > 0, highest / 127.0, 1.0).astype(np.float32)
