@@ -117,7 +117,7 @@ def rounds_of(root: Path, world: str, names: list[str], postgres: Postgres | Non
             if place.up.poll() is not None:
                 yield Outcome(name, 0.0, [f"keepfit up has ended: {place.tail()}"])
                 return
-        crowd.stop.set()
+        crowd.end()
         last = Outcome(END, 0.0, acknowledged=ledger.counts())
         try:
             last.wrong = accounts.finally_()

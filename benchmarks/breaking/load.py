@@ -72,6 +72,13 @@ class Users:
     stop: threading.Event = field(default_factory=threading.Event)
     fresh: deque[tuple[str, str, str, str]] = field(default_factory=lambda: deque(maxlen=200))
     """(model, prediction, example, truth) to be labelled."""
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def end(self) -> None:
+        """Stop, and wait for what is under way: what is acknowledged from now on would be missed by a count."""
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
 
     def ask(self, number: int) -> None:
         """Two texts at a time, half of the calls for either model."""
@@ -160,11 +167,10 @@ def users(place: Place, ledger: Ledger, seed: int, askers: int = 3, labellers: i
     threads = [threading.Thread(target=made.ask, args=(n,), name=f"asker {n}") for n in range(askers)]
     threads += [threading.Thread(target=made.label, args=(n,), name=f"labeller {n}") for n in range(labellers)]
     threads.append(threading.Thread(target=made.look, name="looker"))
+    made.threads = threads
     for thread in threads:
         thread.start()
     try:
         yield made
     finally:
-        made.stop.set()
-        for thread in threads:
-            thread.join()
+        made.end()
