@@ -23,6 +23,8 @@ TRADE = Trade(
     5000, 4500, 4400, (Point(0.95, 2500, 10, 5, 20), Point(0.8, 3500, 10, 12, 30), Point(0.5, 5000, 0, 900, 900))
 )
 PLAN = CascadePlan(Terms("agreement", differing=0.02), 0.02, 0.05)
+LOOK = max(FEWEST, 2 * PLAN.terms.rows)
+"""Drawn answers before the first look at a new threshold."""
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_many_other_answers_switch_it_off_and_later_ones_may_switch_on_a_stricte
         answered(store, clock, plain=0, drawn=((0.97, True),) * 14 + ((0.9, False),) * 6)
         watch.tick()
     again = kept_now(store)
-    assert again.drawn < FEWEST or again.on
+    assert again.drawn < LOOK or again.on
     answered(store, clock, drawn=((0.97, True),) * 20)
     watch.tick()
     again = kept_now(store)
@@ -133,7 +135,7 @@ def test_where_no_threshold_is_proven_it_stays_silent_and_looks_again_at_twice_a
 ) -> None:
     bad = Trade(100, 90, 80, TRADE.points)
     watch = cascading(store, clock, bad)
-    for half in (FEWEST // 2, FEWEST):
+    for half in (LOOK // 2, LOOK):
         watch.tick()
         answered(store, clock, drawn=((0.99, True),) * half + ((0.99, False),) * half)
         watch.tick()
@@ -161,7 +163,7 @@ def test_a_beat_that_is_repeated_changes_nothing(store: RecordStore, clock: Manu
     before = kept_now(store)
     watch.tick()
     assert kept_now(store) == before
-    assert (before.answers, before.first, before.drawn, before.sure) == (15, 10, 5, (0, 5, 5))
+    assert (before.answers, before.first, before.drawn, before.sure) == (10, 10, 5, (0, 5, 5))
 
 
 def test_shadows_and_unmarked_answers_are_not_counted(clock: ManualClock) -> None:

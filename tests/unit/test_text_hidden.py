@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,10 @@ def test_where_nothing_was_kept_no_text_is_asked_for(tmp_path: Path) -> None:
         yield
 
     assert keep_only(tmp_path / "hidden", contents()) == (0, 0)
+
+
+def test_a_stack_that_was_taken_away_meanwhile_is_begun_anew(tmp_path: Path) -> None:
+    hidden = HiddenStates(tmp_path, "stack", 4, 10**6)
+    shutil.rmtree(hidden.folder)
+    hidden.put("ab-cd", np.zeros((3, 4), np.float16))
+    assert hidden.get("ab-cd", 3) is not None

@@ -38,12 +38,17 @@ class SpreadFloors:
         missed = [
             f"{spread.told(name)}, so {worst[name]:.3f} misses its floor {limit:g} [floors]"
             for name, limit in self.limits.items()
-            if (worst[name] < limit) == self.metrics[name].higher_is_better and worst[name] != limit
+            if not self._kept(name, worst[name])
         ]
         if missed:
             return Finding(False, f"{where}: {'; '.join(missed)}", evidence)
         told = ", ".join(spread.told(name) for name in self.limits or ("accuracy",))
         return Finding(True, f"{where}: {told}", evidence)
+
+    def _kept(self, name: str, value: float) -> bool:
+        """What is no number keeps no floor."""
+        limit = self.limits[name]
+        return value >= limit if self.metrics[name].higher_is_better else value <= limit
 
     def _worst(self, spread: Spread, name: str) -> float:
         sign = -1 if self.metrics[name].higher_is_better else 1

@@ -9,6 +9,8 @@ over all looks. Nothing that gave the alarm chooses the threshold.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -121,7 +123,9 @@ class Cascading:
 
     def begun(self, version: int, trade: Trade | None) -> Kept:
         """A new version, or new terms: what the version's own held-out rows say holds at first."""
-        since = serving_since(self.store.deployments(self.model, limit=1000)).isoformat()
+        served = serving_since(self.store.deployments(self.model, limit=1000))
+        # what was answered before anybody looked has no marks, and a long life would take long to read
+        since = max(served, self.clock.now() - UNWRITTEN - AT_ONCE).isoformat()
         found = Accepted(None, NONE) if trade is None else accept(trade, self.plan.terms)
         on = found.threshold is not None
         words = f"version {version} answers with its first stage: {found.because}" if on else (
@@ -153,7 +157,7 @@ class Cascading:
 
     def chosen_anew(self, kept: Kept, trade: Trade) -> Kept:
         """A threshold from what was drawn since it is off, where so many were drawn that it is time for a look."""
-        if kept.drawn < FEWEST * 2**kept.looks:
+        if kept.drawn < max(FEWEST, 2 * self.plan.terms.rows) * 2**kept.looks:  # fewer could prove nothing
             return kept
         level = (1 - self.plan.terms.confidence) / 2 ** (kept.looks + 1)
         most, best, bound = self.plan.terms.most, None, 1.0
@@ -193,11 +197,16 @@ class Cascading:
 
     def keep(self, kept: Kept, decision: Decision) -> None:
         """Once, also when a kill makes it happen again."""
-        id_ = f"{SUBJECT}-{self.model}-{kept.version}-{kept.until}-{decision.outcome.value}-{kept.looks}"
+        plan = hashlib.sha256(json.dumps(kept.plan, sort_keys=True).encode()).hexdigest()[:8]
+        moment = f"{plan}-{kept.until}-{decision.outcome.value}-{kept.looks}"
+        id_ = f"{SUBJECT}-{self.model}-{kept.version}-{moment}"
         self.store.add_decision(self.model, SUBJECT, decision, self.clock.now(), id=id_)
 
 
-NONE = "it has none; a version that is trained from now on has one, except of video and after a change of the class mix"
+NONE = (
+    "it has none; a version that is trained from now on has one, except of video, after a change of the class mix, and"
+    " where it was compressed"
+)
 
 
 def allowed(found: Accepted, trade: Trade | None, plan: CascadePlan) -> float:
@@ -211,10 +220,11 @@ def counted(kept: Kept, briefs: Sequence[Brief], trade: Trade) -> Kept:
     """With these answers."""
     heard = [one for one in briefs if not one.shadow]
     first = sum(one.stage == FIRST for one in heard)
-    marked = first + sum(CONTROL in one.measures for one in heard)
+    # what the cache knew, and what was drawn, the first stage was not asked to answer
+    marked = first + sum(one.measures.get(CONTROL) == 0.0 and one.stage != "cache" for one in heard)
     drawn = [(one.measures[FIRST_SURE], one.measures[FIRST_AGREED]) for one in heard if FIRST_SURE in one.measures]
-    sure, agreed = np.array(drawn, np.float64).reshape(-1, 2).T
-    rows = [sure >= point.threshold for point in trade.points]
+    sure, agreed = np.array(drawn, np.float32).reshape(-1, 2).T  # as the server compares them
+    rows = [sure >= np.float32(point.threshold) for point in trade.points]
     before = kept
     if kept.answers >= SHARE_MOST:
         kept = replace(kept, answers=0, first=0)  # what was long ago says little of whether it pays

@@ -36,7 +36,7 @@ from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import without_rows
 from keepfit.pipelines.cheaper import MIX
 from keepfit.pipelines.overdue import OPEN, Places, beside, searching
-from keepfit.pipelines.prune import delete_path
+from keepfit.pipelines.prune import GOING, delete_path
 from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
 from keepfit.serving.forgetting import FORGOTTEN
 from keepfit.tasks.text.hidden import keep_only
@@ -256,6 +256,8 @@ class Forget:
     def hidden(self, traces: Traces, change: bool = True) -> list[str]:
         """What frozen layers have given for texts that no snapshot has then, theirs among them."""
         found = []
+        for half in (*self.places.hidden.glob(f"{GOING}*"), *self.places.work.glob(f"{GOING}*")) if change else ():
+            delete_path(half)  # what a killed pruning has begun to take away
         for place in (self.places.hidden, *self.places.work.glob(f"*/*/{self.places.hidden.name}")):
             rows = (row for snapshot in self.snapshots() for row in snapshot.stored())
             count, _ = keep_only(place, (row.content for row in rows if not self.goes(traces, row)), change)

@@ -47,26 +47,30 @@ class Waiting:
     error: BaseException | None = None
     over: bool = False
     """Nobody waits for this any more."""
+    filling: threading.Lock = field(default_factory=threading.Lock)
+    """A long call may have answers in the batches of both threads."""
     asked: float = field(default_factory=time.time)
     taken: float | None = None
     """When the engine began with the first of its contents."""
 
     def note(self, place: int, detail: Any) -> None:
         """Take what else the model says of the content at `place`; before `fill`, which may wake the caller."""
-        if self.details is None:
-            self.details = [None] * len(self.prepared.items)
-        self.details[place] = detail
+        with self.filling:
+            if self.details is None:
+                self.details = [None] * len(self.prepared.items)
+            self.details[place] = detail
 
     def fill(self, place: int, scores: NDArray[np.float32], embedding: NDArray[np.float32]) -> None:
         """Take the answer of the content at `place`; the last one wakes the caller."""
         n = len(self.prepared.items)
-        if self.scores is None or self.embeddings is None:
-            self.scores = np.empty((n, *scores.shape), np.float32)
-            self.embeddings = np.empty((n, *embedding.shape), np.float32)
-        self.scores[place], self.embeddings[place] = scores, embedding
-        self.missing -= 1
-        if self.missing == 0:
-            self.done.set()
+        with self.filling:
+            if self.scores is None or self.embeddings is None:
+                self.scores = np.empty((n, *scores.shape), np.float32)
+                self.embeddings = np.empty((n, *embedding.shape), np.float32)
+            self.scores[place], self.embeddings[place] = scores, embedding
+            self.missing -= 1
+            if self.missing == 0:
+                self.done.set()
 
     def output(self) -> Output:
         """The answers, once done without an error."""
@@ -217,6 +221,7 @@ class Batcher:
             self._dead = error
             stranded = {id(waiting): waiting for waiting, _ in [*batch, *self._queue]}
             self._queue.clear()
+            self._wake.notify_all()
         for waiting in stranded.values():
             if not waiting.done.is_set():
                 waiting.fail(error)
@@ -225,7 +230,7 @@ class Batcher:
         """The next batch; empty when closed and drained, or dead."""
         with self._wake:
             while self._dead is None:
-                while not self._queue and not self._closed:
+                while not self._queue and not self._closed and self._dead is None:
                     self._wake.wait()
                 if (batch := self._next_batch()) or (self._closed and not self._queue):
                     return batch
@@ -264,7 +269,8 @@ class Batcher:
     def _infer(self, batch: list[Place]) -> Output:
         started, used = time.perf_counter(), time.process_time()
         output = self._model.infer(joined(batch))
-        if len(output.scores) != len(batch) or not np.isfinite(output.scores).all():
+        parts = [output.scores, output.embeddings, *([] if output.details is None else [output.details])]
+        if any(len(part) != len(batch) for part in parts) or not np.isfinite(output.scores).all():
             raise BackendError("the engine gave no usable scores for this batch")
         self._count(len(batch), time.perf_counter() - started, time.process_time() - used)
         return output

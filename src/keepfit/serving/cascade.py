@@ -61,7 +61,7 @@ class Opinion:
         """Measures for the record of an answer with these scores (k,)."""
         found = {} if self.control is None else {CONTROL: float(self.control)}
         if self.scores is not None:
-            found[FIRST_SURE] = round(float(self.scores.max()), 5)
+            found[FIRST_SURE] = float(self.scores.max())
             found[FIRST_AGREED] = float(self.scores.argmax() == scores.argmax())
         return found
 

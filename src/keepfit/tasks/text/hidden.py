@@ -103,7 +103,7 @@ class HiddenStates:
         path = self._path(name)
         partial = path.with_name(f"{uuid4().hex}.partial")
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             states.tofile(partial)
             partial.replace(path)
         except OSError as error:
@@ -117,7 +117,7 @@ class HiddenStates:
         return self.folder / name[:2] / name
 
     def _free(self) -> int:
-        used = sum(entry.stat().st_size for stack in _stacks(self.place) for entry in _files(stack))
+        used = sum(_size(entry) for stack in _stacks(self.place) for entry in _files(stack))
         return min(self.most - used, shutil.disk_usage(self.place).free - SPARE)
 
 
@@ -147,9 +147,9 @@ def keep_only(place: Path, contents: Iterable[Any], change: bool = True) -> tupl
     for stack in stacks:
         for entry in list(_files(stack)):
             if entry.name != MARK and entry.name.split("-")[0] not in known[stack.name]:
-                count, size = count + 1, size + entry.stat().st_size
+                count, size = count + 1, size + _size(entry)
                 if change:
-                    os.unlink(entry.path)
+                    Path(entry.path).unlink(missing_ok=True)
     return count, size
 
 
@@ -164,13 +164,28 @@ def _used(stack: Path) -> float:
 
 
 def _files(stack: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(stack) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                with os.scandir(entry.path) as inside:
-                    yield from inside
-            else:
-                yield entry
+    """Without what another process takes away meanwhile."""
+    for entry in _inside(stack):
+        if entry.is_dir():
+            yield from _inside(entry.path)
+        else:
+            yield entry
+
+
+def _inside(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """In bytes; 0 for what has gone meanwhile."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _bytes(ids: Sequence[int]) -> bytes:

@@ -33,6 +33,9 @@ EVALUATION_SHARE = 0.06
 APART = 40
 """Steps between two looks, unless a pass has fewer."""
 
+MOST_GROWN = 10
+"""So many old rows one may stand for in a short warm start: a few that stand for all would be learnt by heart."""
+
 HEAVIEST_CLASS = 10.0
 """A rare class counts at most this many times a row."""
 
@@ -126,7 +129,8 @@ def rehearsed(rows: Rows, share: float, seed: int) -> Rows:
     they count together as before.
     """
     old = np.flatnonzero(~rows.fresh)
-    most = min(len(old), max(1, round(share * len(rows)) - (len(rows) - len(old))))
+    room = round(share * len(rows)) - (len(rows) - len(old))
+    most = min(len(old), max(1, math.ceil(len(old) / MOST_GROWN), room))
     kept = np.random.default_rng(seed).choice(old, most, replace=False)
     chosen = np.sort(np.concatenate([np.flatnonzero(rows.fresh), kept]))
     found = rows.only([int(place) for place in chosen])
