@@ -132,8 +132,13 @@ def test_the_judgement_of_the_watch_comes_before_the_curve_of_the_training(
     assert ask("never c").stage == FIRST
     store.put(NAME, CASCADE, kept | {"version": 2})
     assert ask("yonder d").stage == FIRST, "another version's judgement says nothing"
+    store.put(NAME, CASCADE, kept | {"version": 2, "off": [1]})
+    assert ask("yonder e").stage == "model", "but what was refuted in life does not come back by an old curve"
     store.put(NAME, CASCADE, kept | {"plan": {**PLAN.to_json(), "control": 0.5}})
-    assert ask("yonder e").stage == FIRST, "nor does one under other terms"
+    assert ask("yonder f").stage == "model", "how much is drawn changes no judgement"
+    other = {**PLAN.to_json(), "terms": {**PLAN.terms.to_json(), "confidence": 0.5}}
+    store.put(NAME, CASCADE, kept | {"plan": other})
+    assert ask("yonder g").stage == FIRST, "one under other terms says nothing"
 
 
 def test_while_it_is_silent_what_is_drawn_says_what_it_would_have_said_and_all_stand_for_all(

@@ -223,3 +223,18 @@ class Quiet(Cascading):
 
     def keep(self, kept: Kept, decision: object) -> None:
         """Nothing."""
+
+
+def test_what_no_longer_held_does_not_come_back_with_a_rollback(store: RecordStore, clock: ManualClock) -> None:
+    watch = cascading(store, clock)
+    watch.tick()
+    for _ in range(8):
+        answered(store, clock, first=70, plain=30, drawn=((0.9, True),) * 16 + ((0.9, False),) * 4)
+        watch.tick()
+    assert not kept_now(store).on
+    for version in (2, 1):
+        store.deploy(NAME, Traffic({version: 1.0}), Cause("me", "a test"), clock.now())
+        clock.advance(timedelta(minutes=1))
+        watch.tick()
+        assert (kept_now(store).version, kept_now(store).on) == (version, version == 2)
+    assert "no longer kept these terms" in kept_now(store).because

@@ -67,11 +67,13 @@ class Kept:
     """The e-detector: log of its capital for each of LARGE_ODDS."""
     looks: int = 0
     """Looks at a new threshold since it is off."""
+    off: tuple[int, ...] = ()
+    """Versions that no longer kept these terms in life: what their held-out rows say counts no more."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Kept:
         """As `asdict` and the store gave it."""
-        parts = {name: tuple(values[name]) for name in ("sure", "differing", "logs")}
+        parts = {name: tuple(values.get(name, ())) for name in ("sure", "differing", "logs", "off")}
         return cls(**{**values, **parts})
 
     def turned(self, on: bool, threshold: float | None, because: str, at: str, allowed: float, n: int) -> Kept:
@@ -115,23 +117,33 @@ class Cascading:
             since = until
 
     def known(self, version: int) -> Kept | None:
-        """What was counted of this version under this plan."""
+        """What was counted of this version under these terms."""
         kept = self.store.get(self.model, CASCADE)
-        if kept is None or (kept["version"], kept["plan"]) != (version, self.plan.to_json()):
+        if kept is None or kept["version"] != version or kept["plan"]["terms"] != self.plan.terms.to_json():
             return None
-        return Kept.from_json(kept)
+        return replace(Kept.from_json(kept), plan=self.plan.to_json())
+
+    def refuted(self) -> tuple[int, ...]:
+        """The versions that no longer kept these terms when they answered."""
+        kept = self.store.get(self.model, CASCADE)
+        same = kept is not None and kept["plan"]["terms"] == self.plan.terms.to_json()
+        return tuple(kept.get("off", ())) if same else ()
 
     def begun(self, version: int, trade: Trade | None) -> Kept:
         """A new version, or new terms: what the version's own held-out rows say holds at first."""
         served = serving_since(self.store.deployments(self.model, limit=1000))
         # what was answered before anybody looked has no marks, and a long life would take long to read
         since = max(served, self.clock.now() - UNWRITTEN - AT_ONCE).isoformat()
+        off = self.refuted()
         found = Accepted(None, NONE) if trade is None else accept(trade, self.plan.terms)
+        if version in off:
+            found = Accepted(None, "it no longer kept these terms when it answered before")
         on = found.threshold is not None
         words = f"version {version} answers with its first stage: {found.because}" if on else (
             f"the first stage of version {version} answers nothing: {found.because}")  # fmt: skip
         blank = Kept(version, self.plan.to_json(), since, on, found.threshold, words, since)
         n = 0 if trade is None else len(trade.points)
+        blank = replace(blank, off=off)
         kept = blank.turned(on, found.threshold, words, since, allowed(found, trade, self.plan), n)
         evidence = {"version": version, "threshold": found.threshold, "bound": found.bound, "plan": self.plan.to_json(),
                     "held_out": None if trade is None else trade.n}  # fmt: skip
@@ -143,9 +155,12 @@ class Cascading:
         """Off where it no longer keeps its terms or no longer pays; on again where it would."""
         if not kept.on:
             return self.chosen_anew(kept, trade)
-        objection = worse(kept, trade, self.plan) or idle(kept, self.plan)
+        refuted = worse(kept, trade)
+        objection = refuted or idle(kept, self.plan)
         if objection is None:
             return kept
+        if refuted is not None:
+            kept = replace(kept, off=(*kept.off, kept.version))
         words = (
             f"the first stage of version {kept.version} is switched off: {objection}",
             "every answer is the full model's; a threshold is looked for in what is drawn from now on",
@@ -183,6 +198,7 @@ class Cascading:
             f" {kept.drawn} drawn contents it would have answered {kept.sure[place] / kept.drawn:.0%}, and"
             f" {kept.differing[place]} of all otherwise than the full model, {bound:.2%} at most"
         )
+        kept = replace(kept, off=tuple(one for one in kept.off if one != kept.version))
         after = kept.turned(True, threshold, words, kept.until, most, len(trade.points))
         self.keep(after, Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound}))
         return after
@@ -254,7 +270,7 @@ def wagered(logs: Sequence[float], hits: int, cases: int, chance: float) -> tupl
     return tuple(float(x) for x in np.maximum(np.logaddexp(before, 0.0) + gain, -700.0))
 
 
-def worse(kept: Kept, trade: Trade, plan: CascadePlan) -> str | None:
+def worse(kept: Kept, trade: Trade) -> str | None:
     """Why it does not keep its terms, where that is proven."""
     if not kept.logs:
         return None

@@ -139,7 +139,10 @@ def threshold_of(
     """
     if plan is None or first is None:
         return None
-    if kept is None or kept["version"] != version or kept["plan"] != plan.to_json():
+    same = kept is not None and kept["plan"]["terms"] == plan.terms.to_json()
+    if kept is not None and same and kept["version"] != version and version in kept.get("off", ()):
+        return None  # it no longer kept these terms when it answered before
+    if kept is None or not same or kept["version"] != version:
         return accept(first.trade, plan.terms).threshold
     return float(kept["threshold"]) if kept["on"] else None
 
@@ -148,7 +151,7 @@ def standing(kept: Mapping[str, Any] | None, plan: CascadePlan | None) -> dict[s
     """For the status: whether the first stage answers, from which score on, its share, and why."""
     if plan is None:
         return {"keeps": "off", "on": False, "threshold": None, "share": None, "because": 'cascade.keeps is "off"'}
-    if kept is None or kept["plan"] != plan.to_json():
+    if kept is None or kept["plan"]["terms"] != plan.terms.to_json():
         words = "the watch has not looked at it yet; until then what was measured at the training decides"
         return {"keeps": plan.terms.keeps, "on": None, "threshold": None, "share": None, "because": words}
     share = kept["first"] / kept["answers"] if kept["answers"] else None
