@@ -315,4 +315,4 @@ def test_mlflow_has_a_run_of_the_search_and_one_below_it_for_each_trial(tmp_path
     assert parent.data.metrics == {"validation_loss": 0.4, "importance/learning_rate": 1.0}
     assert parent.data.tags["keepfit.recipe"] == better.hash
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert files == {"search.json", "trials.png"}, "of so few trials nobody can say what matters"
+    assert files == {"search.json", "trials.png", "importance.png"}

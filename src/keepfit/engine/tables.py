@@ -78,7 +78,8 @@ def per_row(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.fl
     ([[50, -127], [0, 0]], [0.02, 1.0])
     """
     highest = np.abs(table).max(axis=1, keepdims=True)
-    scales = np.where(highest > 0, highest / 127.0, 1.0).astype(np.float32)
+    scales = (highest / np.float32(127)).astype(np.float32)
+    scales = np.where(scales > 0, scales, np.float32(1))  # also of values that are next to nothing
     return np.rint(table / scales).astype(np.int8), scales
 
 
