@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +15,14 @@ from tests.stories.conftest import MODEL, World
 
 from keepfit.app.project import Project
 from keepfit.data.classes import ClassChange
-from keepfit.data.records import Job, JobState
+from keepfit.data.records import Cause, Job, JobState, Traffic
 from keepfit.data.snapshot import Snapshot, Split
+from keepfit.data.sole import FORGETTING
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused, SettingsError
-from keepfit.pipelines.compressing import Compressing, Tell, working
+from keepfit.pipelines.compressing import Compressing, Tell, goes_on, working
+from keepfit.rollout.rollout import WAITING, Roller, under_way
+from keepfit.rollout.strategies import Limits, canary
 from keepfit.serving.predictor import Request
 
 WORDS = (("good", "pos"), ("bad", "neg"))
@@ -56,9 +59,16 @@ class Copying:
         return Came(workdir / "model")
 
 
-def compress(world: World, number: int = 1, dry_run: bool = False, **how: bool) -> dict[str, Any]:
-    compressing = Compressing(world.retraining, Copying([], **how))
-    return compressing.run(number, "ann", lambda what, done, of: None, dry_run)
+def compress(
+    world: World, number: int = 1, dry_run: bool = False, meanwhile: Callable[[], object] | None = None, **how: bool
+) -> dict[str, Any]:
+    """`meanwhile` happens while the compressor is at it."""
+
+    def tell(what: str, done: int, of: int | None) -> None:
+        if what == "halving" and meanwhile is not None:
+            meanwhile()
+
+    return Compressing(world.retraining, Copying([], **how)).run(number, "ann", tell, dry_run)
 
 
 def jobs(world: World) -> list[Job]:
@@ -107,18 +117,21 @@ def test_where_no_method_is_worth_it_the_version_stays_and_the_reasons_are_kept(
     assert world.shares == {1: 1.0}
 
 
-def test_traffic_is_looked_at_but_not_what_versions_are_judged_on(world: World) -> None:
+def test_traffic_is_looked_at_once_and_without_what_the_data_of_the_version_have(world: World) -> None:
     world.train(*WORDS)
     snapshot = world.store.get(MODEL, "snapshot")
     world.live(4, "good", "pos")
-    tested = world.retraining.snapshot_of({"snapshot": snapshot}).rows(Split.TEST).contents[0]
-    word, _, rest = tested.partition(" ")
-    world.predictor.predict([Request(f"{word.upper()} {rest}")])
+    for split in (Split.TRAIN, Split.VALIDATION, Split.TEST):
+        known = world.retraining.snapshot_of({"snapshot": snapshot}).rows(split).contents[0]
+        word, _, rest = known.partition(" ")
+        world.predictor.predict([Request(f"{word.upper()} {rest}")])
+    for _ in range(3):
+        world.predictor.predict([Request("good day again and again")])
     world.writer.flush()
     copying = Copying([])
     Compressing(world.retraining, copying).run(1, "ann", lambda what, done, of: None, dry_run=True)
     (recorded,) = copying.seen
-    assert len(recorded) == 4, "the text of the test part is left out, however it is written"
+    assert len(recorded) == 5, "what was learnt or is judged on is left out, however it is written, and so are repeats"
     assert all(text.startswith("good day") for text in recorded)
 
 
@@ -133,6 +146,83 @@ def test_while_a_retraining_is_under_way_it_is_refused(world: World) -> None:
     world.store.add_job(Job("j", MODEL, "retrain", world.clock.now()))
     with pytest.raises(Refused, match="compress when it is over"):
         compress(world)
+
+
+def test_while_a_version_waits_for_approval_it_is_refused(world: World) -> None:
+    world.train(*WORDS)
+    waiting = {"version": 7, "decision": None, "adopt": {}}
+    world.store.put(MODEL, WAITING, waiting)
+    with pytest.raises(Refused, match="version 7 waits for approval"):
+        compress(world)
+    assert world.store.get(MODEL, WAITING) == waiting
+
+
+def test_what_came_to_wait_for_approval_meanwhile_is_not_overwritten(world: World) -> None:
+    world.train(*WORDS)
+    waiting = {"version": 7, "decision": None, "adopt": {}}
+    with pytest.raises(Refused, match="version 7 waits for approval"):
+        compress(world, meanwhile=lambda: world.store.put(MODEL, WAITING, waiting))
+    assert world.store.get(MODEL, WAITING) == waiting
+    assert [version.number for version in world.registry.versions(MODEL)] == [1]
+    last = world.store.decisions(MODEL, "compress v1")[0].decision
+    assert last.outcome is Outcome.HOLD
+    assert "nothing is registered: version 7 waits" in last.because[0]
+
+
+def test_a_rollout_that_began_meanwhile_is_not_ended(world: World) -> None:
+    world.train(*WORDS)
+    with pytest.raises(Refused, match="a rollout of version 2 is under way"):
+        compress(world, meanwhile=lambda: rolled_out(world))
+    rollout = under_way(world.store, MODEL)
+    assert rollout is not None
+    assert rollout.version == 2
+    with pytest.raises(Refused, match="compress when it is over"):
+        compress(world)
+    assert [version.number for version in world.registry.versions(MODEL)] == [1]
+
+
+def rolled_out(world: World) -> None:
+    """Version 2 has no more than a part of the traffic."""
+    staged = canary((0.5,), timedelta(minutes=10), timedelta(hours=1), Limits())
+    Roller(MODEL, world.store, staged, world.clock).start(2, Cause("ann", "she likes it"), {})
+
+
+def test_a_champion_that_is_newer_by_then_stays(world: World) -> None:
+    world.train(*WORDS)
+    with pytest.raises(Refused, match="another version answers by now"):
+        compress(world, meanwhile=lambda: by_hand(world))
+    assert world.shares == {9: 1.0}
+    assert [version.number for version in world.registry.versions(MODEL)] == [1]
+
+
+def by_hand(world: World) -> None:
+    """Somebody gave another version all the traffic."""
+    world.store.deploy(MODEL, Traffic({9: 1.0}), Cause("bob", "by hand"), world.clock.now())
+
+
+def test_while_somebody_is_forgotten_no_text_is_read(world: World) -> None:
+    world.train(*WORDS)
+    forgetting, seen = world.store.sole(FORGETTING), list[Any]()
+    forgetting.acquire()
+    try:
+        with pytest.raises(Refused, match="being forgotten"):
+            Compressing(world.retraining, Copying(seen)).run(1, "ann", lambda what, done, of: None)
+    finally:
+        forgetting.release()
+    assert not seen
+    assert compress(world)["version"] == 2
+
+
+def test_a_job_that_a_kill_left_open_is_closed_by_the_next_compression_of_that_version(world: World) -> None:
+    world.train(*WORDS)
+    for number in (1, 3):
+        request = {"compressed": number}
+        job = Job(f"j{number}", MODEL, "compress", world.clock.now(), JobState.RUNNING, request)
+        world.store.add_job(job)
+    compress(world, dry_run=True)
+    closed = world.store.job("j1")
+    assert (closed.state, closed.result["error"]) == (JobState.FAILED, "it was stopped")
+    assert world.store.job("j3").state is JobState.RUNNING, "another process may be at it"
 
 
 def test_a_version_whose_classes_were_renamed_is_refused(world: World) -> None:
@@ -157,7 +247,8 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
     folder, found = tmp_path / "compress", list[bool]()
 
     def stopped_in(arguments: dict[str, int]) -> None:
-        with working(folder, arguments) as place:
+        with working(folder) as place:
+            goes_on(place, arguments)
             found.append((place / "distilling").is_dir())
             (place / "distilling").mkdir(exist_ok=True)
             raise KeyboardInterrupt
@@ -166,7 +257,8 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
         with pytest.raises(KeyboardInterrupt):
             stopped_in({"layers": layers})
     assert found == [False, True, False]
-    with working(folder, {"layers": 2}) as place:
+    with working(folder) as place:
+        goes_on(place, {"layers": 2})
         assert (place / "distilling").is_dir()
     assert not folder.exists()
 
@@ -174,7 +266,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "compress").mkdir()
     lock, refused = FileLock(tmp_path / "compress" / "lock"), pytest.raises(Refused, match="being compressed already")
-    with lock, refused, working(tmp_path / "compress", {}):
+    with lock, refused, working(tmp_path / "compress"):
         pass
 
 

@@ -360,11 +360,18 @@ def test_the_audit_chain_stays_whole_and_knows_that_and_not_whom(world) -> None:
     assert KEY not in str(world.store.audit_entries())
 
 
-def test_nobody_is_forgotten_while_a_search_runs(world) -> None:
+@pytest.mark.parametrize("folder", ["tune-toy", "compress-toy-2"])
+def test_nobody_is_forgotten_while_a_search_or_a_compression_runs(world, folder: str) -> None:
     learnt(world)
-    (world.folder / "work" / "tune-toy").mkdir(parents=True)
-    with FileLock(world.folder / "work" / "tune-toy" / "lock"), pytest.raises(Refused, match="a search for a recipe"):
+    (world.folder / "work" / folder).mkdir(parents=True)
+    with FileLock(world.folder / "work" / folder / "lock"), pytest.raises(Refused, match="a search or a compression"):
         forget(world, "order-4711")
+    assert forget(world, "order-4711").rows.examples == 1
+
+
+def test_a_compression_that_was_killed_keeps_nobody_from_being_forgotten(world) -> None:
+    learnt(world)
+    world.store.add_job(Job("killed", MODEL, "compress", world.clock.now(), JobState.RUNNING, {"compressed": 2}))
     assert forget(world, "order-4711").rows.examples == 1
 
 

@@ -197,6 +197,14 @@ def test_what_a_killed_worker_left_is_gone_on_with(bench: Bench) -> None:
     assert done not in bench.durable.started
 
 
+def test_a_compression_that_was_killed_is_not_the_workers_to_go_on_with(bench: Bench) -> None:
+    left = bench.job("compress", JobState.RUNNING)
+    worker = bench.worker()
+    worker.take_up()
+    assert worker.batch_thread is None
+    assert bench.store.job(left).state is JobState.RUNNING
+
+
 def test_run_ends_when_it_is_told_to(bench: Bench) -> None:
     id_ = bench.job("retrain", JobState.RUNNING)
     stop = threading.Event()

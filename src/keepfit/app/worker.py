@@ -33,6 +33,9 @@ SOON = timedelta(seconds=10)
 SETTLED = timedelta(seconds=2)
 """A file in a watched folder counts when it has not grown for this long."""
 
+DONE_HERE = ("retrain", "batch")
+"""Kinds of jobs that are the worker's."""
+
 
 class Durable(Protocol):
     """Starts retrainings; see `pipelines/durable.py`."""
@@ -101,9 +104,13 @@ class Worker:
                 thread.join(timeout=5)
 
     def take_up(self) -> None:
-        """Jobs that were running when a worker was killed go on from their last finished step."""
-        for job in self.store.jobs(states=[JobState.RUNNING]):
-            self.guarded(f"taking up {job.id}", partial(self.begin, job))
+        """Jobs that were running when a worker was killed go on from their last finished step.
+
+        Others, such as a compression, are done by who asked for them.
+        """
+        for job in self.store.jobs(states=[JobState.RUNNING], limit=1000):
+            if job.kind in DONE_HERE:
+                self.guarded(f"taking up {job.id}", partial(self.begin, job))
 
     def beat(self) -> None:
         """Everything that is due now."""

@@ -15,11 +15,12 @@ from typing import Any, Protocol, cast
 from filelock import FileLock, Timeout
 
 from keepfit.data.records import Job, JobState, Window, new_id
-from keepfit.data.snapshot import UNKNOWN_TIME, Snapshot, Split, fits, open_snapshot
+from keepfit.data.snapshot import UNKNOWN_TIME, Snapshot, fits, open_snapshot
 from keepfit.data.splits import content_group
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, Refused
 from keepfit.pipelines.retrain import Retraining
+from keepfit.rollout.rollout import WAITING, under_way
 
 Tell = Callable[[str, int, int | None], None]
 """Hears what is being done, and how much of how much."""
@@ -68,23 +69,33 @@ class Compressing:
     def run(self, number: int, actor: str, tell: Tell, dry_run: bool = False) -> dict[str, Any]:
         """Compress a version and register what passed; the decision is stored whatever comes of it.
 
-        Raises NotFound for a version or data that are gone, Refused while something else is at it, or where classes
-        were renamed since; InvalidInput and BackendError as the task.
+        Raises NotFound for a version or data that are gone, Refused while something else is at it, where another
+        version came to answer meanwhile, or where classes were renamed since; InvalidInput and BackendError as the
+        task.
         """
         rooms = self.rooms
         version, folder = rooms.registry.version(rooms.model, number), rooms.registry.fetch(rooms.model, number)
         self.refuse(number)
-        snapshot = open_snapshot(rooms.folders.snapshots, version.lineage.snapshot_id)
-        recorded, wanted = self.recorded(snapshot), asdict(cast(Any, self.compressor))
-        arguments = {"snapshot": snapshot.id, "wanted": wanted, "recorded": digest(recorded)}
-        with working(rooms.folders.work / f"compress-{rooms.model}-{number}", arguments) as workdir:
+        champion, wanted = rooms.champion(), asdict(cast(Any, self.compressor))
+        with working(rooms.folders.work / f"{REASON}-{rooms.model}-{number}") as workdir:
+            if not rooms.store.nobody_forgets():  # a forgetting that comes later sees the lock, and refuses
+                raise Refused("somebody is being forgotten, and their texts may be among the data; compress afterwards")
+            self.close_stopped(number)
+            snapshot = open_snapshot(rooms.folders.snapshots, version.lineage.snapshot_id)
+            recorded = self.recorded(snapshot)
+            goes_on(workdir, {"snapshot": snapshot.id, "wanted": wanted, "recorded": digest(recorded)})
             found = self.compressor(folder, snapshot, recorded, tell, workdir)
-            decision = judged(number, found, dry_run)
+            decision, late = judged(number, found, dry_run), None
+            if decision.outcome is Outcome.PASS and (late := self.too_late(number, champion)) is not None:
+                words = f"version {number} was compressed, but nothing is registered: {late}"
+                decision = Decision(Outcome.HOLD, (words, *found.because))
             evidence = {"version": number, "recorded": len(recorded), "wanted": wanted, **found.to_json()}
             stored = Decision(decision.outcome, decision.because, evidence)
             id_ = rooms.store.add_decision(rooms.model, f"{REASON} v{number}", stored, rooms.clock.now())
             result = {"compressed": number, "decision": id_, "outcome": stored.outcome.value, **evidence}
             result |= {"version": None, "because": list(stored.because)}
+            if late is not None:
+                raise late
             if decision.outcome is Outcome.PASS and found.folder is not None:
                 tell("registering", 0, None)
                 result["made"] = self.registered(number, found.folder, snapshot, actor)
@@ -97,18 +108,48 @@ class Compressing:
         job = rooms.store.running_or_waiting(rooms.model, "retrain")
         if job is not None:
             raise Refused(f"a retraining of {rooms.model!r} is under way ({job.id}); compress when it is over")
+        rollout = under_way(rooms.store, rooms.model)
+        if rollout is not None:
+            raise Refused(f"a rollout of version {rollout.version} is under way; compress when it is over")
+        waiting = rooms.store.get(rooms.model, WAITING)
+        if waiting:
+            raise Refused(f"version {waiting['version']} waits for approval; approve or reject it, then compress")
         model = rooms.task.load(rooms.registry.fetch(rooms.model, number))
         if rooms.called(model, rooms.registry.version(rooms.model, number).at).labels != model.labels:
             raise Refused(f"classes were renamed since version {number} was made; retrain, then compress that version")
 
+    def too_late(self, number: int, champion: int | None) -> Refused | None:
+        """Why what was made can no longer be registered; None when it can."""
+        try:
+            self.refuse(number)
+        except Refused as error:
+            return error
+        if self.rooms.champion() != champion:
+            return Refused("another version answers by now; compress that one")
+        return None
+
+    def close_stopped(self, number: int) -> None:
+        """Jobs that a kill left open; who holds the lock knows that nobody works on them."""
+        rooms = self.rooms
+        for job in rooms.store.jobs(rooms.model, REASON, [JobState.RUNNING], limit=1000):
+            if job.request.get("compressed") == number:
+                result = {"error": "it was stopped", "retry": True}
+                rooms.store.update_job(job.id, state=JobState.FAILED, result=result, finished_at=rooms.clock.now())
+
     def recorded(self, snapshot: Snapshot) -> list[Any]:
-        """What was asked in life, newest last, without the texts that the version and its candidate are judged on."""
+        """What was asked in life, newest last, each text once, without those that the version's data have.
+
+        So what is held out of it was neither learnt from nor is it what the version and its candidate are judged on.
+        """
         rooms = self.rooms
         everything = Window(UNKNOWN_TIME, rooms.clock.now() + timedelta(seconds=1))
         examples = rooms.store.examples(rooms.model, everything, RECORDED)
-        judged_on = {group for split in (Split.VALIDATION, Split.TEST) for group in groups(snapshot, split)}
-        contents = (example.content for example in examples if fits(example.content, len(snapshot.columns)))
-        return [content for content in contents if content_group(content) not in judged_on]
+        known = {content_group(content) for content in snapshot.rows().contents}
+        found: dict[str, Any] = {}
+        for example in examples:
+            if fits(example.content, len(snapshot.columns)) and (group := content_group(example.content)) not in known:
+                found.setdefault(group, example.content)
+        return list(found.values())
 
     def registered(self, number: int, folder: Path, snapshot: Snapshot, actor: str) -> dict[str, Any]:
         """Evaluated, registered, through the gate and into its rollout: the steps of a retraining, without a training.
@@ -145,11 +186,6 @@ def judged(number: int, found: Found, dry_run: bool) -> Decision:
     return Decision(Outcome.PASS, (f"version {number} was compressed; its gate judges what came of it", *found.because))
 
 
-def groups(snapshot: Snapshot, split: Split) -> Iterator[str]:
-    """Hashes of the contents of one part."""
-    return (content_group(content) for content in snapshot.rows(split).contents)
-
-
 def digest(contents: Sequence[Any]) -> str:
     """A hash of the contents in their order."""
     found = hashlib.sha256()
@@ -159,12 +195,11 @@ def digest(contents: Sequence[Any]) -> str:
 
 
 @contextmanager
-def working(folder: Path, arguments: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder to work in, empty unless a run with the same arguments was stopped in it; gone when all is done.
+def working(folder: Path) -> Iterator[Path]:
+    """The folder to work in, for this process alone; gone when all is done.
 
     Raises Refused when another process is at it, BackendError when the disk fails.
     """
-    note, text = folder / "arguments.json", json.dumps(arguments, sort_keys=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
@@ -174,14 +209,19 @@ def working(folder: Path, arguments: Mapping[str, Any]) -> Iterator[Path]:
     except OSError as error:
         raise BackendError(f"{folder} cannot be written ({error}); make room on the disk") from error
     try:
-        if not note.is_file() or note.read_text("utf-8") != text:
-            for left in folder.iterdir():
-                if left.is_dir():
-                    shutil.rmtree(left)
-            note.write_text(text, "utf-8")
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error
     finally:
         lock.release()
+
+
+def goes_on(folder: Path, arguments: Mapping[str, Any]) -> None:
+    """Empties the folder, unless a run with the same arguments was stopped in it."""
+    note, text = folder / "arguments.json", json.dumps(arguments, sort_keys=True)
+    if not note.is_file() or note.read_text("utf-8") != text:
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+        note.write_text(text, "utf-8")

@@ -35,6 +35,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import without_rows
 from keepfit.pipelines.cheaper import MIX
+from keepfit.pipelines.compressing import REASON as COMPRESS
 from keepfit.pipelines.overdue import OPEN, Places, beside, searching
 from keepfit.pipelines.prune import GOING, delete_path
 from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
@@ -146,6 +147,8 @@ class Forget:
     def refuse_while_busy(self) -> None:
         """A training that has read the data would bring it back."""
         for job in self.store.jobs(states=OPEN, limit=1000):
+            if job.kind == COMPRESS:  # a kill may have left it; whether it lives says its lock, below
+                continue
             what = "retraining" if job.kind == "retrain" else f"{job.kind} job"
             doing = "runs" if job.state is JobState.RUNNING else "waits"
             raise Refused(
@@ -153,7 +156,7 @@ class Forget:
                 "nothing does it: start that, or keepfit retrain --wait), then try again"
             )
         if searching(self.places.work):
-            raise Refused("a search for a recipe runs and uses the data; wait for it, then try again")
+            raise Refused("a search or a compression runs and uses the data; wait for it, then try again")
 
     # finding
 

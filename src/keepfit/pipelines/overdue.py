@@ -224,7 +224,7 @@ class Overdue:
         held = {job.id: "its job is not finished" for model in self.all_models() for job in self.open_jobs(model)}
         things = self.folders("checkpoint", self.places.work)
         held |= {t.name: "it was used within a day" for t in things if now - t.at < DAY}
-        held |= {t.name: "a search runs in it" for t in things if is_locked(self.places.work / t.name)}
+        held |= {t.name: "a search or a compression runs in it" for t in things if is_locked(self.places.work / t.name)}
         return [*judge(things, self.policy.checkpoints, held, now), *self.of_studies(now)]
 
     def of_hidden(self, now: datetime) -> list[Judged]:
@@ -238,7 +238,7 @@ class Overdue:
         things = [Thing("search", name, at) for name, at in self.studies()] if self.policy.checkpoints else []
         held = {t.name: "it was used within a day" for t in things if now - t.at < DAY}
         if searching(self.places.work):
-            held = dict.fromkeys((t.name for t in things), "a search runs")
+            held = dict.fromkeys((t.name for t in things), "a search or a compression runs")
         return judge(things, self.policy.checkpoints, held, now)
 
     def of_batches(self, now: datetime) -> list[Judged]:
@@ -298,8 +298,8 @@ def modified(path: Path) -> datetime:
 
 
 def searching(work: Path) -> bool:
-    """Does a search for a recipe run?"""
-    return work.is_dir() and any(is_locked(path) for path in work.glob("tune-*"))
+    """Does a search for a recipe run, or a compression?"""
+    return work.is_dir() and any(is_locked(path) for kind in ("tune", "compress") for path in work.glob(f"{kind}-*"))
 
 
 def is_locked(folder: Path) -> bool:
