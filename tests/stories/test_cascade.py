@@ -104,7 +104,7 @@ def test_when_the_world_changes_it_is_switched_off_and_when_it_holds_again_it_is
     mended = send(cascaded, 10, "grim", "gloomy")
     assert first_share(mended) == 0
     assert {one.label for one in mended} == {"neg"}, "the full model answers everything"
-    assert not cascaded.predictor.cascade.status()["on"]
+    assert not cascaded.predictor.cascade.status(1)["on"]
     send(cascaded, 600, "good", "bad")
     assert judgements(cascaded)[-1] == Outcome.PASS.value
     assert first_share(send(cascaded, 50, "good", "bad")) > 0

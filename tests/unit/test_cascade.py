@@ -191,8 +191,8 @@ def test_the_same_threshold_holds_for_files() -> None:
 
 
 def test_the_status_says_whether_it_answers_and_why() -> None:
-    assert standing(None, None)["keeps"] == "off"
-    assert standing(None, PLAN)["on"] is None
+    assert standing(None, None, 1)["keeps"] == "off"
+    assert standing(None, PLAN, 1)["on"] is None
     kept = {"version": 1, "plan": PLAN.to_json(), "on": True, "threshold": 0.9, "first": 30, "answers": 40}
-    said = standing(kept | {"because": "it is good"}, PLAN)
+    said = standing(kept | {"because": "it is good"}, PLAN, 1)
     assert (said["on"], said["threshold"], said["share"], said["because"]) == (True, 0.9, 0.75, "it is good")

@@ -17,7 +17,7 @@ from transformers import AutoModel, BertConfig, DistilBertConfig, GPT2Config, Ro
 from keepfit.engine.convert import export, quantise
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.engine.tables import is_small, per_row, select_rows, small_lookup, unfolded
-from keepfit.errors import BackendError
+from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.text.network import Classifier
 
 WORDS, KEPT = 90, np.array([0, 1, 2, 3, *range(10, 60, 2)])
@@ -102,8 +102,10 @@ def test_a_network_without_a_word_table_is_left_alone(tmp_path: Path) -> None:
     ids = ops.parameter([-1, -1], np.int64, "input_ids")
     ids.output(0).set_names({"input_ids"})
     ov.save_model(ov.Model([ops.convert(ids, np.float32)], [ids], "bare"), tmp_path / "bare.xml")
-    with pytest.raises(BackendError, match="no word table"):
+    with pytest.raises(InvalidInput, match="no word table"):
         select_rows(tmp_path / "bare.xml", KEPT, tmp_path / "out.xml")
+    small_lookup(tmp_path / "bare.xml", tmp_path / "same.xml")
+    assert unfolded(tmp_path / "same.xml") == 0
     with pytest.raises(BackendError, match="cannot be read"):
         small_lookup(tmp_path / "nowhere.xml", tmp_path / "out.xml")
 

@@ -136,13 +136,13 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
     pairs = [pairs[i] for i in kept]
     classes = tuple(sorted({label.value for _, label in pairs}))
     index = {value: i for i, value in enumerate(classes)}
-    if len({(prediction.model_version, len(prediction.embedding)) for prediction, _ in pairs}) == 1:
+    if len({p.model_version for p, _ in pairs}) == 1 and all(len(p.embedding) for p, _ in pairs):
         embeddings = np.stack([prediction.embedding for prediction, _ in pairs])
+        names = set.intersection(*(set(prediction.measures) for prediction, _ in pairs)) & {"length", "unknown"}
+        measures = {n: np.array([p.measures[n] for p, _ in pairs], np.float32) for n in sorted(names)}
     else:
         contents = [store.prediction(name, prediction.id)[0].content for prediction, _ in pairs]
-        embeddings, _ = embedded(project, champion, contents, tell)
-    names = set.intersection(*(set(prediction.measures) for prediction, _ in pairs)) & {"length", "unknown"}
-    measures = {n: np.array([p.measures[n] for p, _ in pairs], np.float32) for n in sorted(names)}
+        embeddings, measures = embedded(project, champion, contents, tell)
     truth = np.array([index[label.value] for _, label in pairs], np.int64)
     return Traffic(tuple(p.time for p, _ in pairs), embeddings, truth, classes, measures, scale)
 

@@ -23,7 +23,7 @@ class CascadeSettings(Section):
     differing: float = Field(0.02, gt=0, lt=0.5, description="For agreement: the share of answers that may differ.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="With which this is proven.")
     control: float = Field(
-        0.02, gt=0, le=1, description="Share of all contents that the full model answers whatever they are: what the "
+        0.02, gt=0, lt=1, description="Share of all contents that the full model answers whatever they are: what the "
         "watch judges the first stage and the inputs by.",
     )  # fmt: skip
     least_share: float = Field(0.05, ge=0, lt=1, description="Answering less than this share it is switched off.")

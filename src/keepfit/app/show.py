@@ -351,7 +351,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
-        "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan()),
+        "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan(), champion),
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
         "worker": project.worker_runs(),
     }  # fmt: skip

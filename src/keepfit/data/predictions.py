@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from keepfit.data.database import insert_or_skip, newer_wins
-from keepfit.data.records import FIRST, Example, Prediction, Window
+from keepfit.data.records import CONTROL, FIRST, FIRST_SURE, Example, Prediction, Window
 from keepfit.data.schema import EXAMPLES, LABEL_SETS, PREDICTIONS
 from keepfit.errors import NotFound
 
@@ -185,11 +185,20 @@ def predictions(
 def fair_predictions(conn: Connection, model: str, window: Window, version: int | None, limit: int) -> list[Prediction]:
     """Of those that users heard the ones that stand for all (see `Prediction.stands_for_all`); the newest `limit`."""
     said = predictions(conn, model, window, version, limit, heard=True)
-    fair = [one for one in said if one.stands_for_all]
+    fair = evenly(said)
     if len(said) < limit or len(fair) == len(said):
         return fair
     more = predictions(conn, model, window, version, FARTHER * limit, heard=True, without=FIRST)
-    return [one for one in more if one.stands_for_all][-limit:]
+    return evenly(more)[-limit:]
+
+
+def evenly(said: Sequence[Prediction]) -> list[Prediction]:
+    """Those that stand for all; where a first stage answered for a part of the time, the drawn ones of all of it.
+
+    Else the hours without it would weigh many times as much as those with it.
+    """
+    behind = any(CONTROL in one.measures for one in said)
+    return [one for one in said if one.stands_for_all and (not behind or FIRST_SURE in one.measures)]
 
 
 def examples(conn: Connection, model: str, window: Window, limit: int | None) -> list[Example]:

@@ -13,9 +13,10 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from keepfit.errors import BackendError
+from keepfit.errors import BackendError, InvalidInput
 
 IDS = "input_ids"
+NO_TABLE = "the network has no word table that could be made smaller"
 PASSED_THROUGH = frozenset({"Convert", "Reshape", "Unsqueeze", "Squeeze"})
 """Operations that may lie between the ids and the look-up."""
 
@@ -23,11 +24,13 @@ PASSED_THROUGH = frozenset({"Convert", "Reshape", "Unsqueeze", "Squeeze"})
 def select_rows(xml: Path, rows: NDArray[np.int64], out: Path) -> Path:
     """The network of `xml` with these rows of its word table alone, in this order, written to `out`.
 
-    The id i of the new network means what rows[i] meant to the old one; nothing else changes. Raises BackendError when
-    it has no word table that is stored as a whole, or cannot be read.
+    The id i of the new network means what rows[i] meant to the old one; nothing else changes. Raises InvalidInput when
+    it has no word table that is stored as a whole, BackendError when it cannot be read.
     """
     network = _read(xml)
-    for lookup in _lookups(network, xml):
+    if not (lookups := _lookups(network)):
+        raise InvalidInput(NO_TABLE)
+    for lookup in lookups:
         size = _length(lookup)
         for table in (node for node in _constants(lookup) if _rows(node) == size):
             fewer = ops.constant(np.ascontiguousarray(_values(table)[rows]), dtype=table.get_element_type())
@@ -42,11 +45,11 @@ def small_lookup(xml: Path, out: Path) -> Path:
 
     The rows are looked up as they are stored and only then made floating-point numbers: a table that is made so before
     is unfolded by the runtime when it loads it, to four times the memory. One that is int8 already keeps its values,
-    and the network its answers. Raises BackendError as `select_rows`.
+    and the network its answers; a network without such a table stays as it is. Raises BackendError.
     """
     network = _read(xml)
-    lookup, *others = _lookups(network, xml)
-    if not others and not _is_small(lookup):
+    lookups = _lookups(network)
+    if len(lookups) == 1 and not _is_small(lookup := lookups[0]):
         values, scales = _quantised(lookup)
         ids, axis = lookup.input_value(1), ops.constant(0, dtype=np.int32)
         small = ops.convert(ops.gather(ops.constant(values), ids, axis), np.float32)
@@ -58,13 +61,17 @@ def small_lookup(xml: Path, out: Path) -> Path:
 
 
 def is_small(xml: Path) -> bool:
-    """Whether the words are looked up in int8 already. Raises BackendError as `select_rows`."""
-    return any(_is_small(lookup) for lookup in _lookups(_read(xml), xml))
+    """Whether the words are looked up in int8 already. Raises InvalidInput and BackendError as `select_rows`."""
+    if not (lookups := _lookups(_read(xml))):
+        raise InvalidInput(NO_TABLE)
+    return any(map(_is_small, lookups))
 
 
 def unfolded(xml: Path) -> int:
-    """Bytes by which the word table grows when the network is loaded. Raises BackendError as `select_rows`."""
-    lookup = _lookups(_read(xml), xml)[0]
+    """Bytes by which the word table, if it has one, grows when the network is loaded. Raises BackendError."""
+    if not (lookups := _lookups(_read(xml))):
+        return 0
+    lookup = lookups[0]
     shape = lookup.input_value(0).get_partial_shape()
     stored = sum(int(_values(node).nbytes) for node in _constants(lookup))
     return 0 if _is_small(lookup) else max(0, 4 * _length(lookup) * int(shape[1].get_length()) - stored)
@@ -104,13 +111,11 @@ def _folded(lookup: Any) -> NDArray[np.float32]:
     return np.array(found[0], np.float32)
 
 
-def _lookups(network: ov.Model, xml: Path) -> list[Any]:
-    """The operations that turn ids into vectors: one, or of an int8 table those of its values and its scales."""
+def _lookups(network: ov.Model) -> list[Any]:
+    """The operations that turn ids into vectors: one, or of an int8 table those of its values and its scales; none
+    where they are no table that is stored as a whole."""
     gathers = (node for node in network.get_ordered_ops() if node.get_type_name() == "Gather")
-    found = [node for node in gathers if _comes_from_ids(node) and _constants(node)]
-    if not found:
-        raise BackendError(f"the network {xml} has no word table that could be made smaller; leave it as it is")
-    return found
+    return [node for node in gathers if _comes_from_ids(node) and _constants(node)]
 
 
 def _is_small(lookup: Any) -> bool:

@@ -10,16 +10,22 @@ from filelock import FileLock, Timeout
 
 from keepfit.errors import BackendError, Refused
 
+SEARCHING = "another search runs for this model; wait for it, or stop it"
+"""A trial under way would be taken for one that was killed."""
+
 
 @contextmanager
-def alone(workdir: Path) -> Iterator[None]:
-    """One search at a time per model: a trial under way would be taken for one that was killed."""
+def alone(workdir: Path, otherwise: str) -> Iterator[None]:
+    """The folder, made where it is missing, is this process's until the end.
+
+    Raises Refused with the sentence `otherwise` when another process has it, BackendError when the disk fails.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workdir / "lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise Refused("another search runs for this model; wait for it, or stop it") from error
+        raise Refused(otherwise) from error
     except OSError as error:
         raise BackendError(f"{workdir} cannot be written ({error}); make room on the disk") from error
     try:

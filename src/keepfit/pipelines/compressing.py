@@ -12,13 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from filelock import FileLock, Timeout
-
 from keepfit.data.records import Job, JobState, Window, new_id
 from keepfit.data.snapshot import UNKNOWN_TIME, Snapshot, fits, open_snapshot
 from keepfit.data.splits import content_group
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, Refused
+from keepfit.pipelines.alone import alone
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
 
@@ -200,21 +199,12 @@ def working(folder: Path) -> Iterator[Path]:
 
     Raises Refused when another process is at it, BackendError when the disk fails.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise Refused("this version is being compressed already; wait for that, or stop it") from error
-    except OSError as error:
-        raise BackendError(f"{folder} cannot be written ({error}); make room on the disk") from error
-    try:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error
-    finally:
-        lock.release()
+    with alone(folder, "this version is being compressed already; wait for that, or stop it"):
+        try:
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error
 
 
 def goes_on(folder: Path, arguments: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import judge
 from keepfit.evaluation.spread import Spread
 from keepfit.metrics import METRICS, Metric
-from keepfit.pipelines.alone import alone
+from keepfit.pipelines.alone import SEARCHING, alone
 from keepfit.tasks.task import Report, Task
 from keepfit.tasks.text.hidden import FOLDER as HIDDEN
 from keepfit.training.recipe import Recipe
@@ -45,7 +45,7 @@ class CrossValidation:
         again with the same arguments it goes on. Raises Refused while another search runs for this model, and
         InvalidInput when the data cannot be parted or learnt from so.
         """
-        with alone(self.workdir):
+        with alone(self.workdir, SEARCHING):
             rows = without_test(snapshot.rows(), snapshot.rows(Split.TEST))
             parted = folds(rows, wanted)
             place = self.workdir / name_of(snapshot, recipe, wanted)

@@ -14,7 +14,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError
 from keepfit.evaluation.evaluator import judge
 from keepfit.metrics import log_loss
-from keepfit.pipelines.alone import alone
+from keepfit.pipelines.alone import SEARCHING, alone
 from keepfit.registry.registry import Registry
 from keepfit.tasks.task import Report, Task
 from keepfit.training.recipe import Recipe
@@ -52,7 +52,7 @@ class Tuning:
 
         Raises Refused while another process searches for this model.
         """
-        with alone(self.trials.workdir):
+        with alone(self.trials.workdir, SEARCHING):
             found = tune_recipe(self.task, snapshot, base, search, self.trials, report)
         name = study_name(self.task, snapshot, _space(base, search, self.trials), search)
         found = replace(found, because=(*found.because, *self.logged(name, found)))

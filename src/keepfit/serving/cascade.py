@@ -103,9 +103,9 @@ class Cascade:
             held[served.version] = found if found is None or floor is None else max(found, floor)
         return held[served.version]
 
-    def status(self) -> dict[str, Any]:
+    def status(self, version: int | None) -> dict[str, Any]:
         """See `standing`; as of the last look into the store."""
-        return standing(self._kept, self._plan)
+        return standing(self._kept, self._plan, version)
 
     def opinion(self, served: Served, content: Any, known: bool) -> Opinion:
         """What is to be done with a content that a version is to answer; `known`: the cache has its answer."""
@@ -147,11 +147,11 @@ def threshold_of(
     return float(kept["threshold"]) if kept["on"] else None
 
 
-def standing(kept: Mapping[str, Any] | None, plan: CascadePlan | None) -> dict[str, Any]:
-    """For the status: whether the first stage answers, from which score on, its share, and why."""
+def standing(kept: Mapping[str, Any] | None, plan: CascadePlan | None, version: int | None) -> dict[str, Any]:
+    """For the status: whether the first stage of a version answers, from which score on, its share, and why."""
     if plan is None:
         return {"keeps": "off", "on": False, "threshold": None, "share": None, "because": 'cascade.keeps is "off"'}
-    if kept is None or kept["plan"]["terms"] != plan.terms.to_json():
+    if kept is None or kept["version"] != version or kept["plan"]["terms"] != plan.terms.to_json():
         words = "the watch has not looked at it yet; until then what was measured at the training decides"
         return {"keeps": plan.terms.keeps, "on": None, "threshold": None, "share": None, "because": words}
     share = kept["first"] / kept["answers"] if kept["answers"] else None

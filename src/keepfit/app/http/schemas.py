@@ -321,7 +321,9 @@ class CascadeOut(BaseModel):
     keeps: str = Field(description="off, accuracy or agreement, as set.")
     on: bool | None = Field(description="Null: the watch has not looked at it yet.")
     threshold: float | None = Field(description="The score from which on it answers.")
-    share: float | None = Field(description="Of the answers since it is so, the part that it gave.")
+    share: float | None = Field(
+        description="Of the latest answers that it was asked for (20,000 at most), the part that it gave."
+    )
     because: str
 
 

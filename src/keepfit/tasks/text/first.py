@@ -39,7 +39,7 @@ class FirstStage:
         """ids (m,): the buckets that were learnt, sorted. weights (m, k): of each, already multiplied by its idf (m,);
         bias (k,). Both are divided by the temperature."""
         self._trade, self._weights, self._bias = trade, weights, bias
-        self._squares = np.append(idf.astype(np.float32) ** 2, np.float32(0.0))
+        self._squares = idf.astype(np.float32) ** 2
         self._rows = np.full(1 << BITS, -1, np.int32)
         self._rows[ids] = np.arange(len(ids), dtype=np.int32)
 

@@ -14,7 +14,7 @@ from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.text.acceptance import MARGIN
 from keepfit.tasks.text.compression.card import section
 from keepfit.tasks.text.compression.corpus import Corpus
-from keepfit.tasks.text.compression.folders import copied, revise
+from keepfit.tasks.text.compression.folders import copied, read_facts, revise
 from keepfit.tasks.text.compression.judging import TIMED_S, Judge, Made, Point
 from keepfit.tasks.text.compression.steps import fewer_layers, look_up_small, make_int8
 from keepfit.tasks.text.compression.trimming import trim
@@ -25,6 +25,7 @@ from keepfit.tasks.text.preprocessing import Content
 Tell = Callable[[str, int, int | None], None]
 """Hears what is being done, and how much of how much."""
 Method = Callable[[Made, Path], tuple[str, Made]]
+LEFT_BEHIND = "its first stage: left behind, what it would change was measured beside the network before; train for one"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ class Compressed:
     """The trade-off curve: fp32, the version as it is, and every candidate."""
     refused: Mapping[str, str]
     """By its name, why a method could not be tried."""
+    had_first: bool = False
+    """Whether the version had a first stage."""
 
     @property
     def because(self) -> tuple[str, ...]:
         """What came of each method, in sentences."""
         tried = [f"{one.name}: {'taken' if one.taken else 'not taken'}, {one.because}" for one in self.points[2:]]
-        return (*tried, *(f"{name}: not tried, {sentence}" for name, sentence in self.refused.items()))
+        refused = (f"{name}: not tried, {sentence}" for name, sentence in self.refused.items())
+        return (*tried, *refused, *((LEFT_BEHIND,) if self.had_first and self.folder is not None else ()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -92,7 +96,8 @@ class Compressor:
                 made, last = candidate, points[-1]
         if made.folder == version:
             return Compressed(None, tuple(points), refused)
-        return Compressed(finished(made, points, refused, self.loss, workdir / "model"), tuple(points), refused)
+        folder = finished(made, points, refused, self.loss, workdir / "model")
+        return Compressed(folder, tuple(points), refused, "first" in read_facts(version))
 
     def methods(self, version: Made, corpus: Corpus, judge: Judge, tell: Tell) -> Iterator[tuple[str, Method]]:
         """What is tried, in this order: what changes the weights first, what only stores them otherwise last."""

@@ -14,7 +14,7 @@ from keepfit.engine.convert import export, quantise
 from keepfit.engine.engine import Precision
 from keepfit.engine.openvino import has_bf16
 from keepfit.engine.tables import is_small, small_lookup
-from keepfit.errors import InvalidInput
+from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.text import network as networks
 from keepfit.tasks.text.acceptance import ORDER, Comparison
 from keepfit.tasks.text.compression.corpus import Corpus
@@ -48,7 +48,10 @@ def make_int8(before: Made, after: Path, corpus: Corpus, judge: Judge) -> tuple[
     batches, tried = calibration(before, corpus.seen), dict[float, tuple[Comparison, Made]]()
     for alpha in ALPHAS:
         made = Made(copied(before.folder, after.with_name(f"{after.name}{alpha:g}")), before.reading)
-        small_lookup(quantise(before.folder / FP32, batches, made.folder / INT8, alpha), made.folder / INT8)
+        try:
+            small_lookup(quantise(before.folder / FP32, batches, made.folder / INT8, alpha), made.folder / INT8)
+        except BackendError as error:  # the other methods may still do something
+            raise InvalidInput(str(error)) from error
         tried[alpha] = judge.compare("int8", made.load("int8")), made
     best = min(tried, key=lambda alpha: tried[alpha][0].expected_loss)
     comparison, made = tried[best]
