@@ -17,6 +17,7 @@ from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
+from keepfit.data.store import RecordStore
 from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.forgetting import Forgetting
@@ -52,43 +53,23 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     settings = home.settings.server
     store = open_store(home)
     writer = RecordWriter(store)
-    limits = ServingLimits(
-        queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB), timeout_s=settings.timeout.total_seconds()
-    )
-    worker = f"{socket.gethostname()}-{os.getpid()}"
     tracer = tracer or tracer_of(home.settings.traces)
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
         videos.mkdir(exist_ok=True)  # models look for it when they are loaded
-    cascades = {name: Cascade(store, name, model.cascade.plan()) for name, model in home.settings.models.items()}
-    predictors = {
-        name: Predictor(
-            name, store, answering_half(home, name), writer, home.clock, worker,
-            for_videos(limits) if model.task == "video" else limits, tracer, cascades[name],
-        )
-        for name, model in home.settings.models.items()
-    }  # fmt: skip
+    predictors = predictors_of(home, writer, store, tracer)
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
+    cascades = [predictor.cascade for predictor in predictors.values()]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
     return Service(
         store=store,
-        models={
-            name: ServedModel(
-                predictors[name],
-                model.task,
-                unasked(model),
-                roller(home, name, store).strategy,
-                model.rollout.confirm,
-                takes_new_classes(model),
-            )
-            for name, model in home.settings.models.items()
-        },
+        models={name: served(home, predictor, store) for name, predictor in predictors.items()},
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *cascades.values(), *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades, *predictors.values()], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,
@@ -104,6 +85,31 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
         access_log=home.settings.log.access,
         ledger=books,
     )
+
+
+def predictors_of(home: Home, writer: RecordWriter, store: RecordStore, tracer: Tracer) -> dict[str, Predictor]:
+    """One for each model, by name."""
+    settings, worker = home.settings.server, f"{socket.gethostname()}-{os.getpid()}"
+    limits = ServingLimits(
+        queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB), timeout_s=settings.timeout.total_seconds()
+    )
+    return {
+        name: Predictor(
+            name, store, answering_half(home, name), writer, home.clock, worker,
+            for_videos(limits) if model.task == "video" else limits, tracer,
+            Cascade(store, name, model.cascade.plan()),
+        )
+        for name, model in home.settings.models.items()
+    }  # fmt: skip
+
+
+def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
+    """A model with what its settings say of its labels and its rollouts."""
+    name, model = home.settings.model(predictor.name)
+    strategy = roller(home, name, store).strategy
+    return ServedModel(
+        predictor, model.task, unasked(model), strategy, model.rollout.confirm, takes_new_classes(model)
+    )  # fmt: skip
 
 
 def http_limits(settings: ServerSettings) -> HttpLimits:
