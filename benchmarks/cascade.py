@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.results import save, table
 from keepfit.data.snapshot import Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
-from keepfit.metrics import exact_high, paired_interval
+from keepfit.intervals import exact_high, paired_interval
 from keepfit.tasks.task import first_of, predict
 from keepfit.tasks.text.fit import TextTask
 from keepfit.tasks.trade import Terms, accept, measure

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.results import FOLDER, save, table
 from keepfit.data.columns import Columns
 from keepfit.data.snapshot import Snapshot, Split, import_file
-from keepfit.metrics import paired_interval, wilson
+from keepfit.intervals import paired_interval, wilson
 from keepfit.tasks.task import predict
 from keepfit.tasks.text import model as answering
 from keepfit.tasks.text.compression.compress import Compressor

@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.imdb_data import read, snapshot
 from keepfit.data.snapshot import Rows, Split
-from keepfit.metrics import calibration_error, log_loss, paired_interval, wilson
+from keepfit.intervals import paired_interval, wilson
+from keepfit.metrics import calibration_error, log_loss
 from keepfit.tasks.task import predict
 from keepfit.tasks.text import model as answering
 from keepfit.tasks.text.fit import TextTask

@@ -46,7 +46,7 @@ from transformers.trainer_callback import PrinterCallback
 from benchmarks.imdb_data import read, snapshot
 from benchmarks.results import save, table
 from keepfit.data.snapshot import Rows, Split
-from keepfit.metrics import paired_interval, wilson
+from keepfit.intervals import paired_interval, wilson
 from keepfit.tasks.task import predict
 from keepfit.tasks.text.backbone import minilm_folder
 from keepfit.tasks.text.fit import TextTask

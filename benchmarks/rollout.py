@@ -32,7 +32,7 @@ from benchmarks.swap import MODEL, VERSIONS, Load, client, make_project, percent
 from keepfit.clock import SystemClock
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.store import RecordStore
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.monitoring.comparison import Comparison, Counts, Paired, Sides, Tallied
 from keepfit.pipelines.rolling import Rolling
 from keepfit.registry.local import LocalRegistry

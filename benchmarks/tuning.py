@@ -28,7 +28,8 @@ from keepfit.app.wiring import traits
 from keepfit.data.records import text_group
 from keepfit.data.snapshot import Rows, Snapshot, Split, split_of, write_snapshot
 from keepfit.data.splits import SnapshotRow
-from keepfit.metrics import log_loss, paired_interval, wilson
+from keepfit.intervals import paired_interval, wilson
+from keepfit.metrics import log_loss
 from keepfit.pipelines.tune import Trials, tune_recipe
 from keepfit.tasks.task import predict
 from keepfit.tasks.text.fit import TextTask

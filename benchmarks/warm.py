@@ -26,7 +26,7 @@ from keepfit.app.demo.stream import Review, ReviewStream
 from keepfit.app.demo.worlds import generated, write_csv
 from keepfit.data.records import Example, Label, LabelledExample, Source
 from keepfit.data.snapshot import Snapshot, grow, import_file
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.tasks.task import predict
 from keepfit.tasks.text.fit import TextTask
 from keepfit.training.recipe import Recipe

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from benchmarks.results import save, table
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.monitoring.comparison import SHARE, Paired
 from keepfit.rollout.strategies import Limits
 from keepfit.sequential import GAIN_BETS, GAIN_WEIGHTS, LARGE_BETS

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data.records import Window
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.facts import Attempt, Losses, Price
 from keepfit.triggers.trigger import Situation

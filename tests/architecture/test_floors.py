@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "keepfit"
 FLOORS: list[set[str]] = [
-    {"redaction"},
+    {"intervals", "redaction"},
     {"errors", "clock", "decision", "metrics", "sequential", "traces"},
     {"data"},
     {"engine", "training"},

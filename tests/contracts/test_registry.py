@@ -24,7 +24,8 @@ from keepfit.data.snapshot import Split
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound
 from keepfit.evaluation.evaluator import Evaluation
-from keepfit.metrics import Interval, ReliabilityPoint, wilson
+from keepfit.intervals import Interval, wilson
+from keepfit.metrics import ReliabilityPoint
 from keepfit.registry.local import LocalRegistry
 from keepfit.registry.registry import Alias, Lineage, Registry, model_folder
 from keepfit.tasks.loading import load_answering

@@ -9,7 +9,7 @@ import pytest
 
 from keepfit.data.records import Event, Window
 from keepfit.decision import Outcome
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.alarm import Harm
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, WarmUp

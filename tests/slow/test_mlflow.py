@@ -22,7 +22,8 @@ import pytest
 from keepfit.data.snapshot import Split
 from keepfit.errors import BackendError, InvalidInput, NotFound, SettingsError
 from keepfit.evaluation.evaluator import Evaluation
-from keepfit.metrics import ReliabilityPoint, wilson
+from keepfit.intervals import wilson
+from keepfit.metrics import ReliabilityPoint
 from keepfit.registry.mlflow import MlflowRegistry
 from keepfit.registry.mlflow_quiet import Metric, MlflowClient
 from keepfit.registry.mlflow_runs import RunReport, Runs

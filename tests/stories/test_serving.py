@@ -26,7 +26,7 @@ from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token, hash_token
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, SettingsError
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.pipelines.costs import Ledger, Prices
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keepfit.data.asked import Question
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.monitoring.cohorts import cohorts_of, lag
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from keepfit.data.records import Event, Window
 from keepfit.decision import Decision, Outcome
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.combinators import AllOf, AnyOf, Cooldown, NewEvidence, WarmUp
 from keepfit.triggers.harm import AccuracyFloor

@@ -17,7 +17,7 @@ from keepfit.data.snapshot import Rows, Snapshot, write_snapshot
 from keepfit.data.splits import SnapshotRow, Split
 from keepfit.evaluation.evaluator import Reference
 from keepfit.evaluation.flips import flips, said_before
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 
 
 def snapshot(folder: Path, *rows: tuple[str, str, Split]) -> Snapshot:

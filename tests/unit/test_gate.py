@@ -28,7 +28,7 @@ from keepfit.evaluation.rules import (
     NegativeFlips,
     NotWorse,
 )
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.tasks.task import Output
 
 LABELS = ("neg", "pos")

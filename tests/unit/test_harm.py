@@ -11,7 +11,7 @@ import pytest
 from keepfit.data.records import Window
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.performance import stretches
 from keepfit.triggers.harm import AccuracyDrop, AccuracyFloor, evidence_below, labels_missing, proven_below

@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from keepfit import metrics as m
-from keepfit.metrics import METRICS, Interval, Metric, wilson
+from keepfit.intervals import Interval, wilson
+from keepfit.metrics import METRICS, Metric
 
 
 def draw(n: int, k: int, seed: int = 1, sharpness: float = 2.0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -108,12 +109,6 @@ def test_the_quick_way_to_an_interval_agrees_with_the_general_bootstrap(name: st
     assert quick.high - quick.low == pytest.approx(general.high - general.low, rel=0.15)
 
 
-@pytest.mark.parametrize(("successes", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0, 1)])
-def test_wilson_stays_between_nothing_and_everything(successes: int, n: int, low: float, high: float) -> None:
-    found = wilson(successes, n)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
-
-
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_no_rows_give_no_number_and_no_error(name: str) -> None:
     found = METRICS[name].interval(np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.random.default_rng(0))
@@ -143,20 +138,3 @@ def test_all_intervals_of_25000_rows_take_a_moment(k: int) -> None:
     for metric in METRICS.values():
         metric.interval(truth, scores, rng)
     assert process_time() - start < 5  # about 0.5 s on a free core
-
-
-@pytest.mark.parametrize(("wins", "losses"), [(1, 0), (8, 2), (2, 8), (60, 41)])
-def test_the_sign_test_is_the_tail_of_a_fair_coin(wins: int, losses: int) -> None:
-    n = wins + losses
-    assert m.sign_test(wins, losses) == pytest.approx(sum(math.comb(n, i) for i in range(wins, n + 1)) / 2**n)
-
-
-@pytest.mark.parametrize(("n", "gain", "loss"), [(40, 0.05, 0.05), (300, 0.08, 0.04), (300, 0.01, 0.0)])
-def test_the_paired_interval_covers_the_true_difference(n: int, gain: float, loss: float) -> None:
-    draws = np.random.default_rng(2).multinomial(n, [gain, loss, 1 - gain - loss], size=1000)
-    found = [m.paired_interval(int(won), int(lost), n) for won, lost, _ in draws]
-    assert np.mean([i.low <= gain - loss <= i.high for i in found]) >= 0.935
-
-
-def test_no_pairs_leave_the_difference_open() -> None:
-    assert (m.paired_interval(0, 0, 0).low, m.paired_interval(0, 0, 0).high) == (-1.0, 1.0)

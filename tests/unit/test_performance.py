@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keepfit.data.records import Label, Prediction, Source
-from keepfit.metrics import macro_f1, wilson
+from keepfit.intervals import wilson
+from keepfit.metrics import macro_f1
 from keepfit.monitoring.performance import realised, weighted_f1, weighted_share
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

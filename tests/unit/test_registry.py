@@ -16,7 +16,7 @@ from keepfit.data.snapshot import Split
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.evaluation.evaluator import Evaluation
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.registry.files import damage, locked, place, write_at_once, write_manifest
 from keepfit.registry.local import LocalRegistry
 from keepfit.registry.registry import Lineage, ModelVersion, compare, model_folder

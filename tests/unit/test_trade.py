@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from keepfit.metrics import exact_high, exact_low
+from keepfit.intervals import exact_high, exact_low
 from keepfit.tasks.trade import COVERAGES, Point, Terms, Trade, accept, measure, thresholds_for
 
 

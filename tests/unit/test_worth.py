@@ -16,7 +16,7 @@ from keepfit.data.records import Cause, Example, Job, JobState, Label, Predictio
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.pipelines.costs import Prices
 from keepfit.pipelines.worth import Valued, Worth, needed
 from keepfit.sequential import sum_low

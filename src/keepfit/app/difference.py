@@ -14,7 +14,7 @@ from keepfit.data.snapshot import Rows, Snapshot, Split, open_snapshot
 from keepfit.errors import InvalidInput, KeepfitError, NotFound
 from keepfit.evaluation.evaluator import judge, read_reference
 from keepfit.evaluation.flips import Flips, flips, said_before
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.registry.registry import ModelVersion
 from keepfit.tasks.task import Model
 

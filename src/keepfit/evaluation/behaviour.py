@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from keepfit.errors import SettingsError
-from keepfit.metrics import Interval, predicted, wilson
+from keepfit.intervals import Interval, wilson
+from keepfit.metrics import predicted
 from keepfit.tasks.task import Model, predict
 
 Change = Callable[[str, np.random.Generator], str]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from keepfit import metrics as m
 from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Split
 from keepfit.errors import BackendError, InvalidInput, SettingsError
-from keepfit.metrics import METRICS, Interval, Metric, ReliabilityPoint
+from keepfit.intervals import Interval, wilson
+from keepfit.metrics import METRICS, Metric, ReliabilityPoint
 from keepfit.tasks.task import Floats, Model, Output, predict
 
 CHUNK = 4096
@@ -185,7 +186,7 @@ def evaluate(
     found = {name: metric.interval(truth, scores, rng) for name, metric in METRICS.items()}
     found |= {name: _own(name, metric, judged, rng) for name, metric in (metrics or {}).items()}
     if judged.abstain_below is not None:
-        found["coverage"] = m.wilson(int(_answered(judged).sum()), len(judged))
+        found["coverage"] = wilson(int(_answered(judged).sum()), len(judged))
     both = m.per_class_intervals(truth, scores)
     names = zip(judged.labels, both["precision"], both["recall"], strict=True)
     return Evaluation(

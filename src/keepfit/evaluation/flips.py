@@ -8,7 +8,8 @@ from typing import Any
 
 from keepfit.data.snapshot import Rows
 from keepfit.evaluation.evaluator import Reference
-from keepfit.metrics import Interval, paired_interval, predicted
+from keepfit.intervals import Interval, paired_interval
+from keepfit.metrics import predicted
 
 EXAMPLES = 5
 

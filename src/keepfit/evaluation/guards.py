@@ -13,7 +13,7 @@ from keepfit.evaluation.behaviour import shorten
 from keepfit.evaluation.contradiction import NEIGHBOURS
 from keepfit.evaluation.gate import Finding, Flags, Trial
 from keepfit.evaluation.pairs import Kept, Pairs, pairs
-from keepfit.metrics import paired_interval, sign_test, wilson
+from keepfit.intervals import paired_interval, sign_test, wilson
 
 SHOWN = 20
 """Classes and negative flips that are listed for people."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.metrics import Interval, paired_interval, sign_test, wilson
+from keepfit.intervals import Interval, paired_interval, sign_test, wilson
 from keepfit.tasks.prior import reweighted
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ import numpy as np
 
 from keepfit.evaluation.contradiction import denied_by_neighbours
 from keepfit.evaluation.gate import Flags, Trial
-from keepfit.metrics import paired_interval
+from keepfit.intervals import paired_interval
 
 
 @dataclass(frozen=True)

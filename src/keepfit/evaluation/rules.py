@@ -17,7 +17,8 @@ from keepfit.evaluation.contradiction import NEIGHBOURS
 from keepfit.evaluation.gate import Finding, Rule, Trial
 from keepfit.evaluation.guards import Guard, NegativeFlips
 from keepfit.evaluation.pairs import Kept, Pairs, pairs
-from keepfit.metrics import METRICS, Metric, normal_quantile, predicted, sign_test
+from keepfit.intervals import normal_quantile, sign_test
+from keepfit.metrics import METRICS, Metric, predicted
 
 __all__ = ["STANDARD", "Behaviour", "Better", "Floors", "Guard", "LatencyBudget", "NegativeFlips", "NotWorse"]
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from keepfit.data.asked import Question
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 
 LAG = "label_lag"
 """Under this name the store keeps how late labels are."""

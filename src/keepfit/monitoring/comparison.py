@@ -17,7 +17,7 @@ import numpy as np
 
 from keepfit.data.comparing import Brief
 from keepfit.data.records import ABSTAINED, MS
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.sequential import (
     GAIN_BETS,
     GAIN_WEIGHTS,

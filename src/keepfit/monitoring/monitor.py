@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from keepfit.data.records import Label, Prediction, Window
 from keepfit.errors import InvalidInput
 from keepfit.evaluation.evaluator import Reference
-from keepfit.metrics import normal_quantile, predicted, wilson
+from keepfit.intervals import normal_quantile, wilson
+from keepfit.metrics import predicted
 from keepfit.monitoring.detectors import Components, MeanShift, ks, ks_limit
 from keepfit.monitoring.measurement import TOO_FEW, Measurement
 from keepfit.monitoring.performance import Share, realised

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from keepfit.data.labellers import SILENCE
 from keepfit.data.records import Label, Prediction
-from keepfit.metrics import Interval, normal_quantile, wilson
+from keepfit.intervals import Interval, normal_quantile, wilson
 from keepfit.monitoring.performance import weight
 
 Doubles = NDArray[np.float64]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data.records import MEASURING, Label, Prediction, Source
-from keepfit.metrics import METRICS, ROUNDS, Interval, predicted, wilson
+from keepfit.intervals import Interval, wilson
+from keepfit.metrics import METRICS, ROUNDS, predicted
 
 Doubles = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from keepfit.data.labellers import Said, token_of
 from keepfit.decision import Decision, Outcome
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.sequential import mean_bounds
 
 ALPHA = 0.001

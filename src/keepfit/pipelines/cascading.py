@@ -24,7 +24,7 @@ from keepfit.data.comparing import Brief
 from keepfit.data.records import CONTROL, FIRST, FIRST_AGREED, FIRST_SURE, UNWRITTEN, Window
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.metrics import exact_high
+from keepfit.intervals import exact_high
 from keepfit.rollout.rollout import serving_since, single
 from keepfit.sequential import LARGE_ODDS, share_bounds
 from keepfit.serving.cascade import CASCADE, CascadePlan

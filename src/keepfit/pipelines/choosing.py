@@ -20,7 +20,7 @@ from keepfit.evaluation.conflicts import Conflict, conflicting
 from keepfit.evaluation.head import Frame
 from keepfit.evaluation.tournament import tournament
 from keepfit.evaluation.windows import ALL, MEANING, SIMILAR, Heads, Past, likeness, normal, windows
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.train_part import TrainPart
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from keepfit.data.records import AUDIT, MEASURING, Label, Prediction, Source, Window
 from keepfit.data.store import RecordStore
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.monitoring.cohorts import LAG, Cohorts, cohorts_of, lag
 from keepfit.monitoring.measurement import TOO_FEW, Measurement
 from keepfit.monitoring.overlooked import Overlooked, overlooked

@@ -18,7 +18,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Reference
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.asking import ALIKE, Parts
 from keepfit.monitoring.measurement import Measurement
 from keepfit.monitoring.monitor import Monitor

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.triggers.trigger import Reason, Situation, Trigger, wait
 
 INPUTS = "input_drift"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keepfit.decision import Decision
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.trigger import NoObjection, Reason, Situation, fire, wait, within
 

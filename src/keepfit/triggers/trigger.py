@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from keepfit.data.records import Event
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.monitoring.measurement import Measurement
 from keepfit.triggers.facts import Attempt, Losses, Price
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import SettingsError
-from keepfit.metrics import Interval
+from keepfit.intervals import Interval
 from keepfit.sequential import sum_low
 from keepfit.triggers.combinators import AnyOf, objections
 from keepfit.triggers.facts import Losses, Price

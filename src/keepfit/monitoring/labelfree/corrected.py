@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepfit.metrics import normal_quantile
+from keepfit.intervals import normal_quantile
 from keepfit.monitoring.labelfree.sample import Doubles
 
 ENOUGH = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keepfit.metrics import normal_quantile
+from keepfit.intervals import normal_quantile
 from keepfit.monitoring.labelfree.injected import Shifts
 from keepfit.monitoring.labelfree.methods import BY_SHARES, METHODS, Methods, Rowwise
 from keepfit.monitoring.labelfree.sample import Doubles, Sample

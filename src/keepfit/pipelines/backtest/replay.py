@@ -16,7 +16,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.evaluation.evaluator import Judged, Reference
 from keepfit.evaluation.gate import Gate, Trial
 from keepfit.evaluation.rules import Better, NotWorse
-from keepfit.metrics import Interval, wilson
+from keepfit.intervals import Interval, wilson
 from keepfit.monitoring.measurement import TOO_FEW, Measurement
 from keepfit.monitoring.monitor import Monitor
 from keepfit.monitoring.performance import Answered, Share, share, stretches

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.engine.engine import Precision
-from keepfit.metrics import normal_quantile, paired_interval
+from keepfit.intervals import normal_quantile, paired_interval
 from keepfit.tasks.text.calibration import fit_temperature, tempered
 
 MARGIN = 0.003

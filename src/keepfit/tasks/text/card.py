@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keepfit.metrics import paired_interval
+from keepfit.intervals import paired_interval
 from keepfit.tasks.trade import Point, Terms, Trade, accept
 
 

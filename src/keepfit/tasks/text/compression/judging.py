@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keepfit.engine.engine import Precision
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.engine.tables import unfolded
-from keepfit.metrics import wilson
+from keepfit.intervals import wilson
 from keepfit.tasks.task import Prepared, predict
 from keepfit.tasks.text.acceptance import Comparison, Scores, compare
 from keepfit.tasks.text.calibration import fit_temperature
