@@ -44,7 +44,14 @@ group_for = "1s"
 
 [models.reviews]
 cooldown = "90s"
-recipe = {{ start = "warm", max_tokens = {max_tokens}, epochs = {epochs}, batch_size = 16, learning_rate = 3e-4 }}
+
+[models.reviews.recipe]
+start = "warm"
+warm_share = 1.0  # much turns here: after six tenths of the passes, the default, some trainings had hardly begun to learn it
+max_tokens = {max_tokens}
+epochs = {epochs}
+batch_size = 16
+learning_rate = 3e-4
 
 [models.reviews.watch]
 every = "2s"
