@@ -47,7 +47,7 @@ cooldown = "90s"
 
 [models.reviews.recipe]
 start = "warm"
-warm_share = 1.0  # much turns here: after six tenths of the passes, the default, some trainings had hardly begun to learn it
+warm_share = 1.0  # much turns here: after six tenths, the default, some trainings had hardly begun to learn it
 max_tokens = {max_tokens}
 epochs = {epochs}
 batch_size = 16
