@@ -299,8 +299,8 @@ def corrupt(scene: Scene) -> None:
     cause = Cause("benchmark", "a corrupt version")
     wanted = place.store.deploy(PLAIN, Traffic({number: 1.0}), cause, place.home.clock.now())
     scene.hold(1.5, 2.5)
-    if place.is_ready() and place.store.deployment(PLAIN) == wanted:  # a retraining may have ended meanwhile
-        scene.wrong.append("the server does not say that it cannot serve what is wanted")
+    place.until(lambda: not place.is_ready() or place.store.deployment(PLAIN) != wanted,  # a retraining may end meanwhile
+                "the server says that it cannot serve what is wanted")  # fmt: skip
     scene.users.rollback(PLAIN)
     place.until(lambda: (live := place.store.deployment(PLAIN)) is not None and number not in live.traffic.shares,
                 "the corrupt version is taken back")  # fmt: skip
