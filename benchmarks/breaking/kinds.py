@@ -299,7 +299,8 @@ def corrupt(scene: Scene) -> None:
     cause = Cause("benchmark", "a corrupt version")
     wanted = place.store.deploy(PLAIN, Traffic({number: 1.0}), cause, place.home.clock.now())
     scene.hold(1.5, 2.5)
-    place.until(lambda: not place.is_ready() or place.store.deployment(PLAIN) != wanted,  # a retraining may end meanwhile
+    # a retraining may end meanwhile
+    place.until(lambda: not place.is_ready() or place.store.deployment(PLAIN) != wanted,
                 "the server says that it cannot serve what is wanted")  # fmt: skip
     scene.users.rollback(PLAIN)
     place.until(lambda: (live := place.store.deployment(PLAIN)) is not None and number not in live.traffic.shares,

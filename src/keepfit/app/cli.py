@@ -420,7 +420,7 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="Where the report goes; demo or demo-video unless given.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """The whole loop in five minutes: train, serve, drift, alarm, retrain, gate, swap, recover.
+    """The whole loop in six minutes: train, serve, drift, alarm, retrain, gate, swap, recover.
 
     Of video: learn one camera's normal life, find what does not belong to it, answer a clip.
     """
