@@ -395,10 +395,11 @@ def status(project: Project, json: bool) -> None:
 
 def stage(now: Mapping[str, Any]) -> str:
     """What the first stage does, in a line."""
-    share = "" if now["share"] is None else f"{now['share']:.0%} of the answers; "
-    return (
-        f"{'answers' if now['on'] else 'does not answer'}: {share}{now['because']}" if now["keeps"] != "off" else "off"
-    )
+    if now["keeps"] == "off":
+        return "off"
+    share = "" if now["share"] is None else f"{now['share']:.0%} of what it was asked; "
+    does = {True: "answers", False: "does not answer", None: "not judged yet"}[now["on"]]
+    return f"{does}: {share}{now['because']}"
 
 
 def asked(lag: Mapping[str, Any] | None) -> str:
