@@ -100,9 +100,13 @@ def version(snapshot: Snapshot, recipe: Recipe, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def compressed(version: Path, snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Compressed:
-    """With all that is done without a training: words, int8 (the version answers in fp32), the table."""
+    """With all that is done without a training: words, int8 (the version answers in fp32), the table.
+
+    What may be lost is wide: whether int8 of so small a network keeps 0.3 points is chance, and is not tested here.
+    """
     before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
-    found = Compressor(timed_s=0.0)(version, snapshot, ["music story"] * 9, silent, tmp_path_factory.mktemp("made"))
+    workdir = tmp_path_factory.mktemp("made")
+    found = Compressor(loss=0.05, timed_s=0.0)(version, snapshot, ["music story"] * 9, silent, workdir)
     assert {path: path.stat().st_mtime_ns for path in version.rglob("*")} == before, "the version stays as it was"
     return found
 
