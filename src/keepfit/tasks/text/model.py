@@ -31,6 +31,8 @@ LONGEST = 1_000_000
 NETWORKS: Mapping[Precision, str] = {"fp32": "model.xml", "bf16": "model.xml", "int8": "int8.xml"}
 LANES = 8
 """Calls side by side at most, whatever the number of cores."""
+MANY_CALLS = 4
+"""So many for each lane are worth threads of their own."""
 WARM_ROWS, WARM_TOKENS = (1, 2, 4, 8), (16, 32, 64)
 
 
@@ -169,10 +171,19 @@ class TextModel:
         n = len(prepared.items)
         scores = np.empty((n, len(self._facts.labels)), np.float32)
         embeddings = np.empty((n, self._facts.embedding_dim), np.float32)
-        for part in cut(prepared.costs, self._facts.max_tokens):
+
+        def answer(part: Cut) -> None:
             outputs = self._engine.infer(self._padded(prepared.items, part))
             scores[part.rows] = reweighted(softmax(outputs["logits"], self._facts.temperature), self._facts.prior)
             embeddings[part.rows] = outputs["embedding"]
+
+        parts = cut(prepared.costs, self._facts.max_tokens)
+        if len(parts) >= MANY_CALLS * self.lanes > MANY_CALLS:
+            with ThreadPoolExecutor(self.lanes) as lanes:
+                list(lanes.map(answer, parts))  # which raises what a call has raised
+        else:
+            for part in parts:
+                answer(part)
         return Output(scores, embeddings)
 
     def _padded(self, items: Sequence[Sequence[int]], part: Cut) -> dict[str, NDArray[np.int64]]:
