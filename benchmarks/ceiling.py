@@ -141,7 +141,7 @@ class Ceiling:
         network = self.folder / "ir" / NETWORKS[self.precision]
         self._one = OpenVinoEngine.load(network, self.precision)
         self._streams = usable_cpus()
-        self._each = OpenVinoEngine.load(network, self.precision, streams=self._streams)
+        self._each = OpenVinoEngine.load(network, self.precision, lanes=self._streams)
 
     def at(self, tokens: int) -> dict[str, Any]:
         """The best rate of texts with so many tokens, and how it is reached."""

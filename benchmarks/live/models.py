@@ -48,15 +48,24 @@ def place() -> Path:
     return WORK / ("real" if os.environ.get("KEEPFIT_DATA") else "generated")
 
 
-def project(texts: Texts | None = None, cache_mb: int = 0) -> Path:
-    """The project of keepfit, trained where it is not yet, with an answer cache of this size."""
-    folder = place() / "project"
-    settings = SETTINGS.format(cache=cache_mb)
+FIRST = f"""
+[models.{MODEL}.cascade]
+keeps = "accuracy"
+"""
+
+
+def project(texts: Texts | None = None, cache_mb: int = 0, first: bool = False) -> Path:
+    """The project of keepfit, trained where it is not yet, with an answer cache of this size.
+
+    `first`: another one, with a first stage in front; it has learnt more, so that its threshold can be proven.
+    """
+    folder = place() / ("first" if first else "project")
+    settings = SETTINGS.format(cache=cache_mb) + (FIRST if first else "")
     done = folder / "trained"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "keepfit.toml").write_text(settings, "utf-8")
     if not done.exists():
-        data = write_learnt(folder / "learnt.csv", texts or read())
+        data = write_learnt(folder / "learnt.csv", texts or read(), first)
         print("training keepfit's model ...", flush=True)
         command = [sys.executable, "-m", "keepfit.app.cli", "train", str(data), "--project", str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -60,7 +60,7 @@ ENGINES: dict[str, Make] = {
     "openvino fp32": lambda request: OpenVinoEngine.load(request.getfixturevalue("xml"), "fp32", threads=1),
     "openvino bf16": lambda request: OpenVinoEngine.load(request.getfixturevalue("xml"), "bf16", threads=1),
     "openvino int8": lambda request: OpenVinoEngine.load(request.getfixturevalue("int8"), "int8", threads=1),
-    "openvino with two streams": lambda r: OpenVinoEngine.load(r.getfixturevalue("int8"), "int8", 2, streams=2),
+    "openvino with two lanes": lambda r: OpenVinoEngine.load(r.getfixturevalue("int8"), "int8", 2, lanes=2),
 }
 
 

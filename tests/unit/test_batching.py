@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +34,9 @@ class Echo:
     def read(self, raw: Any) -> Any:
         return raw
 
+    def knows(self, content: Any) -> bool:
+        return True
+
     def prepare(self, contents: Sequence[Any]) -> Prepared:
         return prepared(*contents)
 
@@ -44,6 +48,15 @@ class Echo:
             raise RuntimeError("a negative number")
         scores = np.array(prepared.items, np.float32).reshape(-1, 1)
         return Output(scores, np.zeros((len(prepared.items), 2), np.float32))
+
+
+class TwoLanes(Echo):
+    """Answers two calls at once, and would have contents of one cost together."""
+
+    lanes = 2
+
+    def together(self, costs: Sequence[int]) -> Sequence[int]:
+        return [place for place, cost in enumerate(costs) if cost == costs[0]]
 
 
 class Talkative(Echo):
@@ -133,6 +146,60 @@ def test_the_engine_goes_on_while_answers_are_handed_out(pool: ThreadPoolExecuto
     assert not slow.done()
     model.allowed.set()
     assert slow.result(DEADLINE).details == ["at last"]
+
+
+def test_a_model_with_two_lanes_is_asked_twice_at_once_and_a_third_call_waits(pool: ThreadPoolExecutor) -> None:
+    model = TwoLanes(open_gate=False)
+    batcher = Batcher(model, batch_cost=100, queue_items=100)
+    calls = [pool.submit(batcher.ask, prepared(1), DEADLINE)]
+    assert model.entered.acquire(timeout=DEADLINE)
+    calls.append(pool.submit(batcher.ask, prepared(2), DEADLINE))
+    assert model.entered.acquire(timeout=DEADLINE)
+    calls.append(pool.submit(batcher.ask, prepared(3), DEADLINE))
+    wait_until(lambda: batcher.waiting() == 1)
+    assert not model.entered.acquire(timeout=0.05)
+    model.gate.set()
+    assert [call.result(DEADLINE).scores.item() for call in calls] == [1, 2, 3]
+
+
+def test_the_model_says_who_is_asked_beside_the_oldest(pool: ThreadPoolExecutor) -> None:
+    model = TwoLanes(open_gate=False)
+    batcher = Batcher(model, batch_cost=100, queue_items=100)
+    first = []
+    for number in (1, 2):
+        first.append(pool.submit(batcher.ask, prepared(number), DEADLINE))
+        assert model.entered.acquire(timeout=DEADLINE)
+    mixed = Prepared([10, 11, 12, 13], [5, 7, 5, 7], [{}] * 4)
+    waiting = pool.submit(batcher.ask, mixed, DEADLINE)
+    wait_until(lambda: batcher.waiting() == 4)
+    model.gate.set()
+    assert waiting.result(DEADLINE).scores[:, 0].tolist() == [10, 11, 12, 13]
+    assert [call.result(DEADLINE).scores.item() for call in first] == [1, 2]
+    assert sorted(model.batches) == [[1], [2], [10, 12], [11, 13]]
+
+
+def test_calls_side_by_side_count_the_time_of_the_processor_once(pool: ThreadPoolExecutor) -> None:
+    model = TwoLanes(open_gate=False)
+    batcher = Batcher(model, batch_cost=100, queue_items=100)
+    before = time.process_time()
+    calls = []
+    for number in (1, 2):
+        calls.append(pool.submit(batcher.ask, prepared(number), DEADLINE))
+        assert model.entered.acquire(timeout=DEADLINE)
+    both = time.process_time()
+    while time.process_time() < both + 0.05:  # as if the engine worked
+        pass
+    model.gate.set()
+    assert all(call.result(DEADLINE) for call in calls)
+    wait_until(lambda: batcher.counts().calls == 2)
+    assert 0.05 <= batcher.counts().cpu_seconds <= time.process_time() - before
+
+
+def test_closing_ends_the_threads_of_every_lane() -> None:
+    batcher = Batcher(TwoLanes(), batch_cost=100, queue_items=100)
+    batcher.close()
+    batcher.join(DEADLINE)
+    assert not [thread for thread in batcher.threads if thread.is_alive()]
 
 
 def test_a_batch_ends_where_its_cost_would_pass_the_budget(pool: ThreadPoolExecutor) -> None:

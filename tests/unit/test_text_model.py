@@ -19,7 +19,7 @@ from keepfit.engine.engine import Arrays, Outputs
 from keepfit.engine.fake import FakeEngine
 from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.task import predict
-from keepfit.tasks.text.cuts import ROWS, TOKENS_PER_CALL, cut, width
+from keepfit.tasks.text.cuts import ROWS, TOKENS_PER_CALL, TOKENS_TOGETHER, cut, together, width
 from keepfit.tasks.text.model import LONGEST, Facts, TextModel, load, read_folder, softmax
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(40)), "good", "bad", "film"]
@@ -57,7 +57,7 @@ def write_folder(folder: Path, **changes: Any) -> Path:
 class Recorder:
     """The fake engine, remembering the shapes it was asked for."""
 
-    precision, device = "fp32", "cpu"
+    precision, device, lanes = "fp32", "cpu", 1
 
     def __init__(self) -> None:
         self._engine, self.shapes = FakeEngine(classes=3), list[tuple[int, ...]]()
@@ -229,6 +229,19 @@ def test_a_cut_takes_each_row_once_within_its_width_and_the_budget(seed: int) ->
     for c in cuts:
         assert max(lengths[row] for row in c.rows) <= c.width <= 256
         assert len(c.rows) == 1 or len(c.rows) * c.width <= TOKENS_PER_CALL
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_oldest_is_always_answered_next_with_texts_that_need_little_padding(seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(0, 257, 70).tolist()
+    places = together(lengths, 256)
+    chosen = [lengths[place] for place in places]
+    assert places[0] == 0
+    assert places == sorted(set(places))
+    assert len(places) in ROWS
+    assert len(places) == 1 or width(max(chosen), 256) * len(places) <= TOKENS_TOGETHER
+    as_they_came = lengths[: len(places)]
+    assert sum(max(chosen) - length for length in chosen) <= sum(max(as_they_came) - length for length in as_they_came)
 
 
 def test_texts_of_one_length_go_together_and_a_long_one_goes_alone() -> None:

@@ -39,6 +39,11 @@ class Engine(Protocol):
         """Where it runs: cpu, cuda, ..."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many calls may run side by side without waiting for each other."""
+        ...
+
     def infer(self, inputs: Arrays) -> Outputs:
         """The named outputs for the named inputs; see the rules above."""
         ...

@@ -16,6 +16,8 @@ class FakeEngine:
     precision = "fp32"
     device = "cpu"
 
+    lanes = 1
+
     def __init__(self, classes: int = 2, dimensions: int = 8, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self._table = rng.normal(size=(VOCABULARY, dimensions)).astype(np.float32)

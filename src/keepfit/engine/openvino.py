@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,25 +27,34 @@ all, and a text's probabilities moved more with the company it was in.
 """
 
 
-class OpenVinoEngine:
-    """One compiled network and a pool of requests, as many as its streams; callers beyond that wait their turn."""
+FAILED = "the network failed to answer"
 
-    def __init__(self, compiled: ov.CompiledModel, precision: Precision) -> None:
-        """`compiled` must have been compiled with a stated precision: use `load`."""
+
+class OpenVinoEngine:
+    """A compiled network, whose pools of requests callers share; who finds none idle waits for one.
+
+    With lanes it is compiled twice: a call that comes alone gets all threads, calls side by side get one each. Two
+    threads on one call wait for each other at each of its layers, and for whatever else has taken the core of one.
+    """
+
+    def __init__(self, wide: ov.CompiledModel, precision: Precision, narrow: ov.CompiledModel | None = None) -> None:
+        """Both must have been compiled with a stated precision: use `load`."""
         self._precision = precision
-        self._inputs = tuple(port.any_name for port in compiled.inputs)
-        self._outputs = tuple(port.any_name for port in compiled.outputs)
-        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._idle: LifoQueue[ov.InferRequest] = LifoQueue()
-        for _ in range(count):
-            self._idle.put(compiled.create_infer_request())
+        self._inputs = tuple(port.any_name for port in wide.inputs)
+        self._outputs = tuple(port.any_name for port in wide.outputs)
+        self._wide = idle_requests(wide)
+        self._narrow = self._wide if narrow is None else idle_requests(narrow)
+        self.lanes = self._narrow.qsize()
+        self._running = 0
+        self._counting = threading.Lock()
 
     @classmethod
-    def load(cls, xml: Path, precision: str, threads: int | None = None, streams: int = 1) -> OpenVinoEngine:
+    def load(cls, xml: Path, precision: str, threads: int | None = None, lanes: int = 1) -> OpenVinoEngine:
         """Read and compile the network in `xml` and the `.bin` beside it.
 
-        `threads`: CPU threads for all streams together, None for as many as this process may use. `streams`: how many
-        calls run side by side (1: each call gets all threads, the least latency).
+        `threads`: CPU threads for all calls together, None for as many as this process may use. `lanes`: how many
+        calls may run side by side, on one thread each; no more than there are threads. Several take about twice the
+        memory of one.
         bf16 on a CPU that lacks it runs as fp32, says so in the log and in `precision`.
         Raises BackendError when a file is missing or damaged, or the precision is unknown.
         """
@@ -52,11 +62,13 @@ class OpenVinoEngine:
         if used == "bf16" and not has_bf16():
             log.warning("this CPU has no bf16 arithmetic: %s runs as fp32", xml)
             used = "fp32"
+        threads = threads or usable_cpus()
+        lanes = min(lanes, threads)
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": HINTS[used],
-            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": threads or usable_cpus(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
             # Pinned threads of a server and a worker would fight for the same core.
             "ENABLE_CPU_PINNING": False,
         }
@@ -67,7 +79,11 @@ class OpenVinoEngine:
             core = ov.Core()
             # Its weights would otherwise be mapped from a file that may be replaced or deleted under a running server.
             network = core.read_model(xml, config={"ENABLE_MMAP": False})
-            return cls(core.compile_model(network, "CPU", options), used)
+            wide = core.compile_model(network, "CPU", options)
+            if lanes == 1:
+                return cls(wide, used)
+            options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": lanes, "INFERENCE_NUM_THREADS": lanes}
+            return cls(wide, used, core.compile_model(network, "CPU", options))
 
     @property
     def precision(self) -> str:
@@ -81,13 +97,31 @@ class OpenVinoEngine:
         """See Engine."""
         if check_inputs(inputs, self._inputs) == 0:
             return {name: values[:0] for name, values in self.infer(_one_row(inputs)).items()}
-        request = self._idle.get()
+        with self._request() as request, _failures(FAILED, "look at the log, and load another version"):
+            request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            return {name: np.array(request.get_tensor(name).data, np.float32) for name in self._outputs}
+
+    @contextmanager
+    def _request(self) -> Iterator[ov.InferRequest]:
+        """One that is idle: of all threads where no other call is running, else of one."""
+        with self._counting:
+            pool = self._narrow if self._running else self._wide
+            self._running += 1
+        request = pool.get()
         try:
-            with _failures("the network failed to answer", "look at the log, and load another version"):
-                request.infer(dict(inputs), share_inputs=True, share_outputs=True)
-                return {name: np.array(request.get_tensor(name).data, np.float32) for name in self._outputs}
+            yield request
         finally:
-            self._idle.put(request)
+            pool.put(request)
+            with self._counting:
+                self._running -= 1
+
+
+def idle_requests(compiled: ov.CompiledModel) -> LifoQueue[ov.InferRequest]:
+    """As many as may run side by side."""
+    idle: LifoQueue[ov.InferRequest] = LifoQueue()
+    for _ in range(int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))):
+        idle.put(compiled.create_infer_request())
+    return idle
 
 
 def has_bf16() -> bool:

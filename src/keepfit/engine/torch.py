@@ -17,6 +17,8 @@ INPUTS = ("attention_mask", "input_ids")
 class TorchEngine:
     """A module whose forward takes `input_ids` and `attention_mask` and gives a mapping of named tensors."""
 
+    lanes = 1
+
     def __init__(self, module: nn.Module, device: str = "cpu", precision: str = "fp32") -> None:
         """Takes the module over: it is moved to `device` and put into evaluation mode.
 

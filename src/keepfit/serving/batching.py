@@ -1,4 +1,8 @@
-"""Batcher: joins whatever waits while the engine is busy. No timer: an idle engine starts at once."""
+"""Batcher: joins whatever waits while the engine is busy. No timer: an idle engine starts at once.
+
+The engine has lanes: so many calls may run side by side (one, unless the model says more). A model with several says
+which of those that wait it answers best in one call; else they are taken as they came, up to a cost.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
-from keepfit.tasks.task import Model, Output, Prepared
+from keepfit.tasks.task import Model, Output, Prepared, SideBySide
 from keepfit.traces import OFF, Tracer
 
 log = logging.getLogger(__name__)
@@ -100,18 +104,21 @@ class BatchCounts:
     """Processor time of the whole process during the calls; what other threads did meanwhile is in it."""
 
 
-THREADS = 2
-"""One asks the engine while the other hands out what it said before: so the engine does not wait for Python's lock."""
+SPARE = 1
+"""Threads beyond the lanes: one hands out what the engine said while the others ask it again."""
+LOOK = 256
+"""So many of those that wait are looked at for the next call."""
 
 Said = list[tuple[list[Place], Output | BaseException]]
 """What came of a batch: of the whole of it, or of its calls one by one."""
 
 
 class Batcher:
-    """One model version and the threads that ask its engine, one at a time.
+    """One model version and the threads that ask its engine, as many at a time as it has lanes.
 
-    `ask` may be called from any thread. First come, first served; a batch ends where its cost would pass
-    `batch_cost`. When a batch fails, its calls are tried one by one, so that only the culprit's caller hears of it.
+    `ask` may be called from any thread. The oldest content is in the next batch, with those that the model would have
+    beside it; without a word of the model, with the next oldest, as far as the cost stays within `batch_cost`. When a
+    batch fails, its calls are tried one by one, so that only the culprit's caller hears of it.
     """
 
     def __init__(self, model: Model, batch_cost: int, queue_items: int, name: str = "") -> None:
@@ -121,13 +128,17 @@ class Batcher:
         self._closed = False
         self._dead: BaseException | None = None
         self._failures = 0
+        self._together = model.together if isinstance(model, SideBySide) else self._within_cost
+        self._lanes = model.lanes if isinstance(model, SideBySide) else 1
         self._contents, self._calls, self._seconds, self._cpu_seconds = 0, 0, 0.0, 0.0
+        self._running, self._used = 0, 0.0
+        """Calls under way, and the processor time of the process when it was last counted."""
         self._by_size: dict[int, int] = {}
-        self._turn = threading.Lock()
-        """Held by the thread that forms a batch and asks the engine, and not while answers are handed out."""
+        self._turn = threading.Semaphore(self._lanes)
+        """A lane: held by the thread that forms a batch and asks the engine, and not while answers are handed out."""
         name = f"engine {name}".strip()
-        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(THREADS)]
-        for thread in self._threads:
+        self.threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(self._lanes + SPARE)]
+        for thread in self.threads:
             thread.start()
 
     def ask(self, prepared: Prepared, timeout_s: float, tracer: Tracer = OFF) -> Output:
@@ -179,12 +190,12 @@ class Batcher:
         """Answer what waits already, then end the threads; later calls get ClosedError. Does not wait."""
         with self._wake:
             self._closed = True
-            self._wake.notify()
+            self._wake.notify_all()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the threads to end, so long altogether."""
         until = time.monotonic() + timeout_s
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _admit(self, n: int) -> None:
@@ -200,7 +211,7 @@ class Batcher:
 
     def _drain_time(self) -> float:
         """Seconds until what waits is done, from the mean so far; 1 to 60."""
-        each = self._seconds / self._contents if self._contents else 0.0
+        each = self._seconds / self._contents / self._lanes if self._contents else 0.0
         return min(max(1.0, each * len(self._queue)), 60.0)
 
     def _run(self) -> None:
@@ -237,19 +248,26 @@ class Batcher:
             return []
 
     def _next_batch(self) -> list[Place]:
-        """What fits one engine call, from the front of the queue; calls that were given up are skipped."""
-        batch: list[Place] = []
-        cost = 0
-        while self._queue:
-            waiting, place = self._queue[0]
-            if not waiting.over:
-                cost += waiting.prepared.costs[place]
-                if batch and cost > self._batch_cost:
-                    break
-                batch.append((waiting, place))
-                waiting.taken = waiting.taken or time.time()
-            self._queue.popleft()
+        """One engine call, the oldest content in it; what was given up leaves the queue."""
+        looked = [self._queue.popleft() for _ in range(min(LOOK, len(self._queue)))]
+        waits = [(waiting, place) for waiting, place in looked if not waiting.over]
+        if not waits:
+            return []
+        chosen = set(self._together([waiting.prepared.costs[place] for waiting, place in waits]))
+        self._queue.extendleft(reversed([one for number, one in enumerate(waits) if number not in chosen]))
+        batch = [one for number, one in enumerate(waits) if number in chosen]
+        for waiting, _ in batch:
+            waiting.taken = waiting.taken or time.time()
+        if self._queue:
+            self._wake.notify()  # another lane may be idle
         return batch
+
+    def _within_cost(self, costs: Sequence[int]) -> range:
+        """As they came, up to the cost of a batch; the first in any case."""
+        total, count = costs[0], 1
+        while count < len(costs) and (total := total + costs[count]) <= self._batch_cost:
+            count += 1
+        return range(count)
 
     def _ask_engine(self, batch: list[Place]) -> Said:
         """The answers to a batch; where it fails, those of its calls, each asked alone."""
@@ -267,20 +285,36 @@ class Batcher:
             return [one for part in alone for one in self._ask_engine(part)]
 
     def _infer(self, batch: list[Place]) -> Output:
-        started, used = time.perf_counter(), time.process_time()
-        output = self._model.infer(joined(batch))
+        started = time.perf_counter()
+        self._begin()
+        try:
+            output = self._model.infer(joined(batch))
+        finally:
+            self._end()
         parts = [output.scores, output.embeddings, *([] if output.details is None else [output.details])]
         if any(len(part) != len(batch) for part in parts) or not np.isfinite(output.scores).all():
             raise BackendError("the engine gave no usable scores for this batch")
-        self._count(len(batch), time.perf_counter() - started, time.process_time() - used)
+        self._count(len(batch), time.perf_counter() - started)
         return output
 
-    def _count(self, size: int, seconds: float, cpu_seconds: float) -> None:
+    def _begin(self) -> None:
+        with self._wake:
+            if not self._running:
+                self._used = time.process_time()
+            self._running += 1
+
+    def _end(self) -> None:
+        """Processor time is that of the whole process, so calls side by side count it once."""
+        with self._wake:
+            used, self._used = self._used, time.process_time()
+            self._cpu_seconds += self._used - used
+            self._running -= 1
+
+    def _count(self, size: int, seconds: float) -> None:
         with self._wake:
             self._contents += size
             self._calls += 1
             self._seconds += seconds
-            self._cpu_seconds += cpu_seconds
             bucket = next((b for b in BUCKETS if size <= b), None)
             if bucket is not None:
                 self._by_size[bucket] = self._by_size.get(bucket, 0) + 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfit.tasks.task import Model, Output, Prepared
+from keepfit.tasks.task import Model, Output, Prepared, SideBySide
 
 
 class Mapped:
@@ -45,7 +45,24 @@ class Mapped:
         return Output(scores / scores.sum(axis=1, keepdims=True), said.embeddings, said.details)
 
 
+class MappedSideBySide(Mapped):
+    """The same of a model that answers several calls at once; see tasks.task.SideBySide."""
+
+    def __init__(self, model: SideBySide, now: Sequence[str | None]) -> None:
+        super().__init__(model, now)
+        self._beside = model
+
+    @property
+    def lanes(self) -> int:
+        return self._beside.lanes
+
+    def together(self, costs: Sequence[int]) -> Sequence[int]:
+        return self._beside.together(costs)
+
+
 def as_called_today(model: Model, read: Callable[[str], str | None]) -> Model:
     """The model itself where none of its classes is called otherwise."""
     now = [read(label) for label in model.labels]
-    return model if tuple(now) == tuple(model.labels) or not any(now) else Mapped(model, now)
+    if tuple(now) == tuple(model.labels) or not any(now):
+        return model
+    return MappedSideBySide(model, now) if isinstance(model, SideBySide) else Mapped(model, now)

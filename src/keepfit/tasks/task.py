@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,20 @@ class FirstStage(Protocol):
 
     def scores(self, contents: Sequence[Any]) -> Floats:
         """Probabilities (n, k) of contents that `Model.read` returned, columns in the order of `Model.labels`."""
+        ...
+
+
+@runtime_checkable
+class SideBySide(Model, Protocol):
+    """A model that answers several calls at once, and knows whom it answers best together."""
+
+    @property
+    def lanes(self) -> int:
+        """So many calls of `infer` may run side by side without waiting for each other."""
+        ...
+
+    def together(self, costs: Sequence[int]) -> Sequence[int]:
+        """Of contents that wait (at least one, the oldest first): the places of those for the next call, with 0."""
         ...
 
 

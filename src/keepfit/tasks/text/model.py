@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.prior import read_prior, reweighted
 from keepfit.tasks.task import FirstStage, Floats, Output, Prepared
 from keepfit.tasks.text import first as first_stage
-from keepfit.tasks.text.cuts import Cut, cut
+from keepfit.tasks.text.cuts import Cut, cut, together
 from keepfit.tasks.text.preprocessing import Content, Preprocessor, Reading, says_something
 
 FORMAT = 1
@@ -28,6 +29,10 @@ NEWEST = 2
 LONGEST = 1_000_000
 """Characters that one content may have."""
 NETWORKS: Mapping[Precision, str] = {"fp32": "model.xml", "bf16": "model.xml", "int8": "int8.xml"}
+LANES = 8
+"""Calls side by side at most, whatever the number of cores."""
+MANY_CALLS = 4
+"""So many for each lane are worth threads of their own."""
 WARM_ROWS, WARM_TOKENS = (1, 2, 4, 8), (16, 32, 64)
 
 
@@ -82,6 +87,15 @@ class TextModel:
     @property
     def abstain_below(self) -> float | None:
         return self._facts.abstain_below
+
+    @property
+    def lanes(self) -> int:
+        """See tasks.task.SideBySide."""
+        return self._engine.lanes
+
+    def together(self, costs: Sequence[int]) -> list[int]:
+        """See tasks.task.SideBySide: texts of like length, so that little is padded."""
+        return together(costs, self._facts.max_tokens)
 
     @property
     def precision(self) -> str:
@@ -157,10 +171,19 @@ class TextModel:
         n = len(prepared.items)
         scores = np.empty((n, len(self._facts.labels)), np.float32)
         embeddings = np.empty((n, self._facts.embedding_dim), np.float32)
-        for part in cut(prepared.costs, self._facts.max_tokens):
+
+        def answer(part: Cut) -> None:
             outputs = self._engine.infer(self._padded(prepared.items, part))
             scores[part.rows] = reweighted(softmax(outputs["logits"], self._facts.temperature), self._facts.prior)
             embeddings[part.rows] = outputs["embedding"]
+
+        parts = cut(prepared.costs, self._facts.max_tokens)
+        if len(parts) >= MANY_CALLS * self.lanes > MANY_CALLS:
+            with ThreadPoolExecutor(self.lanes) as lanes:
+                list(lanes.map(answer, parts))  # which raises what a call has raised
+        else:
+            for part in parts:
+                answer(part)
         return Output(scores, embeddings)
 
     def _padded(self, items: Sequence[Sequence[int]], part: Cut) -> dict[str, NDArray[np.int64]]:
@@ -174,6 +197,13 @@ class TextModel:
 
     def warm(self) -> None:
         """Run the most usual shapes once, so that the first requests do not wait for the engine to prepare itself."""
+        self._run_usual_shapes()
+        if self.lanes > 1:  # one of these calls runs as if alone
+            with ThreadPoolExecutor(self.lanes + 1) as lanes:
+                for _ in range(self.lanes + 1):
+                    lanes.submit(self._run_usual_shapes)
+
+    def _run_usual_shapes(self) -> None:
         for tokens in (t for t in WARM_TOKENS if t <= self._facts.max_tokens):
             for rows in WARM_ROWS:
                 self._engine.infer(self._padded([[self._facts.pad_id] * tokens] * rows, Cut(np.arange(rows), tokens)))
@@ -186,7 +216,7 @@ def load(folder: Path, precision: str | None = None, threads: int | None = None)
     """
     facts, preprocessor = read_folder(folder)
     wanted = known_precision(precision or facts.precision)
-    engine = OpenVinoEngine.load(folder / "ir" / NETWORKS[wanted], wanted, threads)
+    engine = OpenVinoEngine.load(folder / "ir" / NETWORKS[wanted], wanted, threads, LANES)
     model = TextModel(facts, preprocessor, engine, read_first(folder))
     model.warm()
     return model
