@@ -237,4 +237,30 @@ def test_what_no_longer_held_does_not_come_back_with_a_rollback(store: RecordSto
         clock.advance(timedelta(minutes=1))
         watch.tick()
         assert (kept_now(store).version, kept_now(store).on) == (version, version == 2)
+    lost = store.decisions(NAME, "cascade")[0].decision
+    assert lost.evidence["switched"], "version 2 answered with its own until then"
     assert "no longer kept these terms" in kept_now(store).because
+
+
+def test_what_is_below_the_score_that_is_answered_at_all_does_not_refute_the_first_stage(
+    store: RecordStore, clock: ManualClock
+) -> None:
+    watch = cascading(store, clock, TRADE.above(0.9))
+    watch.tick()
+    assert kept_now(store).threshold == 0.9
+    for _ in range(10):  # a third otherwise, of what nobody hears from it
+        answered(store, clock, first=70, plain=30, drawn=((0.95, True),) * 20 + ((0.85, False),) * 10)
+        watch.tick()
+    kept = kept_now(store)
+    assert (kept.on, kept.differing) == (True, (0, 0))
+    assert judgements(store) == ["pass"]
+
+
+def test_what_an_earlier_release_counted_at_other_thresholds_is_begun_anew(
+    store: RecordStore, clock: ManualClock
+) -> None:
+    cascading(store, clock).tick()
+    assert kept_now(store).threshold == 0.8
+    clock.advance(timedelta(minutes=1))
+    cascading(store, clock, TRADE.above(0.9)).tick()
+    assert (kept_now(store).threshold, kept_now(store).sure) == (0.9, (0, 0))

@@ -102,7 +102,8 @@ class Cascading:
         if live is None:
             return
         version, end = single(live.traffic), self.clock.now() - UNWRITTEN
-        trade, kept = self.trade(version), self.known(version)
+        trade = self.trade(version)
+        kept = self.known(version, trade)
         if kept is None:
             kept = self.begun(version, trade)
         if trade is None:
@@ -116,11 +117,13 @@ class Cascading:
             self.store.put(self.model, CASCADE, asdict(kept))
             since = until
 
-    def known(self, version: int) -> Kept | None:
-        """What was counted of this version under these terms."""
+    def known(self, version: int, trade: Trade | None) -> Kept | None:
+        """What was counted of this version under these terms, at the thresholds of its curve."""
         kept = self.store.get(self.model, CASCADE)
         if kept is None or kept["version"] != version or kept["plan"]["terms"] != self.plan.terms.to_json():
             return None
+        if trade is not None and not fits(kept, trade):
+            return None  # an earlier release looked below abstain_below, too
         return replace(Kept.from_json(kept), plan=self.plan.to_json())
 
     def refuted(self) -> tuple[int, ...]:
@@ -143,10 +146,12 @@ class Cascading:
             f"the first stage of version {version} answers nothing: {found.because}")  # fmt: skip
         blank = Kept(version, self.plan.to_json(), since, on, found.threshold, words, since)
         n = 0 if trade is None else len(trade.points)
+        before = self.store.get(self.model, CASCADE)
+        lost = before is not None and before["on"] and not on
         blank = replace(blank, off=off)
         kept = blank.turned(on, found.threshold, words, since, allowed(found, trade, self.plan), n)
         evidence = {"version": version, "threshold": found.threshold, "bound": found.bound, "plan": self.plan.to_json(),
-                    "held_out": None if trade is None else trade.n}  # fmt: skip
+                    "held_out": None if trade is None else trade.n} | ({"switched": True} if lost else {})  # fmt: skip
         self.keep(kept, Decision(Outcome.PASS if on else Outcome.FAIL, (words,), evidence))
         self.store.put(self.model, CASCADE, asdict(kept))
         return kept
@@ -165,7 +170,7 @@ class Cascading:
             f"the first stage of version {kept.version} is switched off: {objection}",
             "every answer is the full model's; a threshold is looked for in what is drawn from now on",
         )
-        evidence = self.evidence(kept, trade)
+        evidence = self.evidence(kept, trade) | {"switched": True}
         after = kept.turned(False, None, words[0], kept.until, kept.allowed, len(trade.points))
         self.keep(after, Decision(Outcome.FAIL, words, evidence))
         return after
@@ -200,7 +205,10 @@ class Cascading:
         )
         kept = replace(kept, off=tuple(one for one in kept.off if one != kept.version))
         after = kept.turned(True, threshold, words, kept.until, most, len(trade.points))
-        self.keep(after, Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound}))
+        self.keep(
+            after,
+            Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound, "switched": True}),
+        )
         return after
 
     def evidence(self, kept: Kept, trade: Trade) -> dict[str, Any]:
@@ -255,6 +263,12 @@ def counted(kept: Kept, briefs: Sequence[Brief], trade: Trade) -> Kept:
     return replace(
         kept, logs=wagered(before.logs, kept.differing[place] - before.differing[place], len(drawn), kept.allowed)
     )
+
+
+def fits(kept: Mapping[str, Any], trade: Trade) -> bool:
+    """Whether what was counted is of the thresholds of this curve."""
+    thresholds = {None, *(point.threshold for point in trade.points)}
+    return len(kept["sure"]) == len(trade.points) and kept["threshold"] in thresholds
 
 
 def place_of(kept: Kept, trade: Trade) -> int:

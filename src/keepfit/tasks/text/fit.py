@@ -88,7 +88,7 @@ def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, pare
     _convert(draft, settings)
     acceptance, temperature, judged = _choose(draft, settings, parts, recipe)
     settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
-    settings["first"] = learn_first(train, settings["labels"], judged, draft)
+    settings["first"] = learn_first(train, settings["labels"], judged, draft, recipe.abstain_below)
     (draft / "card.md").write_text(card(settings, {"learn from": len(train), "validate": len(validation)}), "utf-8")
     _write(draft, settings)
     _remove(draft / "checkpoints")
