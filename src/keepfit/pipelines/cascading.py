@@ -67,6 +67,8 @@ class Kept:
     """The e-detector: log of its capital for each of LARGE_ODDS."""
     looks: int = 0
     """Looks at a new threshold since it is off."""
+    since: str = ""
+    """What is drawn is counted from here on."""
     off: tuple[int, ...] = ()
     """Versions that no longer kept these terms in life: what their held-out rows say counts no more."""
 
@@ -81,7 +83,7 @@ class Kept:
         blank = (0,) * n
         return replace(
             self, on=on, threshold=threshold, because=because, at=at, allowed=allowed, answers=0, first=0, drawn=0,
-            sure=blank, differing=blank, logs=(), looks=0,
+            sure=blank, differing=blank, logs=(), looks=0, since=at,
         )  # fmt: skip
 
 
@@ -181,20 +183,22 @@ class Cascading:
             return kept
         level = (1 - self.plan.terms.confidence) / 2 ** (kept.looks + 1)
         most, best, bound = self.plan.terms.most, None, 1.0
+        redeemed = self.redeemed(kept, trade)
         for place, point in enumerate(trade.points):
-            bound = exact_high(kept.differing[place], kept.drawn, level)
+            bound = exact_high(kept.differing[place] - redeemed[place], kept.drawn, level)
             if bound > most:
                 break
             if kept.sure[place] >= self.plan.least_share * kept.drawn:
                 best = (place, point.threshold, bound)
-        evidence = self.evidence(kept, trade) | {"level": level}
+        evidence = self.evidence(kept, trade) | {"level": level, "redeemed": redeemed}
         if best is None:
             silent = (
                 f"the first stage of version {kept.version} stays silent: of {kept.drawn} drawn contents no threshold"
                 f" is proven to answer {self.plan.least_share:.0%} with {most:.1%} other answers at most"
             )
             blank = (0,) * len(trade.points)  # the next look has rows of its own: old ones may be of another world
-            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank)
+            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank,
+                            since=kept.until)  # fmt: skip
             self.keep(kept, Decision(Outcome.FAIL, (silent,), evidence))
             return after
         place, threshold, bound = best
@@ -202,6 +206,7 @@ class Cascading:
             f"the first stage of version {kept.version} answers from now on, from a score of {threshold:.3f}: of"
             f" {kept.drawn} drawn contents it would have answered {kept.sure[place] / kept.drawn:.0%}, and"
             f" {kept.differing[place]} of all otherwise than the full model, {bound:.2%} at most"
+            + (f", where {redeemed[place]} that the full model got wrong by labels are none" if any(redeemed) else "")
         )
         kept = replace(kept, off=tuple(one for one in kept.off if one != kept.version))
         after = kept.turned(True, threshold, words, kept.until, most, len(trade.points))
@@ -210,6 +215,23 @@ class Cascading:
             Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound, "switched": True}),
         )
         return after
+
+    def redeemed(self, kept: Kept, trade: Trade) -> list[int]:
+        """At each threshold the drawn contents that it would have answered otherwise, and the full model wrongly.
+
+        For accuracy these are no losses, whatever the first stage would have said. A label that is missing redeems
+        nothing, so it does not matter which ones have come.
+        """
+        found = [0] * len(trade.points)
+        if self.plan.terms.keeps != "accuracy" or not kept.since:
+            return found
+        window = Window(datetime.fromisoformat(kept.since), datetime.fromisoformat(kept.until))
+        for said, label in self.store.labelled(self.model, window, kept.version):
+            if said.measures.get(FIRST_AGREED) != 0.0 or said.label == label.value:
+                continue
+            for place, point in enumerate(trade.points):
+                found[place] += np.float32(said.measures[FIRST_SURE]) >= np.float32(point.threshold)
+        return [int(n) for n in found]
 
     def evidence(self, kept: Kept, trade: Trade) -> dict[str, Any]:
         """The numbers of a judgement."""
