@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,10 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from keepfit.app.cli import cli, run
 from keepfit.clock import ManualClock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -25,15 +28,53 @@ def clock() -> ManualClock:
     return ManualClock(datetime(2025, 1, 1, tzinfo=UTC))
 
 
-@pytest.fixture(scope="session")
-def tiny_video() -> ModuleType:
-    """tests/tiny_video.py; it needs torch, so only those who ask for it load it."""
-    spec = importlib.util.spec_from_file_location("tiny_video", Path(__file__).with_name("tiny_video.py"))
+def beside(name: str) -> ModuleType:
+    """A module of this folder; it needs torch, so only those who ask for it load it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny_video() -> ModuleType:
+    """tests/tiny_video.py"""
+    return beside("tiny_video")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert() -> Callable[..., str]:
+    """Builds a backbone into a folder, with some words and layers; see tests/tiny_text.py."""
+
+    def build(folder: Path, *said: Any, **layers: Any) -> str:
+        built: str = beside("tiny_text").build(folder, *said, **layers)
+        return built
+
+    return build
+
+
+class Said(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def keepfit() -> Callable[..., Said]:
+    """Runs a command of keepfit in this process."""
+
+    def command(*words: object) -> Said:
+        arguments = [str(word) for word in words]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+            run(lambda: cli(arguments), "--json" in arguments)
+        return Said(int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
 
 from keepfit.app.wiring import learning_half
 from keepfit.data.snapshot import Snapshot, Split, write_snapshot
@@ -29,7 +24,6 @@ from keepfit.training.recipe import Recipe
 GOOD = ("lovely", "superb", "charming", "brilliant")
 BAD = ("dreadful", "boring", "shoddy", "broken")
 FILLER = ("the", "film", "was", "a", "story", "with", "actors", "and", "music")
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *FILLER)
 
 
 def silent(metrics: object, step: int) -> None:
@@ -49,38 +43,18 @@ def rows(classes: Sequence[str] = ("negative", "positive"), n: int = 160) -> Ite
         yield SnapshotRow(f"{i:05d}", content, classes[i % len(classes)], str(i), split)
 
 
-def tiny_bert(folder: Path) -> str:
-    """A backbone of a few thousand weights that knows these words."""
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast  # only the slow half pays for it
-
-    tokenizer = Tokenizer(WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    return str(folder)
-
-
-def toy_recipe(folder: Path) -> Recipe:
+def toy_recipe(folder: Path, tiny_bert: Callable[..., str]) -> Recipe:
     return Recipe()
 
 
-def text_recipe(folder: Path) -> Recipe:
+def text_recipe(folder: Path, tiny_bert: Callable[..., str]) -> Recipe:
     return Recipe(
         backbone=tiny_bert(folder), epochs=8, batch_size=16, max_tokens=32, learning_rate=5e-3, precision="fp32",
         inference="fp32",
     )  # fmt: skip
 
 
-TASKS: dict[str, Callable[[Path], Recipe]] = {"toy": toy_recipe, "text": text_recipe}
+TASKS: dict[str, Callable[[Path, Callable[..., str]], Recipe]] = {"toy": toy_recipe, "text": text_recipe}
 BOTH = [
     "toy",
     pytest.param(
@@ -101,9 +75,11 @@ class Fitted:
 
 
 @pytest.fixture(scope="module", params=BOTH)
-def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_bert: Callable[..., str]
+) -> Fitted:
     place = tmp_path_factory.mktemp(request.param)
-    task, recipe = learning_half(request.param), TASKS[request.param](place / "backbone")
+    task, recipe = learning_half(request.param), TASKS[request.param](place / "backbone", tiny_bert)
     snapshot = write_snapshot(place / "data", rows(), ("text",), {"kind": "test"})
     return Fitted(task, recipe, snapshot, place / "work", task.fit(snapshot, recipe, silent, place / "work"))
 

@@ -21,10 +21,14 @@ from keepfit.clock import ManualClock
 from keepfit.data.records import Cause, JobState, Traffic
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token, hash_token
+from keepfit.rollout.rollout import Roller
+from keepfit.rollout.strategies import Limits, immediate
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.refresher import Refresher
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.toy import ToyModel
+
+AT_ONCE = immediate(timedelta(0), Limits())
 
 
 @dataclass
@@ -85,7 +89,9 @@ def world(store_url: str, tmp_path: Path, clock: ManualClock) -> Iterator[World]
         for predictor in predictors:
             store.deploy(predictor.name, Traffic({1: 1.0}), Cause("trainer", "the first"), clock.now())
         service = Service(
-            store, {p.name: ServedModel(p, "toy") for p in predictors}, "reviews", writer,
+            store,
+            {p.name: ServedModel(p, "toy", roller=Roller(p.name, store, AT_ONCE, clock)) for p in predictors},
+            "reviews", writer,
             Refresher(predictors, interval_s=60), clock, "0.1.0", tmp_path / "batches",
             limits=HttpLimits(body_bytes=100_000, file_bytes=10_000, items=500),
         )  # fmt: skip

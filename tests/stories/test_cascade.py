@@ -101,6 +101,7 @@ def test_when_the_world_changes_it_is_switched_off_and_when_it_holds_again_it_is
     told = cascaded.store.decisions(MODEL, "cascade")[0].decision
     assert "switched off" in told.because[0]
     assert told.evidence["drawn"] > 0
+    assert told.evidence["switched"], "so people hear of it"
     mended = send(cascaded, 10, "grim", "gloomy")
     assert first_share(mended) == 0
     assert {one.label for one in mended} == {"neg"}, "the full model answers everything"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keepfit.app.cli import cli, run
+from keepfit.app.cli import cli
 from keepfit.app.project import Project, actor
 from keepfit.clock import ManualClock
 from keepfit.data.records import Example, Label, Prediction, QueueItem, Source, new_id
 from keepfit.errors import SettingsError
 from keepfit.tasks.task import predict
+
+Command = Callable[..., tuple[int, str, str]]
+"""See `keepfit` in conftest."""
 
 MODEL = "default"
 SETTINGS = """\
@@ -60,14 +62,12 @@ class Shell:
     """Runs commands in a project folder."""
 
     folder: Path
+    keepfit: Command
 
     def __call__(self, *words: object) -> Said:
         """The command with --project; what it printed, and its exit code."""
         arguments = [*map(str, words), "--project", str(self.folder)]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-            run(lambda: cli(arguments), "--json" in arguments)
-        return Said(int(end.value.code or 0), out.getvalue(), err.getvalue())
+        return Said(*self.keepfit(*arguments))
 
     def json(self, *words: object, code: int = 0) -> dict[str, Any]:
         """What a command prints for programs."""
@@ -119,17 +119,17 @@ def serve(project: Project) -> None:
 
 
 @pytest.fixture
-def shell(trained_once: Path, tmp_path: Path) -> Shell:
+def shell(trained_once: Path, tmp_path: Path, keepfit: Command) -> Shell:
     """The trained project, a copy of one's own."""
     shutil.copytree(trained_once, tmp_path / "project")
-    return Shell(tmp_path / "project")
+    return Shell(tmp_path / "project", keepfit)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Shell:
+def fresh(tmp_path: Path, keepfit: Command) -> Shell:
     """A project in which nothing was trained."""
     (tmp_path / "keepfit.toml").write_text(SETTINGS, "utf-8")
-    return Shell(tmp_path)
+    return Shell(tmp_path, keepfit)
 
 
 def live(shell: Shell, word: str, n: int = LIVE) -> list[Prediction]:
@@ -173,8 +173,8 @@ def traffic(shell: Shell) -> dict[str, float]:
 # from nothing to a champion
 
 
-def test_init_writes_settings_that_work_and_never_writes_over_them(tmp_path: Path) -> None:
-    shell = Shell(tmp_path / "new")
+def test_init_writes_settings_that_work_and_never_writes_over_them(tmp_path: Path, keepfit: Command) -> None:
+    shell = Shell(tmp_path / "new", keepfit)
     assert shell("init", "--json").json == {"settings": str(tmp_path / "new" / "keepfit.toml")}
     status = shell.json("status")["models"][0]
     assert (status["name"], status["task"], status["champion"]) == ("default", "text", None)
@@ -602,9 +602,11 @@ def test_a_named_column_that_is_missing_is_named_with_those_that_are_there(shell
         ("this is not toml", "not valid TOML"),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_nearest_known_one(tmp_path: Path, line: str, part: str) -> None:
+def test_a_wrong_setting_is_named_with_the_nearest_known_one(
+    tmp_path: Path, line: str, part: str, keepfit: Command
+) -> None:
     (tmp_path / "keepfit.toml").write_text(line + "\n", "utf-8")
-    assert_one_sentence(Shell(tmp_path)("check"), part)
+    assert_one_sentence(Shell(tmp_path, keepfit)("check"), part)
 
 
 def test_an_unknown_model_or_version_is_named_with_the_known_ones(shell: Shell) -> None:

@@ -14,13 +14,14 @@ from filelock import FileLock
 from tests.stories.conftest import MODEL, World
 
 from keepfit.app.project import Project
+from keepfit.clock import ManualClock
 from keepfit.data.classes import ClassChange
 from keepfit.data.records import Cause, Job, JobState, Traffic
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.sole import FORGETTING
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused, SettingsError
-from keepfit.pipelines.compressing import Compressing, Tell, goes_on, working
+from keepfit.pipelines.compressing import Compressing, Compressor, Tell, goes_on, working
 from keepfit.rollout.rollout import WAITING, Roller, under_way
 from keepfit.rollout.strategies import Limits, canary
 from keepfit.serving.predictor import Request
@@ -47,7 +48,9 @@ class Copying:
     taken: bool = True
     damaged: bool = False
 
-    def __call__(self, version: Path, snapshot: Snapshot, recorded: Sequence[Any], tell: Tell, workdir: Path) -> Came:
+    def __call__(
+        self, version: Path, snapshot: Snapshot, recorded: Sequence[Any], tell: Tell, workdir: Path, against: Path
+    ) -> Came:
         self.seen.append(list(recorded))
         tell("halving", 0, None)
         if not self.taken:
@@ -57,6 +60,20 @@ class Copying:
         if self.damaged:
             (workdir / "model" / "model.json").write_text("{}", "utf-8")
         return Came(workdir / "model")
+
+
+def watching(seen: list[tuple[list[Any], Path]]) -> Compressor:
+    """The same; it remembers what it was shown, and by whom it was to be judged."""
+
+    @dataclass(frozen=True)
+    class Watching:
+        def __call__(
+            self, version: Path, snapshot: Snapshot, recorded: Sequence[Any], tell: Tell, workdir: Path, against: Path
+        ) -> Came:
+            seen.append((list(recorded), against))
+            return Copying(list[Any]())(version, snapshot, recorded, tell, workdir, against)
+
+    return Watching()
 
 
 def compress(
@@ -243,12 +260,12 @@ def test_stopped_while_it_is_registered_nothing_waits_for_it(world: World) -> No
     assert compress(world)["version"] == 2
 
 
-def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_path: Path, clock: ManualClock) -> None:
     folder, found = tmp_path / "compress", list[bool]()
 
     def stopped_in(arguments: dict[str, int]) -> None:
         with working(folder) as place:
-            goes_on(place, arguments)
+            goes_on(place, arguments, clock.now())
             found.append((place / "distilling").is_dir())
             (place / "distilling").mkdir(exist_ok=True)
             raise KeyboardInterrupt
@@ -258,9 +275,51 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
             stopped_in({"layers": layers})
     assert found == [False, True, False]
     with working(folder) as place:
-        goes_on(place, {"layers": 2})
+        goes_on(place, {"layers": 2}, clock.now())
         assert (place / "distilling").is_dir()
+        clock.advance(timedelta(days=3))
+        goes_on(place, {"layers": 2}, clock.now())
+        assert not (place / "distilling").is_dir(), "what is so old begins anew"
     assert not folder.exists()
+
+
+def test_new_traffic_does_not_make_a_stopped_run_begin_anew(world: World) -> None:
+    world.train(*WORDS)
+    world.live(5, "good", "pos")
+    seen = list[tuple[list[Any], Path]]()
+    copying = watching(seen)
+
+    def stopped(what: str, done: int, of: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Compressing(world.retraining, copying).run(1, "ann", stopped)
+    (world.folder / "work" / "compress-toy-1" / "distilling").mkdir()
+    world.live(5, "bad", "neg")
+    heard = []
+    Compressing(world.retraining, copying).run(
+        1, "ann", lambda *_: heard.append((world.folder / "work" / "compress-toy-1" / "distilling").is_dir())
+    )
+    assert heard[0], "its checkpoints are still there"
+    assert seen[0] == seen[1], "it goes on with the texts that it began with"
+    Compressing(world.retraining, copying).run(1, "ann", lambda *_: None, dry_run=True)
+    assert len(seen[2][0]) > len(seen[0][0]), "the next one looks at all of the traffic"
+
+
+def test_a_version_that_was_compressed_is_judged_by_the_one_that_was_not(world: World) -> None:
+    """Else each compression might lose as much again."""
+    world.train(*WORDS)
+    seen = list[tuple[list[Any], Path]]()
+    copying = watching(seen)
+    for number in (1, 2, 3):
+        result = Compressing(world.retraining, copying).run(number, "ann", lambda *_: None)
+        assert result["against"] == 1
+    first = world.registry.fetch(MODEL, 1)
+    assert [against for _, against in seen] == [first] * 3
+    assert "version 3 was compressed before: losses are measured against version 1" in result["because"]
+    world.registry.remove(MODEL, 1, world.clock.now())
+    with pytest.raises(Refused, match="compressed from version 1, whose files were removed"):
+        Compressing(world.retraining, copying).run(4, "ann", lambda *_: None)
 
 
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from keepfit.app.cli import cli, run
 from keepfit.app.project import Project
 from keepfit.data.records import Job
 from keepfit.errors import Refused
+
+Command = Callable[..., tuple[int, str, str]]
+"""See `keepfit` in conftest."""
 
 MODEL = "default"
 SETTINGS = """\
@@ -55,16 +55,7 @@ def project(data: Path) -> Iterator[Project]:
     opened.close()
 
 
-def keepfit(*words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    arguments = [str(word) for word in words]
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        run(lambda: cli(arguments), "--json" in arguments)
-    return int(end.value.code or 0), out.getvalue(), err.getvalue()
-
-
-def test_the_spread_is_in_the_result_the_decisions_and_the_gates_word(data: Path) -> None:
+def test_the_spread_is_in_the_result_the_decisions_and_the_gates_word(data: Path, keepfit: Command) -> None:
     code, out, err = keepfit("train", data, "--cv", 4, "--project", data.parent, "--json")
     assert code == 0, err
     result = json.loads(out)
@@ -80,7 +71,7 @@ def test_the_spread_is_in_the_result_the_decisions_and_the_gates_word(data: Path
     assert any(said.startswith("over 4 folds (grouped): accuracy 1.000 ± 0.000") for said in gate["because"])
 
 
-def test_folds_are_shown_to_people_and_leave_only_their_numbers_behind(data: Path) -> None:
+def test_folds_are_shown_to_people_and_leave_only_their_numbers_behind(data: Path, keepfit: Command) -> None:
     code, out, err = keepfit("train", data, "--cv", 3, "--cv-kind", "time", "--project", data.parent)
     assert code == 0, err
     assert "deviation" in out
@@ -89,7 +80,9 @@ def test_folds_are_shown_to_people_and_leave_only_their_numbers_behind(data: Pat
     assert sorted(p.name for p in left) == ["0.json", "1.json", "2.json", "lock"]
 
 
-def test_a_recipe_whose_folds_miss_a_floor_is_refused_though_its_test_part_keeps_it(tmp_path: Path) -> None:
+def test_a_recipe_whose_folds_miss_a_floor_is_refused_though_its_test_part_keeps_it(
+    tmp_path: Path, keepfit: Command
+) -> None:
     """The labels turn in the last days, of which the test part by hash has few."""
     data = labelled(tmp_path, floor=0.75, wrong=24)
     code, out, err = keepfit("train", data, "--cv", 4, "--cv-kind", "time", "--project", tmp_path, "--json")
@@ -135,21 +128,23 @@ def test_with_a_search_it_is_the_best_recipe_that_is_cross_validated(data: Path,
         (("--cv", "3", "--cv-kind", "shuffled"), "known are grouped, time"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(data: Path, words: tuple[str, ...], part: str) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    data: Path, words: tuple[str, ...], part: str, keepfit: Command
+) -> None:
     code, out, err = keepfit("train", data, *words, "--project", data.parent)
     assert (code, out) == (2, "")
     assert part in err
     assert not (data.parent / ".keepfit" / "snapshots").exists()
 
 
-def test_what_has_no_times_cannot_be_taken_in_their_order(tmp_path: Path) -> None:
+def test_what_has_no_times_cannot_be_taken_in_their_order(tmp_path: Path, keepfit: Command) -> None:
     data = labelled(tmp_path, timed=False)
     code, _, err = keepfit("train", data, "--cv", 3, "--cv-kind", "time", "--project", tmp_path)
     assert code == 2
     assert "rows have no time" in err
 
 
-def test_video_and_warm_starts_are_not_cross_validated(data: Path) -> None:
+def test_video_and_warm_starts_are_not_cross_validated(data: Path, keepfit: Command) -> None:
     code, _, err = keepfit("train", data, "--cv", 3, "--start", "warm", "--project", data.parent)
     assert code == 2
     assert err
@@ -174,3 +169,18 @@ def test_one_cross_validation_at_a_time_runs_for_a_model(data: Path, project: Pr
     workdir.mkdir(parents=True)
     with FileLock(workdir / "lock"), pytest.raises(Refused, match="another search runs"):
         project.train(data, cv=project.folds(2))
+
+
+def test_a_class_that_comes_late_is_told_of_where_a_fold_is_judged_on_it_unlearnt(
+    tmp_path: Path, keepfit: Command
+) -> None:
+    data = labelled(tmp_path, floor=0.1)
+    lines = data.read_text("utf-8").splitlines()
+    late = [line.replace("bad thing", "new thing").replace(",neg,", ",fresh,") if i > 105 else line
+            for i, line in enumerate(lines)]  # fmt: skip
+    data.write_text("\n".join(late) + "\n", "utf-8")
+    code, _, err = keepfit("train", data, "--cv", 4, "--cv-kind", "time", "--project", tmp_path, "--json")
+    assert code == 0, err
+    decisions = json.loads(keepfit("decisions", "--project", tmp_path, "--json")[1])["decisions"]
+    (kept,) = (d for d in decisions if d["subject"] == "cross-validation")
+    assert "fold 4 learns nothing of fresh, and is judged on it" in kept["because"]

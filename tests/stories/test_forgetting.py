@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from keepfit.data.search import Searched
 from keepfit.data.snapshot import Split, open_snapshot, read_rewritten
 from keepfit.data.sole import FORGETTING
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, Refused
+from keepfit.errors import BackendError, InvalidInput, Refused
 from keepfit.evaluation.evaluator import read_reference
+from keepfit.pipelines.compressing import Compressing
 from keepfit.pipelines.forget import Forget, Forgotten
 from keepfit.pipelines.overdue import Places
 from keepfit.serving.forgetting import Forgetting
 from keepfit.serving.predictor import Request
+from keepfit.tasks.taught import remember, was_taught
 from keepfit.tasks.text.hidden import HiddenStates
 from keepfit.training.recipe import Recipe
 
@@ -416,3 +419,52 @@ def test_what_frozen_layers_gave_for_a_text_goes_with_it(world) -> None:
     assert "hidden (2 files)" in done.files
     assert [store.has(name) for name in names] == [False, False, True]
     assert not left.has(names[0])
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """A compressor whose candidate has learnt from what it was shown of the traffic."""
+
+    def __call__(self, version, snapshot, recorded, tell, workdir, against):
+        ignored = shutil.ignore_patterns("manifest.json", "reference.npz", "evaluation.json")
+        shutil.copytree(version, workdir / "model", ignore=ignored)
+        remember(recorded, workdir / "model", "salt", version)
+        return Distilled(workdir / "model")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    folder: Path
+    because: tuple[str, ...] = ("fewer layers: taken",)
+
+    def to_json(self) -> dict[str, object]:
+        return {"points": []}
+
+
+def test_versions_that_were_distilled_on_a_text_of_the_traffic_are_named(world) -> None:
+    world.train(*GOOD_AND_BAD)
+    compressing = Compressing(world.retraining, Distilling())
+    assert compressing.run(1, "ann", lambda *_: None)["version"] == 2, "before the text was seen"
+    world.predictor.refresh()
+    world.predictor.predict([Request(SECRET, id="order-4711", key=KEY)])
+    world.writer.flush()
+    assert compressing.run(1, "ann", lambda *_: None)["version"] == 3
+    assert compressing.run(3, "ann", lambda *_: None)["version"] == 4, "whose weights are those of version 3"
+    looked = forgetting(world).run(Person("order-4711"), "ann", dry_run=True)
+    done = forget(world, "order-4711")
+    assert done.trained == looked.trained == ("version 3 of 'toy'", "version 4 of 'toy'")
+    assert done.searched.found == 0, done.searched.hits
+
+
+def test_what_a_distilled_version_was_taught_can_be_asked_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "after").mkdir()
+    remember([SECRET, ("two", "columns")], tmp_path, "some salt")
+    remember(["another"], tmp_path / "after", "other salt", tmp_path)
+    assert was_taught(tmp_path, [SECRET.upper()]), "as the same text is told everywhere"
+    assert was_taught(tmp_path / "after", [("two", "columns")])
+    assert not was_taught(tmp_path, ["another"])
+    assert not was_taught(tmp_path / "nothing", [SECRET])
+    assert "Elm" not in (tmp_path / "taught.json").read_text("utf-8")
+    (tmp_path / "taught.json").write_text("[", "utf-8")
+    with pytest.raises(BackendError, match="cannot be read"):
+        was_taught(tmp_path, [SECRET])

@@ -28,6 +28,8 @@ from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, SettingsError
 from keepfit.intervals import Interval
 from keepfit.pipelines.costs import Ledger, Prices
+from keepfit.rollout.rollout import Roller
+from keepfit.rollout.strategies import Limits, immediate
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -97,7 +99,9 @@ def world(empty: Path, tmp_path: Path, clock: ManualClock) -> Iterator[World]:
         service = Service(
             store=store,
             models={
-                "reviews": ServedModel(reviews, "toy"),
+                "reviews": ServedModel(
+                    reviews, "toy", roller=Roller("reviews", store, immediate(timedelta(0), Limits()), clock)
+                ),
                 "tickets": ServedModel(tickets, "toy", Source.COMPLETE),
             },
             default="reviews",

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from optuna import TrialPruned
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 
-from keepfit.app.cli import cli, run
 from keepfit.app.project import Project
 from keepfit.app.wiring import learning_half, recipe, traits
 from keepfit.data.records import Job, JobState
 from keepfit.data.snapshot import Snapshot, Split, write_snapshot
 from keepfit.data.splits import SnapshotRow
 from keepfit.errors import InvalidInput, Refused
-from keepfit.pipelines.tune import Trials, study_name, tune_recipe
+from keepfit.pipelines.tune import Trials, space_of, study_name, tune_recipe
 from keepfit.training.recipe import Recipe
 from keepfit.training.space import Space
 from keepfit.training.trials import Trial, Tuned
 from keepfit.training.tuning import Search, tune
+
+Command = Callable[..., tuple[int, str, str]]
+"""See `keepfit` in conftest."""
 
 MODEL = "default"
 SETTINGS = """\
@@ -64,15 +60,6 @@ def project(data: Path) -> Iterator[Project]:
     opened.close()
 
 
-def keepfit(*words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    arguments = [str(word) for word in words]
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-        run(lambda: cli(arguments), "--json" in arguments)
-    return int(end.value.code or 0), out.getvalue(), err.getvalue()
-
-
 def found_before(project: Project, snapshot: Snapshot, search: Search) -> Tuned:
     """A search that an earlier command has finished, in which a lower learning rate was the best."""
     base = recipe(project.settings)
@@ -88,7 +75,7 @@ def found_before(project: Project, snapshot: Snapshot, search: Search) -> Tuned:
 # what is done
 
 
-def test_recipes_are_tried_before_a_training_and_the_decision_is_kept(data: Path) -> None:
+def test_recipes_are_tried_before_a_training_and_the_decision_is_kept(data: Path, keepfit: Command) -> None:
     code, out, err = keepfit("train", data, "--tune", 3, "--project", data.parent, "--json")
     assert code == 0, err
     result = json.loads(out)
@@ -108,7 +95,9 @@ def test_recipes_are_tried_before_a_training_and_the_decision_is_kept(data: Path
     assert json.loads(logged.read_text("utf-8"))["trials"] == result["tuning"]["trials"]
 
 
-def test_the_best_recipe_is_the_one_that_the_version_is_made_from(data: Path, project: Project) -> None:
+def test_the_best_recipe_is_the_one_that_the_version_is_made_from(
+    data: Path, project: Project, keepfit: Command
+) -> None:
     snapshot = project.import_data(data)[0]
     search = project.search(6, "grid")
     before = found_before(project, snapshot, search)
@@ -161,14 +150,43 @@ def test_a_registry_that_takes_no_trials_costs_a_sentence_and_no_search(data: Pa
     assert any(said.startswith("the trials were not logged: ") for said in result["tuning"]["because"])
 
 
+def test_recipes_are_tried_together_first_and_the_training_finds_them_done(data: Path, keepfit: Command) -> None:
+    where = ("--project", data.parent)
+    for trials in (3, 4, 4):  # one process after the other has its part; how several do, test_sharing tells
+        code, out, err = keepfit("tune", data, "--trials", trials, "--pruner", "halving", *where, "--json")
+        assert code == 0, err
+        assert len(json.loads(out)["trials"]) == trials
+    assert not [p for p in (data.parent / ".keepfit" / "work").rglob("*") if p.is_file()]
+    code, out, err = keepfit("train", data, "--tune", 4, "--pruner", "halving", *where, "--json")
+    assert code == 0, err
+    assert "4 trials had been done by an earlier run of the same search" in json.loads(out)["tuning"]["because"]
+    decisions = json.loads(keepfit("decisions", *where, "--json")[1])["decisions"]
+    assert len([d for d in decisions if d["subject"] == "tune"]) == 3, (
+        "one of each number of trials, and the training's"
+    )
+
+
+def test_a_search_ends_when_its_money_is_used_up(data: Path, keepfit: Command) -> None:
+    settings = data.parent / "keepfit.toml"
+    settings.write_text(settings.read_text("utf-8") + "\n[costs]\nper_cpu_hour = 1e9\n", "utf-8")
+    code, out, err = keepfit("tune", data, "--trials", 9, "--money", 0.01, "--project", data.parent, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert len(found["trials"]) == 1
+    assert any("of 0.01) after 1 of 9 trials" in said for said in found["because"])
+
+
 # what is refused
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("--search", "grid"), "need --tune"),
-        (("--tune-minutes", "5"), "need --tune"),
+        (("--search", "grid"), "--search needs --tune N"),
+        (("--tune-minutes", "5"), "--tune-minutes needs --tune N"),
+        (("--pruner", "halving", "--tune-money", "5"), "--tune-money and --pruner need --tune N"),
+        (("--tune", "3", "--pruner", "hyperband"), "known are median, halving"),
+        (("--tune", "3", "--tune-money", "5"), "set per_cpu_hour below [costs]"),
         (("--tune", "0"), "--tune"),
         (("--tune", "-2"), "--tune"),
         (("--tune", "3", "--tune-minutes", "-1"), "--tune-minutes"),
@@ -176,7 +194,9 @@ def test_a_registry_that_takes_no_trials_costs_a_sentence_and_no_search(data: Pa
         (("--tune", "3", "--search", "annealing"), "known are tpe, random, grid"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(data: Path, words: tuple[str, ...], part: str) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    data: Path, words: tuple[str, ...], part: str, keepfit: Command
+) -> None:
     code, out, err = keepfit("train", data, *words, "--project", data.parent)
     assert (code, out) == (2, "")
     assert part in err
@@ -184,7 +204,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(data: Path, word
     assert not (data.parent / ".keepfit" / "snapshots").exists()
 
 
-def test_a_task_that_has_nothing_to_tune_says_so(data: Path) -> None:
+def test_a_task_that_has_nothing_to_tune_says_so(data: Path, keepfit: Command) -> None:
     (data.parent / "keepfit.toml").write_text('tracking = "local"\n[models.default]\ntask = "video"\n', "utf-8")
     code, _, err = keepfit("train", data, "--tune", 2, "--project", data.parent)
     assert code == 2
@@ -228,27 +248,6 @@ def test_without_rows_to_validate_on_there_is_no_search(tmp_path: Path) -> None:
 # real trainings, and MLflow
 
 GOOD, BAD, FILLER = ("lovely", "superb"), ("dreadful", "boring"), ("the", "film", "was", "a", "story")
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *FILLER)
-
-
-def tiny_bert(folder: Path) -> str:
-    """A backbone of a few thousand weights that knows these words."""
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast  # only the slow half pays for it
-
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 def reviews(folder: Path, n: int = 120) -> Snapshot:
@@ -261,17 +260,34 @@ def reviews(folder: Path, n: int = 120) -> Snapshot:
     return write_snapshot(folder, rows, ("text",), {"kind": "test"})
 
 
-def tiny_recipe(folder: Path) -> Recipe:
+def tiny_recipe(backbone: str) -> Recipe:
     return Recipe(
-        backbone=tiny_bert(folder), epochs=2, batch_size=16, max_tokens=32, learning_rate=3e-4, precision="fp32",
+        backbone=backbone, epochs=2, batch_size=16, max_tokens=32, learning_rate=3e-4, precision="fp32",
         inference="fp32",
     )  # fmt: skip
 
 
 @pytest.mark.slow
+def test_what_the_backbone_cannot_do_is_not_tried(tmp_path: Path, tiny_bert: Callable[..., str]) -> None:
+    task = learning_half("text")
+    trials = Trials(tmp_path, "", traits("text").tunable)
+    one, three = (Recipe(backbone=tiny_bert(tmp_path / f"b{n}", layers=n)) for n in (1, 3))
+    alone = space_of(task, one, Search(), trials)
+    assert alone.ranges["frozen_layers"].choices == (0,)
+    assert alone.ranges["lora_rank"].choices == (0, 8)
+    assert any(said.startswith("frozen_layers 2 is not tried: ") and "1 layers" in said for said in alone.left_out)
+    assert space_of(task, three, Search(), trials).ranges["frozen_layers"].choices == (0, 2)
+    assert space_of(task, one, Search("grid"), trials).left_out == (), "a grid asks for neither"
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that convert
-def test_real_trainings_are_tuned_and_can_be_ended_early(tmp_path: Path) -> None:
-    base, snapshot, task = tiny_recipe(tmp_path / "backbone"), reviews(tmp_path / "data"), learning_half("text")
+def test_real_trainings_are_tuned_and_can_be_ended_early(tmp_path: Path, tiny_bert: Callable[..., str]) -> None:
+    base, snapshot, task = (
+        tiny_recipe(tiny_bert(tmp_path / "backbone")),
+        reviews(tmp_path / "data"),
+        learning_half("text"),
+    )
     trials = Trials(tmp_path / "work", f"sqlite:///{tmp_path / 'tuning.db'}", ("learning_rate", "epochs"))
     heard: list[Mapping[str, float]] = []
 

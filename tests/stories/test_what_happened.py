@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from keepfit.app.cli import cli, run
 from keepfit.app.lineage import of_prediction
 from keepfit.app.project import Project, actor
 from keepfit.clock import ManualClock
@@ -23,6 +21,9 @@ from keepfit.data.records import Example, Label, Prediction, Source
 from keepfit.errors import BackendError
 from keepfit.registry.registry import ModelVersion
 from keepfit.tasks.task import predict
+
+Command = Callable[..., tuple[int, str, str]]
+"""See `keepfit` in conftest."""
 
 MODEL = "default"
 SETTINGS = """\
@@ -54,13 +55,11 @@ class Life:
     """A project with two versions, the second from data in which half of the labels turned; and answers of both."""
 
     folder: Path
+    keepfit: Command
 
     def __call__(self, *words: object) -> Said:
         arguments = [*map(str, words), "--project", str(self.folder)]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-            run(lambda: cli(arguments), "--json" in arguments)
-        return Said(int(end.value.code or 0), out.getvalue(), err.getvalue())
+        return Said(*self.keepfit(*arguments))
 
     def json(self, *words: object, code: int = 0) -> dict[str, Any]:
         said = self(*words, "--json")
@@ -124,9 +123,9 @@ def lived_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def life(lived_once: Path, tmp_path: Path) -> Life:
+def life(lived_once: Path, tmp_path: Path, keepfit: Command) -> Life:
     shutil.copytree(lived_once, tmp_path / "project")
-    return Life(tmp_path / "project")
+    return Life(tmp_path / "project", keepfit)
 
 
 # history

@@ -180,3 +180,12 @@ def test_a_budget_that_is_spent_is_told_with_its_arithmetic(
     assert "budget of 2026-11" in title
     assert "2 CPU h x 4 = 8 EUR" in body
     assert words in body
+
+
+def test_a_first_stage_is_told_of_when_it_is_switched_and_not_when_it_stays_as_it_is(desk: Desk) -> None:
+    desk.decide("cascade", Decision(Outcome.PASS, ("version 1 answers with its first stage",), {"version": 1}))
+    assert desk.titles() == []
+    desk.decide("cascade", Decision(Outcome.FAIL, ("it no longer holds",), {"version": 1, "switched": True}))
+    assert desk.titles() == ["reviews: the first stage of version 1 is switched off"]
+    desk.decide("cascade", Decision(Outcome.FAIL, ("it stays silent",), {"version": 1}))
+    assert desk.titles() == []

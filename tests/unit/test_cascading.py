@@ -10,7 +10,19 @@ import pytest
 
 from keepfit.clock import ManualClock
 from keepfit.data.comparing import Brief
-from keepfit.data.records import CONTROL, FIRST, FIRST_AGREED, FIRST_SURE, Cause, Example, Prediction, Traffic
+from keepfit.data.records import (
+    CONTROL,
+    FIRST,
+    FIRST_AGREED,
+    FIRST_SURE,
+    Cause,
+    Example,
+    Label,
+    Prediction,
+    Source,
+    Traffic,
+    Window,
+)
 from keepfit.data.store import RecordStore
 from keepfit.decision import Outcome
 from keepfit.pipelines.cascading import BEATS, FEWEST, NONE, Cascading, Kept, counted, wagered
@@ -237,4 +249,52 @@ def test_what_no_longer_held_does_not_come_back_with_a_rollback(store: RecordSto
         clock.advance(timedelta(minutes=1))
         watch.tick()
         assert (kept_now(store).version, kept_now(store).on) == (version, version == 2)
+    lost = store.decisions(NAME, "cascade")[0].decision
+    assert lost.evidence["switched"], "version 2 answered with its own until then"
     assert "no longer kept these terms" in kept_now(store).because
+
+
+def test_what_is_below_the_score_that_is_answered_at_all_does_not_refute_the_first_stage(
+    store: RecordStore, clock: ManualClock
+) -> None:
+    watch = cascading(store, clock, TRADE.above(0.9))
+    watch.tick()
+    assert kept_now(store).threshold == 0.9
+    for _ in range(10):  # a third otherwise, of what nobody hears from it
+        answered(store, clock, first=70, plain=30, drawn=((0.95, True),) * 20 + ((0.85, False),) * 10)
+        watch.tick()
+    kept = kept_now(store)
+    assert (kept.on, kept.differing) == (True, (0, 0))
+    assert judgements(store) == ["pass"]
+
+
+def test_what_an_earlier_release_counted_at_other_thresholds_is_begun_anew(
+    store: RecordStore, clock: ManualClock
+) -> None:
+    cascading(store, clock).tick()
+    assert kept_now(store).threshold == 0.8
+    clock.advance(timedelta(minutes=1))
+    cascading(store, clock, TRADE.above(0.9)).tick()
+    assert (kept_now(store).threshold, kept_now(store).sure) == (0.9, (0, 0))
+
+
+@pytest.mark.parametrize("labels", [0, 40])
+def test_labels_redeem_what_the_full_model_got_wrong(store: RecordStore, clock: ManualClock, labels: int) -> None:
+    terms = Terms("accuracy", loss=0.02)
+    watch = cascading(store, clock, plan=CascadePlan(terms, 0.02, 0.05))
+    watch.tick()
+    for _ in range(4):
+        answered(store, clock, first=70, plain=30, drawn=((0.9, False),) * 40)
+        watch.tick()
+    off = kept_now(store)
+    assert not off.on
+    answered(store, clock, drawn=((0.97, True),) * 500 + ((0.97, False),) * 40)  # 7 % differ
+    others = [one for one in store.predictions(NAME, Window(clock.now() - timedelta(minutes=2), clock.now()))
+              if one.measures.get(FIRST_AGREED) == 0.0]  # fmt: skip
+    assert {one.label for one in others} == {"yes"}
+    store.add_labels(NAME, [Label(one.example_id, "no", clock.now(), Source.COMPLETE, prediction_id=one.id)
+                            for one in others[:labels]])  # fmt: skip
+    watch.tick()
+    assert kept_now(store).on == bool(labels)
+    told = store.decisions(NAME, "cascade")[0].decision
+    assert told.evidence["redeemed"] == [labels, labels, labels]

@@ -23,6 +23,7 @@ OTHERS = {"up"}
 KEYWORDS = {
     "sum", "max", "min", "avg", "count", "rate", "increase", "histogram_quantile", "time", "by", "without", "on",
     "ignoring", "group_left", "group_right", "unless", "and", "or", "offset", "bool", "label_values",
+    "max_over_time",
 }  # fmt: skip
 PAIRS = {")": "(", "]": "[", "}": "{"}
 

@@ -107,3 +107,14 @@ def test_a_fold_is_a_snapshot_without_the_test_part_of_the_whole(tmp_path: Path)
     assert len(made.rows(Split.TEST)) == len(first.held)
     assert len(made.rows(Split.TRAIN)) == len(first.learn)
     assert not set(made.rows().ids) & {f"{i:04d}" for i in range(20)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fold_that_would_learn_from_one_class_is_named_with_the_class_that_it_lacks(kind: str) -> None:
+    """Otherwise the last of many trainings may be the one that fails."""
+    data = rows(list(range(120)))
+    times = tuple(START + timedelta(hours=i) for i in range(120))
+    truth = ("old",) * 60 + ("new",) * 60 if kind == "time" else ("old",) * 119 + ("new",)
+    odd = Rows(data.contents, truth, data.ids, data.groups, times, data.fresh, data.weights)
+    with pytest.raises(InvalidInput, match=r"fold \d of 4 would learn from one class only \('old'\).*none is of 'new'"):
+        folds(odd, Folds(4, kind))

@@ -119,7 +119,7 @@ def test_the_trials_of_old_searches_go(tmp_path: Path) -> None:
         assert pruning.run("ann").gone == ()
         clock.advance(8 * DAY)
         assert {one.thing.name for one in pruning.run("ann").gone} == {"old", "young"}
-        assert list(studies(home.state / "tuning.db")) == []
+        assert list(studies(home.tuning_url)) == []
         assert pruning.run("ann").gone == ()
 
 

@@ -402,6 +402,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from keepfit.data.files import Columns
+from keepfit.data.tables import read_records
 from keepfit.pipelines.score import score_file
 from keepfit.tasks.toy import ToyFirst, ToyModel
 
@@ -443,3 +444,17 @@ def test_what_the_first_stage_is_sure_of_has_its_answer_and_the_engine_gets_the_
     assert [label for label, _ in both] == ["yes", "no", "yes"], "the first stage takes yet for yes"
     assert full[:2] == ["no", "no"]
     assert both[0][1].startswith("0.98")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_who_answered_is_in_a_column_where_a_first_stage_may_answer(tmp_path: Path, suffix: str) -> None:
+    first = ToyFirst({"y": [0.02, 0.98], "n": [0.6, 0.4]}, 2)
+    model = ToyModel(("no", "yes"), {"yet": "no", "nope": "no"}, [0.5, 0.5], first=first)
+    source = tmp_path / "in.csv"
+    source.write_text("text,stage\nyet again,7\n,8\nnope,9\nyonder,10\n", "utf-8")
+    target = tmp_path / f"with.{suffix}"
+    score_file(model, source, target, Columns(("text",)), 1, chunk=2, sure_from=0.9)
+    told = [(row.values["stage"] or None, row.values["input_stage"]) for row in read_records(target)]
+    assert told == [("first", "7"), (None, "8"), ("model", "9"), ("first", "10")]
+    score_file(model, source, target, Columns(("text",)), 1, chunk=2)
+    assert "input_stage" not in next(read_records(target)).values, "without one there is nothing to say"

@@ -149,3 +149,15 @@ def test_the_card_has_the_curve_and_a_sentence_for_either_kind_of_terms(tmp_path
     assert words.count('with cascade.keeps = "') == 2
     assert words.count("\n| ") >= len(trade.points)
     assert "First stage" not in card({**settings, "first": None}, {})
+
+
+def test_no_threshold_is_measured_where_no_answer_is_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 400)
+    contents = [text(int(label), rng) for label in truth]
+    judged = Judged(contents, truth, truth, 5.0)
+    values = learn_first(rows(rng.integers(0, 2, 600), rng), ["c0", "c1"], judged, tmp_path, floor=0.9)
+    first = load(tmp_path, {"first": values, "abstain_below": 0.9})
+    assert first is not None
+    assert min(point.threshold for point in first.trade.points) == 0.9
+    assert first.trade.points[-1].sure == (first.scores(contents).max(axis=1) >= np.float32(0.9)).sum()

@@ -105,3 +105,13 @@ def test_the_speed_is_said_by_the_processor_time_of_both() -> None:
     trade = Trade(100, 90, 80, (Point(0.9, 75),), first_ms=0.1, full_ms=10.0)
     assert trade.times_faster(trade.points[0]) == pytest.approx(10 / 2.6)
     assert Trade(100, 90, 80, (Point(0.9, 75),)).times_faster(Point(0.9, 75)) is None
+
+
+def test_where_nothing_is_answered_below_a_floor_no_threshold_lies_below_it() -> None:
+    trade = Trade(1000, 900, 880, (Point(0.95, 400, 3, 1, 5), Point(0.8, 700, 9, 4, 15), Point(0.6, 900, 12, 9, 30)))
+    assert trade.above(None) is trade
+    assert trade.above(0.5) is trade
+    lifted = trade.above(0.9)
+    assert lifted.points == (Point(0.95, 400, 3, 1, 5), Point(0.9, 700, 3, 4, 15)), "no better than what was counted"
+    assert trade.above(0.95).points == trade.points[:1]
+    assert trade.above(0.99).points == (Point(0.99, 400, 0, 1, 5),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -303,6 +304,73 @@ def test_trials_that_look_at_other_places_or_stop_by_themselves_are_compared_all
     tuned = tune(learn, Space.around(BASE, "random", FIELDS), Search("random", 6), *place, silent)
     assert tuned.trials[5].state == "stopped early"
     assert reached[5] == 0.25
+
+
+def test_of_the_trials_that_come_to_a_rung_the_better_half_goes_on(place: Place) -> None:
+    levels, reached = [0.5, 0.6, 0.4, 0.9, 0.3, 0.55], []
+
+    def learn(recipe: Recipe, report: Report) -> float:
+        level = levels[len(reached)]
+        reached.append(0.0)
+        for step in range(1, 11):
+            reached[-1] = step / 10
+            report({"eval_loss": level, "progress": step / 10}, step)
+        return level
+
+    tuned = tune(learn, Space.around(BASE, "random", FIELDS), Search("random", 6, pruner="halving"), *place, silent)
+    # the first three find too few to be compared with; the fourth and the last are beyond the median of all till then
+    assert [t.state == "finished" for t in tuned.trials] == [True, True, True, False, True, False]
+    assert reached == [1.0, 1.0, 1.0, 0.3, 1.0, 0.3]
+    assert "2 trials ended early, behind the better half of the others" in tuned.because
+
+
+# money
+
+
+def test_no_trial_begins_when_the_money_is_used_up(place: Place) -> None:
+    def dear(recipe: Recipe, report: Report) -> float:
+        began = time.process_time()
+        while time.process_time() - began < 0.02:
+            pass
+        return bowl(recipe)
+
+    price = Search("random", 9, money=0.05, per_cpu_hour=3600.0)  # 0.02 s cost 0.02
+    tuned = tune(dear, Space.around(BASE, "random", FIELDS), price, *place, silent)
+    assert 1 <= len(tuned.trials) <= 3
+    assert any("the money was used up (" in said and "of 0.05" in said for said in tuned.because)
+
+
+def test_a_limit_in_money_needs_a_price() -> None:
+    with pytest.raises(SettingsError, match=r"set per_cpu_hour below \[costs\]"):
+        Search(money=5.0)
+    assert Search(money=5.0, per_cpu_hour=0.04).money == 5.0
+    with pytest.raises(SettingsError, match="known are median, halving"):
+        Search(pruner="hyperband")
+    with pytest.raises(SettingsError, match="may cost zero"):
+        Search(money=-1.0, per_cpu_hour=1.0)
+
+
+# what a backbone refuses
+
+
+def refuse_much(recipe: Recipe) -> str | None:
+    """A backbone of three layers whose adapters need one that learns."""
+    if recipe.frozen_layers > 3:
+        return "it has 3 layers"
+    return "no layer learns" if recipe.lora_rank and recipe.frozen_layers == 3 else None
+
+
+def test_what_the_backbone_refuses_is_not_tried_and_is_said() -> None:
+    fields = ("learning_rate", "frozen_layers", "lora_rank")
+    space = Space.around(BASE, "tpe", fields, refuses=refuse_much)
+    assert space.ranges["frozen_layers"] == CategoricalDistribution((0, 2))
+    assert space.ranges["lora_rank"] == CategoricalDistribution((0, 8))
+    assert space.left_out == ("frozen_layers 4 is not tried: it has 3 layers",)
+    deep = Space.around(BASE.with_(frozen_layers=3), "tpe", fields, refuses=refuse_much)
+    assert deep.ranges["frozen_layers"] == CategoricalDistribution((0, 2, 3))
+    assert deep.ranges["lora_rank"] == CategoricalDistribution((0,)), "not beside three frozen layers, which are set"
+    plain = Space.around(BASE, "tpe", fields, refuses=lambda recipe: None)
+    assert plain.hash == Space.around(BASE, "tpe", fields).hash, "an earlier search goes on"
 
 
 # what is told

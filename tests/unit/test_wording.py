@@ -79,3 +79,19 @@ def test_every_alert_has_a_short_title_the_model_and_the_time(alert: Alert) -> N
     assert len(alert.title) < 80
     assert "\n" not in alert.title
     assert alert.kind is AlertKind.GATE or "2025-01-01 12:00:00 UTC" in alert.body
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [(Outcome.FAIL, ("is switched off", "Answers stay right")), (Outcome.PASS, ("answers again",))],
+)
+def test_a_first_stage_that_was_switched_is_told_with_what_it_means_for_answers(
+    outcome: Outcome, words: tuple[str, ...]
+) -> None:
+    decision = Decision(
+        outcome, ("of 500 drawn contents 40 were answered otherwise",), {"version": 4, "switched": True}
+    )
+    alert = wording.first_stage("reviews", decision, NOON)
+    assert alert.kind is AlertKind.CASCADE
+    for word in (*words, "version 4", "- of 500 drawn contents", "keepfit decisions --model reviews"):
+        assert word in f"{alert.title} {alert.text}"

@@ -23,6 +23,7 @@ class AlertKind(StrEnum):
     BUDGET = "budget"
     LABELLER = "labeller"
     DRIFT = "drift"
+    CASCADE = "cascade"
     TEST = "test"
 
 

@@ -119,6 +119,23 @@ def estimate_refuted(model: str, decision: Decision, at: datetime) -> Alert:
     return Alert(AlertKind.DRIFT, model, f"{model}: labels contradict the estimated accuracy", body, at)
 
 
+def first_stage(model: str, decision: Decision, at: datetime) -> Alert:
+    """A first stage was switched off, or answers again; every answer is right meanwhile, only the cost differs."""
+    version, on = decision.evidence["version"], decision.outcome is Outcome.PASS
+    title = f"{model}: the first stage of version {version} {'answers again' if on else 'is switched off'}"
+    effect = (
+        "What it is sure of takes microseconds again. It is still judged at every beat."
+        if on
+        else "Answers stay right, for the full model gives all of them; they take longer, and need more processors:"
+        " look at the load. Nothing needs to be done: it is switched on again where that is proven."
+    )
+    body = (
+        f"Seen at {clock(at)}:\n{listed(decision.because)}\n\n{effect} `keepfit decisions --model {model}` has the"
+        f' numbers. To do without it, set cascade.keeps = "off" below [models.{model}].'
+    )
+    return Alert(AlertKind.CASCADE, model, title, body, at)
+
+
 def failed(model: str, what: str, error: str, at: datetime) -> Alert:
     """Something could not be done, for example `what` = "the retraining"."""
     body = (

@@ -20,6 +20,7 @@ from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
 from keepfit.app.commands import audit, backtest, classes, compress, costs, diff, lineage, retention, trust
 from keepfit.app.commands import tokens as token_commands
+from keepfit.app.commands import tune as tune_commands
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
 from keepfit.app.logs import write_logs
@@ -93,12 +94,10 @@ def train(
     tune: Annotated[
         int | None, typer.Option(min=1, help="Try so many recipes first, the one as set among them; use the best.")
     ] = None,
-    search: Annotated[
-        str | None, typer.Option(help="How recipes are chosen, with --tune: tpe (unless given), random or grid.")
-    ] = None,
-    tune_minutes: Annotated[
-        float | None, typer.Option(min=0, help="With --tune: begin no trial after so many minutes; 0: no limit.")
-    ] = None,
+    search: tune_commands.SearchOption = None,
+    tune_minutes: tune_commands.MinutesOption = None,
+    tune_money: tune_commands.MoneyOption = None,
+    pruner: tune_commands.PrunerOption = None,
     cv: Annotated[
         int | None, typer.Option(min=2, help="Cross-validate the recipe first, in so many folds; the gate heeds them.")
     ] = None,
@@ -109,13 +108,14 @@ def train(
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train a version from labelled data or from video; the first that passes its own floors becomes champion."""
-    if tune is None and (search is not None or tune_minutes is not None):
-        raise SettingsError("--search and --tune-minutes need --tune N, the number of trials")
+    heeded = {"--search": search, "--tune-minutes": tune_minutes, "--tune-money": tune_money, "--pruner": pruner}
+    tune_commands.refuse_without_tune(tune, heeded)
     if cv is None and cv_kind is not None:
         raise SettingsError("--cv-kind needs --cv K, the number of folds")
     home = Project(project, model)
     home.starting(start)  # what cannot be is said before the data is read
     wanted = None if tune is None else home.search(tune, search or "tpe", tune_minutes or 0.0)
+    wanted = None if wanted is None else tune_commands.limited(home, wanted, pruner, tune_money)
     folds = None if cv is None else home.folds(cv, cv_kind or "grouped")
     snapshot, report = home.import_data(data, labels)
     if not json:
@@ -407,6 +407,7 @@ def models(
 
 
 token_commands.register(cli)
+tune_commands.register(cli)
 classes.register(cli)
 
 

@@ -39,10 +39,11 @@ def prune(home: Home, store: RecordStore, registry: Registry) -> Prune:
 
     models = tuple(home.settings.models)
     policy = policy_of(home.settings.retention)
-    trials = home.state / "tuning.db"
+    trials = home.tuning_url
 
     def studies() -> Sequence[tuple[str, datetime]]:
-        found: Sequence[tuple[str, datetime]] = named(LATE["studies"])(trials) if trials.is_file() else ()
+        there = home.settings.trials is not None or (home.state / "tuning.db").is_file()
+        found: Sequence[tuple[str, datetime]] = named(LATE["studies"])(trials) if there else ()
         return found
 
     overdue = Overdue(models, store, registry, policy, places_of(home), home.clock, looks_back, studies)

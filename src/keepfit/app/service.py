@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,7 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.pipelines.costs import Ledger, Prices
-from keepfit.rollout.strategies import Limits, Strategy, immediate
+from keepfit.rollout.rollout import Roller
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refresher import Refresher
@@ -32,12 +30,10 @@ class ServedModel:
     task: str = "text"
     label_source: Source = Source.VOLUNTEERED
     """What a label is that nobody asked for: volunteered, or complete where every outcome becomes known."""
-    strategy: Strategy = field(default_factory=partial(immediate, timedelta(0), Limits()))
-    """How an approved version gets its traffic."""
-    confirm: bool = False
-    """Whether a person must approve before it gets all of it."""
     new_classes: bool = False
     """Whether a label may be of a class that the model does not know."""
+    roller: Roller | None = None
+    """Gives an approved version its traffic; None: nothing is approved here."""
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,8 @@ def predictors_of(home: Home, writer: RecordWriter, store: RecordStore, tracer: 
 def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     """A model with what its settings say of its labels and its rollouts."""
     name, model = home.settings.model(predictor.name)
-    strategy = roller(home, name, store).strategy
-    return ServedModel(
-        predictor, model.task, unasked(model), strategy, model.rollout.confirm, takes_new_classes(model)
-    )  # fmt: skip
+    rolls = roller(home, name, store)
+    return ServedModel(predictor, model.task, unasked(model), takes_new_classes(model), rolls)
 
 
 def http_limits(settings: ServerSettings) -> HttpLimits:

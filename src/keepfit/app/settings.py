@@ -184,6 +184,10 @@ class Settings(Section):
     tracking: Place = Field(
         None, repr=False, description="MLflow; unset: sqlite:///.keepfit/mlflow.db. Or a server's URL, or local."
     )
+    trials: Place = Field(
+        None, repr=False, description="Where searches keep their trials; unset: sqlite:///.keepfit/tuning.db. Or a "
+        "postgresql:// URL (of a database of its own), for machines that search together.",
+    )  # fmt: skip
     traces: bool = Field(
         False, description="Send OpenTelemetry traces, as OTEL_* in the environment says; needs keepfit[otel]."
     )
@@ -269,7 +273,7 @@ def override(values: dict[str, Any], path: list[str], value: str, name: str) -> 
 
 def keep_secret(settings: Settings) -> None:
     """Let no message, log or report of this process show what is secret in the settings."""
-    for address in (settings.store, settings.tracking, settings.worker.jobs_database):
+    for address in (settings.store, settings.tracking, settings.trials, settings.worker.jobs_database):
         if address is not None and (password := urlsplit(address).password):
             remember(password)
             remember(unquote(password))

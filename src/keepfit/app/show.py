@@ -80,8 +80,8 @@ def trained(done: Mapping[str, Any]) -> str:
     return f"{words}\nThe watch cannot work as it is set: {done['objection']}" if "objection" in done else words
 
 
-def tuning(values: Mapping[str, Any], model: str) -> None:
-    """The trials of a search, what came of it, and how to keep the recipe."""
+def tuning(values: Mapping[str, Any], model: str, trains: bool = True) -> None:
+    """The trials of a search, what came of it, and how to keep the recipe; `trains`: a training with it follows."""
     start = values["trials"][0]["recipe"]
     shown = table("trial", "log loss", "minutes", "recipe", "")
     for trial in values["trials"]:
@@ -96,7 +96,8 @@ def tuning(values: Mapping[str, Any], model: str) -> None:
         console.print(escape(f"  - {reason}"), soft_wrap=True)
     if values["changes"]:
         lines = "\n".join(f"  {name} = {toml(value)}" for name, value in values["changes"].items())
-        words = f"This training uses it; for later ones, too, set below [models.{model}.recipe]:\n{lines}"
+        use = "This training uses it; for later ones, too, set" if trains else "To train with it, set"
+        words = f"{use} below [models.{model}.recipe]:\n{lines}"
         console.print(escape(words), soft_wrap=True)
 
 

@@ -189,7 +189,7 @@ class Home:
     @property
     def tuning_url(self) -> str:
         """Where the trials of searches are."""
-        return f"sqlite:///{(self.state / 'tuning.db').absolute()}"
+        return self.settings.trials or f"sqlite:///{(self.state / 'tuning.db').absolute()}"
 
     @property
     def videos(self) -> Path:

@@ -52,7 +52,7 @@ def folds(rows: Rows, wanted: Folds) -> list[Fold]:
     """The folds of some rows, the same for the same arguments.
 
     In order of time, what is learnt from is older than what is held out, and a group that goes on is left out before.
-    Raises InvalidInput where there are too few groups or no times.
+    Raises InvalidInput where there are too few groups or no times, or a fold would learn from one class only.
     """
     groups = np.unique(np.array(rows.groups), return_inverse=True)[1]
     if len(set(groups.tolist())) < 2 * wanted.count:
@@ -64,7 +64,29 @@ def folds(rows: Rows, wanted: Folds) -> list[Fold]:
     for fold in made:
         if not (len(fold.learn) and len(fold.stop) and len(fold.held)):
             raise InvalidInput(f"there is too little data for {wanted.count} folds; take fewer")
+    _check_classes(rows, made, wanted)
     return made
+
+
+def unlearnt(rows: Rows, fold: Fold) -> list[str]:
+    """The classes that are held out in a fold and that it does not learn from."""
+    learnt = {rows.truth[place] for place in fold.learn}
+    return sorted({rows.truth[place] for place in fold.held} - learnt)
+
+
+def _check_classes(rows: Rows, made: list[Fold], wanted: Folds) -> None:
+    """Said before the first fold is learnt: the one that fails may be the last."""
+    known = set(rows.truth)
+    for number, fold in enumerate(made, 1):
+        learnt = {rows.truth[place] for place in fold.learn}
+        if len(learnt) < 2 <= len(known):
+            missing = ", ".join(repr(label) for label in sorted(known - learnt)[:5])
+            earlier = "; take fewer folds, so that the first one learns from more, or --cv-kind grouped"
+            raise InvalidInput(
+                f"fold {number} of {wanted.count} would learn from one class only ({min(learnt)!r}): of its"
+                f" {len(fold.learn)} rows to learn from none is of {missing}"
+                + (earlier if wanted.kind == "time" else "; take fewer folds, or add rows of it")
+            )
 
 
 def snapshot_of(folder: Path, whole: Snapshot, rows: Rows, fold: Fold) -> Snapshot:

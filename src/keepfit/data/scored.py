@@ -43,6 +43,8 @@ class ScoredRows:
     """Shape (n, k); NaN where the row is bad."""
     errors: Sequence[str | None]
     """None where all is well."""
+    stages: Sequence[str | None] = ()
+    """Who answered, where the format says it; None where the row is bad."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -59,11 +61,14 @@ class Format:
     """Of the input, by their names there."""
     classes: tuple[str, ...]
     version: int
+    staged: bool = False
+    """Whether it is said who answered each row."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The columns that scoring adds."""
-        return ("label", "score", *(f"p_{name}" for name in self.classes), "model_version", "error")
+        stage = ("stage",) if self.staged else ()
+        return ("label", "score", *(f"p_{name}" for name in self.classes), "model_version", *stage, "error")
 
     @property
     def names(self) -> dict[str, str]:
@@ -108,11 +113,15 @@ class Format:
                 shutil.copyfileobj(file, out, 1 << 20)
 
     def _delimited(self, rows: ScoredRows) -> Iterator[str]:
-        for values, label, scores, error in zip(rows.values, rows.labels, rows.scores, rows.errors, strict=True):
+        for values, label, scores, *end in zip(rows.values, rows.labels, rows.scores, *self._ends(rows), strict=True):
             bad = bool(np.isnan(scores).any())
             said = [""] * (1 + len(scores)) if bad else [str(np.max(scores)), *map(str, scores)]
             given = [values.get(column, "") for column in self.columns]
-            yield self._line([*given, label or "", *said, str(self.version), error or ""])
+            yield self._line([*given, label or "", *said, str(self.version), *(word or "" for word in end)])
+
+    def _ends(self, rows: ScoredRows) -> tuple[Sequence[str | None], ...]:
+        """The columns behind the version's."""
+        return (rows.stages, rows.errors) if self.staged else (rows.errors,)
 
     def _line(self, cells: Iterable[str]) -> str:
         delimiter = _DELIMITERS[self.kind]
@@ -120,11 +129,11 @@ class Format:
 
     def _json_lines(self, rows: ScoredRows) -> Iterator[str]:
         names = self.names
-        for values, label, scores, error in zip(rows.values, rows.labels, rows.scores, rows.errors, strict=True):
+        for values, label, scores, *end in zip(rows.values, rows.labels, rows.scores, *self._ends(rows), strict=True):
             bad = bool(np.isnan(scores).any())
             numbers = [None] * (1 + len(scores)) if bad else [_short(np.max(scores)), *map(_short, scores)]
             given = {name: values.get(column, "") for column, name in names.items()}
-            line: dict[str, Any] = given | dict(zip(self.answers, [label, *numbers, self.version, error], strict=True))
+            line: dict[str, Any] = given | dict(zip(self.answers, [label, *numbers, self.version, *end], strict=True))
             text = json.dumps(line, ensure_ascii=False)
             yield (json.dumps(line) if _LONE.search(text) else text) + "\n"
 
@@ -138,17 +147,17 @@ class Format:
         for scores in (rows.scores.max(axis=1, initial=-np.inf), *rows.scores.T):
             columns.append(pa.array(scores, pa.float32(), mask=~good))
         columns.append(pa.array([self.version] * len(rows), pa.int64()))
-        columns.append(pa.array([None if error is None else storable(error) for error in rows.errors], pa.string()))
+        for words in self._ends(rows):
+            columns.append(pa.array([None if word is None else storable(word) for word in words], pa.string()))
         buffer = io.BytesIO()
         pq.write_table(pa.table(columns, schema=self._schema()), buffer)
         return buffer.getvalue()
 
     def _schema(self) -> Any:
-        numbers = [(storable(name), pa.float32()) for name in self.answers[1:-2]]
+        numbers = [(storable(name), pa.float32()) for name in ("score", *(f"p_{name}" for name in self.classes))]
+        ends = [(name, pa.string()) for name in self.answers[2 + len(self.classes) + 1 :]]
         given = [(storable(name), pa.string()) for name in self.names.values()]
-        return pa.schema(
-            [*given, ("label", pa.string()), *numbers, ("model_version", pa.int64()), ("error", pa.string())]
-        )
+        return pa.schema([*given, ("label", pa.string()), *numbers, ("model_version", pa.int64()), *ends])
 
     def _join_parquet(self, parts: Iterable[Path], out: IO[bytes]) -> None:
         packer = gzip.GzipFile("", "wb", 6, out, mtime=0) if self.packed else nullcontext(out)

@@ -15,6 +15,7 @@ from keepfit.alerts.wording import (
     deployed,
     estimate_refuted,
     failed,
+    first_stage,
     gate_judged,
     inputs_moved,
     rolled_back,
@@ -79,6 +80,8 @@ class Announcer:
             return inputs_moved(stored.model, decision, stored.at)
         if subject == "estimate" and decision.outcome is Outcome.FAIL:
             return estimate_refuted(stored.model, decision, stored.at)
+        if subject == "cascade" and decision.evidence.get("switched"):
+            return first_stage(stored.model, decision, stored.at)
         if subject == "budget":
             return budget_spent(stored.model, decision, stored.at)
         return None

@@ -67,6 +67,8 @@ class Kept:
     """The e-detector: log of its capital for each of LARGE_ODDS."""
     looks: int = 0
     """Looks at a new threshold since it is off."""
+    since: str = ""
+    """What is drawn is counted from here on."""
     off: tuple[int, ...] = ()
     """Versions that no longer kept these terms in life: what their held-out rows say counts no more."""
 
@@ -81,7 +83,7 @@ class Kept:
         blank = (0,) * n
         return replace(
             self, on=on, threshold=threshold, because=because, at=at, allowed=allowed, answers=0, first=0, drawn=0,
-            sure=blank, differing=blank, logs=(), looks=0,
+            sure=blank, differing=blank, logs=(), looks=0, since=at,
         )  # fmt: skip
 
 
@@ -102,7 +104,8 @@ class Cascading:
         if live is None:
             return
         version, end = single(live.traffic), self.clock.now() - UNWRITTEN
-        trade, kept = self.trade(version), self.known(version)
+        trade = self.trade(version)
+        kept = self.known(version, trade)
         if kept is None:
             kept = self.begun(version, trade)
         if trade is None:
@@ -116,11 +119,13 @@ class Cascading:
             self.store.put(self.model, CASCADE, asdict(kept))
             since = until
 
-    def known(self, version: int) -> Kept | None:
-        """What was counted of this version under these terms."""
+    def known(self, version: int, trade: Trade | None) -> Kept | None:
+        """What was counted of this version under these terms, at the thresholds of its curve."""
         kept = self.store.get(self.model, CASCADE)
         if kept is None or kept["version"] != version or kept["plan"]["terms"] != self.plan.terms.to_json():
             return None
+        if trade is not None and not fits(kept, trade):
+            return None  # an earlier release looked below abstain_below, too
         return replace(Kept.from_json(kept), plan=self.plan.to_json())
 
     def refuted(self) -> tuple[int, ...]:
@@ -143,10 +148,12 @@ class Cascading:
             f"the first stage of version {version} answers nothing: {found.because}")  # fmt: skip
         blank = Kept(version, self.plan.to_json(), since, on, found.threshold, words, since)
         n = 0 if trade is None else len(trade.points)
+        before = self.store.get(self.model, CASCADE)
+        lost = before is not None and before["on"] and not on
         blank = replace(blank, off=off)
         kept = blank.turned(on, found.threshold, words, since, allowed(found, trade, self.plan), n)
         evidence = {"version": version, "threshold": found.threshold, "bound": found.bound, "plan": self.plan.to_json(),
-                    "held_out": None if trade is None else trade.n}  # fmt: skip
+                    "held_out": None if trade is None else trade.n} | ({"switched": True} if lost else {})  # fmt: skip
         self.keep(kept, Decision(Outcome.PASS if on else Outcome.FAIL, (words,), evidence))
         self.store.put(self.model, CASCADE, asdict(kept))
         return kept
@@ -165,7 +172,7 @@ class Cascading:
             f"the first stage of version {kept.version} is switched off: {objection}",
             "every answer is the full model's; a threshold is looked for in what is drawn from now on",
         )
-        evidence = self.evidence(kept, trade)
+        evidence = self.evidence(kept, trade) | {"switched": True}
         after = kept.turned(False, None, words[0], kept.until, kept.allowed, len(trade.points))
         self.keep(after, Decision(Outcome.FAIL, words, evidence))
         return after
@@ -176,20 +183,22 @@ class Cascading:
             return kept
         level = (1 - self.plan.terms.confidence) / 2 ** (kept.looks + 1)
         most, best, bound = self.plan.terms.most, None, 1.0
+        redeemed = self.redeemed(kept, trade)
         for place, point in enumerate(trade.points):
-            bound = exact_high(kept.differing[place], kept.drawn, level)
+            bound = exact_high(kept.differing[place] - redeemed[place], kept.drawn, level)
             if bound > most:
                 break
             if kept.sure[place] >= self.plan.least_share * kept.drawn:
                 best = (place, point.threshold, bound)
-        evidence = self.evidence(kept, trade) | {"level": level}
+        evidence = self.evidence(kept, trade) | {"level": level, "redeemed": redeemed}
         if best is None:
             silent = (
                 f"the first stage of version {kept.version} stays silent: of {kept.drawn} drawn contents no threshold"
                 f" is proven to answer {self.plan.least_share:.0%} with {most:.1%} other answers at most"
             )
             blank = (0,) * len(trade.points)  # the next look has rows of its own: old ones may be of another world
-            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank)
+            after = replace(kept, looks=kept.looks + 1, because=silent, drawn=0, sure=blank, differing=blank,
+                            since=kept.until)  # fmt: skip
             self.keep(kept, Decision(Outcome.FAIL, (silent,), evidence))
             return after
         place, threshold, bound = best
@@ -197,11 +206,32 @@ class Cascading:
             f"the first stage of version {kept.version} answers from now on, from a score of {threshold:.3f}: of"
             f" {kept.drawn} drawn contents it would have answered {kept.sure[place] / kept.drawn:.0%}, and"
             f" {kept.differing[place]} of all otherwise than the full model, {bound:.2%} at most"
+            + (f", where {redeemed[place]} that the full model got wrong by labels are none" if any(redeemed) else "")
         )
         kept = replace(kept, off=tuple(one for one in kept.off if one != kept.version))
         after = kept.turned(True, threshold, words, kept.until, most, len(trade.points))
-        self.keep(after, Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound}))
+        self.keep(
+            after,
+            Decision(Outcome.PASS, (words,), evidence | {"threshold": threshold, "bound": bound, "switched": True}),
+        )
         return after
+
+    def redeemed(self, kept: Kept, trade: Trade) -> list[int]:
+        """At each threshold the drawn contents that it would have answered otherwise, and the full model wrongly.
+
+        For accuracy these are no losses, whatever the first stage would have said. A label that is missing redeems
+        nothing, so it does not matter which ones have come.
+        """
+        found = [0] * len(trade.points)
+        if self.plan.terms.keeps != "accuracy" or not kept.since:
+            return found
+        window = Window(datetime.fromisoformat(kept.since), datetime.fromisoformat(kept.until))
+        for said, label in self.store.labelled(self.model, window, kept.version):
+            if said.measures.get(FIRST_AGREED) != 0.0 or said.label == label.value:
+                continue
+            for place, point in enumerate(trade.points):
+                found[place] += np.float32(said.measures[FIRST_SURE]) >= np.float32(point.threshold)
+        return [int(n) for n in found]
 
     def evidence(self, kept: Kept, trade: Trade) -> dict[str, Any]:
         """The numbers of a judgement."""
@@ -255,6 +285,12 @@ def counted(kept: Kept, briefs: Sequence[Brief], trade: Trade) -> Kept:
     return replace(
         kept, logs=wagered(before.logs, kept.differing[place] - before.differing[place], len(drawn), kept.allowed)
     )
+
+
+def fits(kept: Mapping[str, Any], trade: Trade) -> bool:
+    """Whether what was counted is of the thresholds of this curve."""
+    thresholds = {None, *(point.threshold for point in trade.points)}
+    return len(kept["sure"]) == len(trade.points) and kept["threshold"] in thresholds
 
 
 def place_of(kept: Kept, trade: Trade) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -27,6 +26,8 @@ REASON = "compress"
 """Of the versions that come of it, and of their jobs."""
 RECORDED = 20_000
 """Newest texts of the traffic that are looked at."""
+FRESH = timedelta(days=2)
+"""What was stopped longer ago begins anew, with the traffic of by then."""
 
 
 class Found(Protocol):
@@ -50,9 +51,12 @@ class Found(Protocol):
 class Compressor(Protocol):
     """A task's way to make a version smaller: a frozen dataclass of what it may do."""
 
-    def __call__(self, version: Path, snapshot: Snapshot, recorded: Sequence[Any], tell: Tell, workdir: Path) -> Found:
+    def __call__(
+        self, version: Path, snapshot: Snapshot, recorded: Sequence[Any], tell: Tell, workdir: Path, against: Path
+    ) -> Found:
         """(version's folder, its data, recorded contents, whom to tell, where to work) -> what came of it.
 
+        `against`: the folder of the version whose answers a loss is measured by.
         Called again after a kill with the same arguments it goes on from what it left in `workdir`.
         """
         ...
@@ -81,14 +85,20 @@ class Compressing:
                 raise Refused("somebody is being forgotten, and their texts may be among the data; compress afterwards")
             self.close_stopped(number)
             snapshot = open_snapshot(rooms.folders.snapshots, version.lineage.snapshot_id)
-            recorded = self.recorded(snapshot)
-            goes_on(workdir, {"snapshot": snapshot.id, "wanted": wanted, "recorded": digest(recorded)})
-            found = self.compressor(folder, snapshot, recorded, tell, workdir)
+            goes_on(workdir, {"snapshot": snapshot.id, "wanted": wanted}, rooms.clock.now())
+            recorded = kept(workdir, lambda: self.recorded(snapshot))
+            against = self.uncompressed(number)
+            measured_by = folder if against == number else rooms.registry.fetch(rooms.model, against)
+            found = self.compressor(folder, snapshot, recorded, tell, workdir, measured_by)
             decision, late = judged(number, found, dry_run), None
             if decision.outcome is Outcome.PASS and (late := self.too_late(number, champion)) is not None:
                 words = f"version {number} was compressed, but nothing is registered: {late}"
                 decision = Decision(Outcome.HOLD, (words, *found.because))
-            evidence = {"version": number, "recorded": len(recorded), "wanted": wanted, **found.to_json()}
+            if against != number:
+                words = f"version {number} was compressed before: losses are measured against version {against}"
+                decision = Decision(decision.outcome, (*decision.because, words))
+            evidence = {"version": number, "against": against, "recorded": len(recorded), "wanted": wanted}
+            evidence |= found.to_json()
             stored = Decision(decision.outcome, decision.because, evidence)
             id_ = rooms.store.add_decision(rooms.model, f"{REASON} v{number}", stored, rooms.clock.now())
             result = {"compressed": number, "decision": id_, "outcome": stored.outcome.value, **evidence}
@@ -134,6 +144,22 @@ class Compressing:
             if job.request.get("compressed") == number:
                 result = {"error": "it was stopped", "retry": True}
                 rooms.store.update_job(job.id, state=JobState.FAILED, result=result, finished_at=rooms.clock.now())
+
+    def uncompressed(self, number: int) -> int:
+        """The version that this one was compressed from, by however many steps, so that small losses do not add up.
+
+        Raises Refused where its files are gone: what may still be lost cannot be told then.
+        """
+        rooms = self.rooms
+        found = rooms.registry.version(rooms.model, number)
+        while found.lineage.reason == REASON and found.lineage.parent is not None:
+            found = rooms.registry.version(rooms.model, found.lineage.parent)
+        if found.removed is not None:
+            raise Refused(
+                f"version {number} was compressed from version {found.number}, whose files were removed, so what may"
+                " still be lost cannot be told; train anew, then compress that version"
+            )
+        return found.number
 
     def recorded(self, snapshot: Snapshot) -> list[Any]:
         """What was asked in life, newest last, each text once, without those that the version's data have.
@@ -185,12 +211,15 @@ def judged(number: int, found: Found, dry_run: bool) -> Decision:
     return Decision(Outcome.PASS, (f"version {number} was compressed; its gate judges what came of it", *found.because))
 
 
-def digest(contents: Sequence[Any]) -> str:
-    """A hash of the contents in their order."""
-    found = hashlib.sha256()
-    for content in contents:
-        found.update(content_group(content).encode("ascii"))
-    return found.hexdigest()
+def kept(folder: Path, look: Callable[[], list[Any]]) -> list[Any]:
+    """The recorded contents that a stopped run has looked at, so that new traffic does not make it begin anew."""
+    note = folder / "recorded.json"
+    if not note.is_file():
+        partial = note.with_suffix(".partial")
+        partial.write_text(json.dumps(look(), ensure_ascii=False), "utf-8", "surrogatepass")
+        partial.replace(note)
+    found = json.loads(note.read_text("utf-8", "surrogatepass"))
+    return [tuple(one) if isinstance(one, list) else one for one in found]
 
 
 @contextmanager
@@ -207,11 +236,16 @@ def working(folder: Path) -> Iterator[Path]:
             raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error
 
 
-def goes_on(folder: Path, arguments: Mapping[str, Any]) -> None:
-    """Empties the folder, unless a run with the same arguments was stopped in it."""
-    note, text = folder / "arguments.json", json.dumps(arguments, sort_keys=True)
-    if not note.is_file() or note.read_text("utf-8") != text:
-        for left in folder.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
-        note.write_text(text, "utf-8")
+def goes_on(folder: Path, arguments: Mapping[str, Any], now: datetime) -> None:
+    """Empties the folder, unless a run with the same arguments was stopped in it, not long ago."""
+    note = folder / "arguments.json"
+    known = json.loads(note.read_text("utf-8")) if note.is_file() else {"since": ""}
+    since = known.pop("since")
+    same = json.dumps(known, sort_keys=True) == json.dumps(arguments, sort_keys=True)
+    if same and now - datetime.fromisoformat(since) <= FRESH:
+        return
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+    (folder / "recorded.json").unlink(missing_ok=True)
+    note.write_text(json.dumps({**arguments, "since": now.isoformat()}), "utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.clock import Clock
-from keepfit.data.folds import Fold, Folds, folds, snapshot_of, without_test
+from keepfit.data.folds import Fold, Folds, folds, snapshot_of, unlearnt, without_test
 from keepfit.data.snapshot import Rows, Snapshot, Split
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -62,6 +62,7 @@ class CrossValidation:
             f"{len(parted)} folds ({wanted.kind}) of {len(rows)} rows: "
             + ", ".join(spread.told(name) for name in ("accuracy", "macro_f1", "log_loss")),
             *rare(rows, wanted),
+            *late(rows, parted),
         )
         self.store.add_decision(
             self.model, "cross-validation", Decision(Outcome.PASS, because, evidence), self.clock.now()
@@ -120,3 +121,13 @@ def rare(rows: Rows, wanted: Folds) -> list[str]:
         groups.setdefault(label, set()).add(group)
     few = sorted(label for label, of in groups.items() if len(of) < wanted.count)
     return [f"too rare to be held out in each fold: {', '.join(few)}"] if few else []
+
+
+def late(rows: Rows, parted: Sequence[Fold]) -> list[str]:
+    """A word on classes that a fold is judged on and does not learn from: they can only be answered wrongly there."""
+    found = [(number, unlearnt(rows, fold)) for number, fold in enumerate(parted, 1)]
+    return [
+        f"fold {number} learns nothing of {', '.join(labels)}, and is judged on it"
+        for number, labels in found
+        if labels
+    ]

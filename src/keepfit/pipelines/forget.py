@@ -32,14 +32,15 @@ from keepfit.data.sole import ASKING_S, FORGETTING
 from keepfit.data.splits import SnapshotRow
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, Refused
+from keepfit.errors import InvalidInput, KeepfitError, Refused
 from keepfit.evaluation.evaluator import without_rows
 from keepfit.pipelines.cheaper import MIX
 from keepfit.pipelines.compressing import REASON as COMPRESS
 from keepfit.pipelines.overdue import OPEN, Places, beside, searching
 from keepfit.pipelines.prune import GOING, delete_path
-from keepfit.registry.registry import Registry, verdict_from_json, verdict_to_json
+from keepfit.registry.registry import ModelVersion, Registry, verdict_from_json, verdict_to_json
 from keepfit.serving.forgetting import FORGOTTEN
+from keepfit.tasks.taught import was_taught
 from keepfit.tasks.text.hidden import keep_only
 from keepfit.tasks.video.clips import Clip, names_clip
 
@@ -125,7 +126,7 @@ class Forget:
         if (late := stored.remove(stored.examples(traces))) != Counts():  # what a server was still writing
             rows, trouble = rows + late, self.wipe(stored)
         done = Forgotten(
-            rows, rewritten, sum(one.count for one in affected), files, records, self.trained(affected),
+            rows, rewritten, sum(one.count for one in affected), files, records, self.trained(affected, traces),
             self.search(needles), (*trouble, *self.remains(needles)),
         )  # fmt: skip
         self.remember(done, person, actor)
@@ -141,7 +142,7 @@ class Forget:
         )  # fmt: skip
         return Forgotten(
             rows, {one.snapshot.id: "" for one in affected}, sum(one.count for one in affected), files,
-            trained=self.trained(affected), remains=self.remains(needles),
+            trained=self.trained(affected, traces), remains=self.remains(needles),
         )  # fmt: skip
 
     def refuse_while_busy(self) -> None:
@@ -292,21 +293,32 @@ class Forget:
             rows = search_rows(conn, needles)
         return Searched(found.files, found.bytes, rows.rows, (*found.hits, *rows.hits), found.unread)
 
-    def trained(self, affected: Sequence[Affected]) -> tuple[str, ...]:
-        """The versions whose snapshots held it, and those with weights of such a one, as far as they have files."""
+    def trained(self, affected: Sequence[Affected], traces: Traces) -> tuple[str, ...]:
+        """The versions that learnt from it, and those with weights of such a one, as far as they have files."""
         ids = {one.snapshot.id for one in affected}
         versions = [v for model in self.models for v in self.registry.versions(model)]
         folder = self.places.snapshots
         known = [
             v for v in versions if v.lineage.snapshot_id in ids or current_id(folder, v.lineage.snapshot_id) in ids
         ]
+        known += [v for v in versions if self.distilled_on(v, traces)]
         taught = {(v.name, v.number) for v in known}
         for v in sorted(versions, key=lambda version: version.number):
-            took = v.lineage.recipe.start != "new" or v.lineage.reason == MIX
+            took = v.lineage.recipe.start != "new" or v.lineage.reason in (MIX, COMPRESS)
             if took and (v.name, v.lineage.parent) in taught:
                 taught.add((v.name, v.number))
         there = {(v.name, v.number) for v in versions if v.removed is None}
         return tuple(f"version {number} of {name!r}" for name, number in sorted(taught & there))
+
+    def distilled_on(self, version: ModelVersion, traces: Traces) -> bool:
+        """Whether texts of the traffic taught it, theirs among them; where that cannot be told they may have."""
+        if version.lineage.reason != COMPRESS or version.removed is not None:
+            return False
+        theirs = [content for content in traces.contents if traces.holds(content, video_of)]
+        try:
+            return was_taught(self.registry.fetch(version.name, version.number), theirs)
+        except KeepfitError:
+            return True
 
     def remains(self, needles: Needles) -> tuple[str, ...]:
         """What keepfit does not change."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data.files import Columns, RawRow, guess_columns, read_rows
+from keepfit.data.records import FIRST
 from keepfit.data.scored import Format, ScoredRows, kind_by_name
 from keepfit.data.tables import column_names, kind_of, read_records
 from keepfit.errors import InvalidInput, Refused
@@ -92,7 +93,8 @@ def score_file(
     chunk: int = 2048,
     sure_from: float | None = None,
 ) -> ScoreReport:
-    """Write the input's columns and `label, score, p_<label>, model_version, error` for each row, in order.
+    """Write the input's columns and `label, score, p_<label>, model_version, error` for each row, in order; where a
+    first stage may answer, also `stage` (before error): first or model.
 
     The output's kind is its suffix's (csv, tsv, jsonl, parquet, each also with .gz); it replaces a file of that name,
     at once, when everything is done. A row that cannot be read or understood gets a sentence in `error`. Killed (or
@@ -111,7 +113,7 @@ def score_file(
     columns = guess_columns(source, columns, need_label=False)
     before = _stamp(source)
     total, names = _census(source)
-    form = Format(kind, packed, names, model.labels, version)
+    form = Format(kind, packed, names, model.labels, version, sure_from is not None)
     origin = _origin(source, form, columns, model, chunk) | ({} if sure_from is None else {"sure_from": sure_from})
     cascade = Sure(model, sure_from)
     with opened(target, origin) as parts:
@@ -228,7 +230,9 @@ def _answer(model: Model, chunk: _Chunk) -> ScoredRows:
     said[~chunk.taken] = _scores(model, chunk.prepared)
     scores[good] = said
     labels = [_label(model, row) if ok else None for row, ok in zip(scores, good, strict=True)]
-    return ScoredRows([row.values for row in chunk.rows], labels, scores, chunk.errors)
+    said_by = iter(chunk.taken)
+    stages = [None if error is not None else FIRST if next(said_by) else "model" for error in chunk.errors]
+    return ScoredRows([row.values for row in chunk.rows], labels, scores, chunk.errors, stages)
 
 
 def _scores(model: Model, prepared: Prepared) -> Any:

@@ -11,14 +11,14 @@ from keepfit.clock import Clock
 from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import BackendError, InvalidInput, KeepfitError
+from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused
 from keepfit.evaluation.evaluator import judge
 from keepfit.metrics import log_loss
 from keepfit.pipelines.alone import SEARCHING, alone
 from keepfit.registry.registry import Registry
-from keepfit.tasks.task import Report, Task
+from keepfit.tasks.task import Report, Task, refusals_of
 from keepfit.training.recipe import Recipe
-from keepfit.training.space import Space
+from keepfit.training.space import DOUBTFUL, Space
 from keepfit.training.trials import Tuned, changes
 from keepfit.training.tuning import Search, tune
 
@@ -50,17 +50,37 @@ class Tuning:
     def run(self, snapshot: Snapshot, base: Recipe, search: Search, report: Report) -> Tuned:
         """Search, keep the decision, and tell the registry; killed and called again it goes on.
 
-        Raises Refused while another process searches for this model.
+        Raises Refused while another process searches for this model, unless the search is shared.
         """
-        with alone(self.trials.workdir, SEARCHING):
-            found = tune_recipe(self.task, snapshot, base, search, self.trials, report)
-        name = study_name(self.task, snapshot, _space(base, search, self.trials), search)
+        trials = self.trials
+        if search.share:  # each has a folder of its own, beside that of a search that is not shared
+            together = trials.workdir.with_name(f"{trials.workdir.name}-shared")
+            forget_dead(together)
+            trials = replace(trials, workdir=together / search.share)
+        with alone(trials.workdir, SEARCHING):
+            space = space_of(self.task, base, search, trials)
+            found = tune_in(space, self.task, snapshot, search, trials, report)
+        if search.share:
+            shutil.rmtree(trials.workdir, ignore_errors=True)
+        name = study_name(self.task, snapshot, space, search)
+        # of a shared search there is one decision and one log, whoever comes to it first
+        id_ = f"tune-{self.model}-{name}-{len(found.trials)}" if search.share else None
+        if id_ is not None and self.told(id_):
+            return found
         found = replace(found, because=(*found.because, *self.logged(name, found)))
         outcome = Outcome.ADVANCE if changes(found.best, base) else Outcome.HOLD
         evidence = {"study": name, "snapshot": snapshot.id, "search": search.kind, **found.to_json()}
         decision = Decision(outcome, found.because, {k: v for k, v in evidence.items() if k != "because"})
-        self.store.add_decision(self.model, "tune", decision, self.clock.now())
+        self.store.add_decision(self.model, "tune", decision, self.clock.now(), id=id_)
         return found
+
+    def told(self, id_: str) -> bool:
+        """Whether another process of a shared search has kept its decision."""
+        try:
+            self.store.decision(id_)
+        except NotFound:
+            return False
+        return True
 
     def logged(self, name: str, found: Tuned) -> tuple[str, ...]:
         """Give the trials to the registry; nothing depends on it, so one that is away costs a sentence."""
@@ -77,10 +97,14 @@ def tune_recipe(task: Task, snapshot: Snapshot, base: Recipe, search: Search, tr
     What the base recipe raises is raised; another recipe that fails is a failed trial. A trial that was killed goes
     on from its checkpoint; the others leave no files behind.
     """
+    return tune_in(space_of(task, base, search, trials), task, snapshot, search, trials, report)
+
+
+def tune_in(space: Space, task: Task, snapshot: Snapshot, search: Search, trials: Trials, report: Report) -> Tuned:
+    """The same, for a space that is known."""
     validation = snapshot.rows(Split.VALIDATION)
     if not len(validation):
         raise InvalidInput("the validation part is empty, and tuning needs it; add rows, or give it a share")
-    space = _space(base, search, trials)
 
     def objective(recipe: Recipe, heard: Report) -> float:
         folder = trials.workdir / recipe.hash
@@ -94,16 +118,29 @@ def tune_recipe(task: Task, snapshot: Snapshot, base: Recipe, search: Search, tr
         _clear(trials.workdir)
         raise
     _clear(trials.workdir)
-    return found
+    return replace(found, because=(*found.because, *space.left_out))
 
 
 def study_name(task: Task, snapshot: Snapshot, space: Space, search: Search) -> str:
     """Names a search by all that its trials depend on, but not by how many there are: more may follow."""
-    return f"{task.name}-{snapshot.id[:16]}-{space.hash}-{search.kind}-{search.seed}"
+    pruner = "" if search.pruner == "median" else f"-{search.pruner}"
+    return f"{task.name}-{snapshot.id[:16]}-{space.hash}-{search.kind}-{search.seed}{pruner}"
 
 
-def _space(base: Recipe, search: Search, trials: Trials) -> Space:
-    return Space.around(base, search.kind, trials.fields, trials.passes)
+def space_of(task: Task, base: Recipe, search: Search, trials: Trials) -> Space:
+    """What is searched: the ranges around the recipe as set, without what the task would refuse."""
+    doubtful = any(name in DOUBTFUL for name in trials.fields) and search.kind != "grid"
+    return Space.around(base, search.kind, trials.fields, trials.passes, refusals_of(task, base) if doubtful else None)
+
+
+def forget_dead(together: Path) -> None:
+    """Remove the folders of processes of shared searches that ended without a word."""
+    for left in together.iterdir() if together.is_dir() else ():
+        try:
+            with alone(left, SEARCHING):
+                shutil.rmtree(left, ignore_errors=True)
+        except Refused:
+            continue
 
 
 def _clear(workdir: Path, but: Path | None = None) -> None:

@@ -62,9 +62,10 @@ def content_columns(folder: Path) -> tuple[str, ...]:
 
 def first_trade(folder: Path) -> Trade | None:
     """What the model's first stage would change, from its model.json; None where it has none. Raises BackendError."""
-    first = _facts(folder).get("first")
+    facts = _facts(folder)
+    first = facts.get("first")
     try:
-        return None if first is None else Trade.from_json(first["trade"])
+        return None if first is None else Trade.from_json(first["trade"]).above(facts.get("abstain_below"))
     except (KeyError, TypeError, ValueError) as error:
         raise BackendError(f"the first stage in {folder} cannot be read ({error}); fetch it again") from error
 

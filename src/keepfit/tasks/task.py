@@ -138,6 +138,16 @@ def parent_of(recipe: Recipe, parent: Path | None, starts: Collection[Start]) ->
     return parent
 
 
+def refusals_of(task: Task, base: Recipe) -> Callable[[Recipe], str | None] | None:
+    """What tells why a recipe like this one (with its backbone) is refused whatever the data; None: nothing is.
+
+    A task that has such recipes has a method `refusals(base)`.
+    """
+    method = getattr(task, "refusals", None)
+    found: Callable[[Recipe], str | None] | None = None if method is None else method(base)
+    return found
+
+
 class Task(Protocol):
     """The learning half."""
 

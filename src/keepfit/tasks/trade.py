@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -106,6 +106,21 @@ class Trade:
     def accuracy(self, point: Point) -> float:
         """Of both together."""
         return (self.full_right + point.wins - point.losses) / max(self.n, 1)
+
+    def above(self, floor: float | None) -> Trade:
+        """The same where no answer is given below `floor` (abstain_below): no threshold lies below it.
+
+        What happens at the floor itself was not counted where it was not asked for; the next lower threshold's
+        numbers stand for it, which can only make it look worse, and the wins are those of the next higher one.
+        """
+        lower = [point for point in self.points if floor is not None and point.threshold < floor]
+        if floor is None or not lower:
+            return self
+        higher = self.points[: -len(lower)]
+        if higher and higher[-1].threshold == floor:
+            return replace(self, points=higher)
+        at = replace(lower[0], threshold=floor, wins=higher[-1].wins if higher else 0)
+        return replace(self, points=(*higher, at))
 
     def times_faster(self, point: Point) -> float | None:
         """How many times the texts of the full model alone, by processor time; None where it was not measured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from keepfit.errors import SettingsError
 from keepfit.training.recipe import Recipe
+
+Refuses = Callable[[Recipe], str | None]
+"""Why a recipe cannot be learnt by, whatever the data; None where it can."""
+DOUBTFUL = ("frozen_layers", "lora_rank")
+"""What not every backbone can do."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,23 @@ class Space:
     passes: float | None
     """What `epochs = 0` means for this data; None: not known."""
     ranges: Mapping[str, BaseDistribution]
+    left_out: tuple[str, ...] = ()
+    """What is not tried since it would be refused, as sentences."""
 
     @classmethod
-    def around(cls, base: Recipe, kind: str, fields: Sequence[str], passes: float | None = None) -> Space:
-        """The ranges of these fields. Raises SettingsError when there are none."""
+    def around(
+        cls, base: Recipe, kind: str, fields: Sequence[str], passes: float | None = None, refuses: Refuses | None = None
+    ) -> Space:
+        """The ranges of these fields, without what would be refused. Raises SettingsError when there are none."""
         middle = base.epochs or passes
         made = (_grid if kind == "grid" else _ranges)(base, middle)
         chosen = {name: made[name] for name in fields if name in made}
         if not chosen:
             raise SettingsError("this task has nothing to tune; leave --tune out")
-        return cls(base, passes, chosen)
+        if refuses is None:
+            return cls(base, passes, chosen)
+        possible, left_out = _possible(base, chosen, refuses)
+        return cls(base, passes, possible, left_out)
 
     @property
     def start(self) -> dict[str, Any]:
@@ -82,6 +94,33 @@ def _ranges(base: Recipe, passes: float | None) -> dict[str, BaseDistribution]:
     if passes:
         found["epochs"] = FloatDistribution(*_passes_around(base, passes), log=True)
     return found
+
+
+def _possible(
+    base: Recipe, ranges: Mapping[str, BaseDistribution], refuses: Refuses
+) -> tuple[dict[str, BaseDistribution], tuple[str, ...]]:
+    """The ranges without the choices that would be refused, alone or together, and why; the base's own stay."""
+    choices = {name: list(ranges[name].choices) for name in DOUBTFUL if name in ranges}  # type: ignore[attr-defined]
+    said: dict[str, str] = {}
+
+    def drop(name: str, value: Any, why: str) -> None:
+        choices[name].remove(value)
+        said[f"{name} {value} is not tried"] = why
+
+    for name, values in choices.items():
+        for value in [value for value in values if value != getattr(base, name)]:
+            if (why := refuses(base.with_(**{name: value}))) is not None:
+                drop(name, value, why)
+    for frozen, rank in itertools.product(*(list(choices.get(name, ())) for name in DOUBTFUL)):
+        if frozen not in choices["frozen_layers"] or rank not in choices["lora_rank"]:
+            continue
+        why = refuses(base.with_(frozen_layers=frozen, lora_rank=rank))
+        if why is not None and frozen != base.frozen_layers:
+            drop("frozen_layers", frozen, f"with lora_rank {rank} {why}")
+        elif why is not None and rank != base.lora_rank:
+            drop("lora_rank", rank, why)
+    kept = {name: CategoricalDistribution(values) for name, values in choices.items()}
+    return {**ranges, **kept}, tuple(f"{what}: {why}" for what, why in said.items())
 
 
 def _fits(base: Recipe, max_tokens: int) -> bool:

@@ -13,21 +13,27 @@ from sqlalchemy.exc import SQLAlchemyError
 from keepfit.errors import BackendError
 
 
-def studies(file: Path) -> Sequence[tuple[str, datetime]]:
-    """The name of each search in a SQLite file, and when its last trial was begun or ended; empty without a file."""
-    if not file.is_file():
+def studies(url: str) -> Sequence[tuple[str, datetime]]:
+    """The name of each search in a database, and when its last trial was begun or ended; empty without a file."""
+    if _missing(url):
         return ()
-    with _opened(file) as storage:
+    with _opened(url) as storage:
         return [(name, _last(storage, name)) for name in optuna.get_all_study_names(storage)]
 
 
-def delete_study(file: Path, name: str) -> None:
+def delete_study(url: str, name: str) -> None:
     """Delete a search with its trials; nothing happens when it is gone."""
-    if not file.is_file():
+    if _missing(url):
         return
-    with _opened(file) as storage:
+    with _opened(url) as storage:
         if name in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=name, storage=storage)
+
+
+def _missing(url: str) -> bool:
+    """Whether it is a SQLite file that is not there; asking must not make it."""
+    file = url.removeprefix("sqlite:///")
+    return file != url and not Path(file).is_file()
 
 
 def _last(storage: optuna.storages.RDBStorage, name: str) -> datetime:
@@ -38,14 +44,14 @@ def _last(storage: optuna.storages.RDBStorage, name: str) -> datetime:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[optuna.storages.RDBStorage]:
+def _opened(url: str) -> Iterator[optuna.storages.RDBStorage]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{file.absolute()}")
+        storage = optuna.storages.RDBStorage(url)
         yield storage
     except SQLAlchemyError as error:
-        raise BackendError(f"the database of the trials {file} failed ({error}); check the disk") from error
+        raise BackendError(f"the database of the trials failed ({error}); check the disk, or the server") from error
     finally:
         if storage is not None:
             storage.remove_session()

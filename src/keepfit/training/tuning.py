@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.samplers import RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, SettingsError
+from keepfit.training.halving import Halving
 from keepfit.training.recipe import Recipe
+from keepfit.training.sharing import SHARE, Others, alive
 from keepfit.training.space import Space
 from keepfit.training.trials import Trial, Tuned, changes
 
@@ -28,6 +32,11 @@ Objective = Callable[[Recipe, Report], float]
 which has to pass through. A KeepfitError means that this recipe has failed."""
 
 KINDS = ("tpe", "random", "grid")
+PRUNERS = ("median", "halving")
+HOUR = 3600.0
+POLL_S = 1.0
+"""So often it is looked whether the last trials of others have ended."""
+SETTLING = 50
 STARTUP = 4
 """So many trials are chosen at random before TPE models the losses, and finish before a trial is stopped early."""
 WITNESSES = 3
@@ -52,12 +61,30 @@ class Search:
     seconds: float = 0.0
     """No trial is begun once the trials have taken this long together, also before a kill; 0 means no limit."""
     seed: int = 17
+    pruner: str = "median"
+    """median: a trial behind the median of the others is stopped early; halving: at three and at six tenths of its
+    training one that is not in the better half (see `halving`)."""
+    money: float = 0.0
+    """No trial is begun once the trials' processor time has cost this much; 0 means no limit."""
+    per_cpu_hour: float | None = None
+    """The price of an hour of one core."""
+    share: str = ""
+    """The name of this process among several that search together; "": it searches alone."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SettingsError(f"there is no search {self.kind!r}; known are {', '.join(KINDS)}")
         if self.trials < 1 or not 0 <= self.seconds < math.inf:
             raise SettingsError("a search needs one trial or more, and a time of zero (no limit) or more")
+        if self.pruner not in PRUNERS:
+            raise SettingsError(f"there is no pruner {self.pruner!r}; known are {', '.join(PRUNERS)}")
+        if not 0 <= self.money < math.inf:
+            raise SettingsError("a search may cost zero (no limit) or more")
+        if self.money and self.per_cpu_hour is None:
+            raise SettingsError(
+                "a search cannot be limited in money while an hour has no price; set per_cpu_hour below [costs], or"
+                " limit its minutes"
+            )
 
 
 def tune(
@@ -70,16 +97,25 @@ def tune(
     than the median of the others is stopped early. `report` gets what a trial's fit reports, with `trial`, `trials`
     and `best` (the lowest loss so far).
 
-    One process at a time may run a study. Raises the KeepfitError of the recipe as set when that fails, and
-    BackendError when the database does.
+    One process at a time may run a study, unless each has a `search.share` of its own: then they try different
+    recipes, all wait for the last trial, and come to the same; what is tried depends on who is faster, and a trial
+    whose process has died is tried again by another. Raises the KeepfitError of the recipe as set when that fails,
+    and BackendError when the database does.
     """
-    with _study(storage_url, study_name) as study:
+    with _study(storage_url, study_name, search) as study:
         for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(killed.number, state=TrialState.FAIL)
-        run = _Run(study, objective, space, search, report)
+            if not (search.share or SHARE in killed.user_attrs):
+                study.tell(killed.number, state=TrialState.FAIL)
+        run = _Run(study, objective, space, search, report, Others(search.share))
         before = len(run.ended)
-        while len(run.ended) < run.wanted and not run.late:
-            run.attempt()
+        while not run.done:
+            others = run.others.running(study) if search.share else []
+            if len(run.ended) + len(others) < run.wanted and not run.spent:
+                run.attempt(others)
+            elif others:
+                time.sleep(POLL_S)
+            else:
+                break
         trials = tuple(_trial(found, number, space) for number, found in enumerate(run.ended[: run.wanted], 1))
         best = min((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
         because = (*_outcome(best, trials), *_remarks(trials, before, run))
@@ -87,13 +123,14 @@ def tune(
 
 
 @contextmanager
-def _study(storage_url: str, name: str) -> Iterator[optuna.Study]:
+def _study(storage_url: str, name: str, search: Search) -> Iterator[optuna.Study]:
     """The study of this name, made when there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(storage_url)
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_min_trials=WITNESSES)
+        storage = _storage(storage_url)
+        median = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_min_trials=WITNESSES)
+        pruner = median if search.pruner == "median" else Halving(_APART)
         yield optuna.create_study(storage=storage, pruner=pruner, study_name=name, load_if_exists=True)
     except (SQLAlchemyError, StorageInternalError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -106,6 +143,16 @@ def _study(storage_url: str, name: str) -> Iterator[optuna.Study]:
             storage.engine.dispose()
 
 
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """Opened; of two processes that find no tables yet, one makes them and the other looks again."""
+    patient = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # each waits for the others
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=patient)
+    except (SQLAlchemyError, StorageInternalError):
+        time.sleep(POLL_S)
+        return optuna.storages.RDBStorage(url, engine_kwargs=patient)
+
+
 @dataclass(frozen=True)
 class _Run:
     """The arguments of `tune`, with the study open."""
@@ -115,6 +162,7 @@ class _Run:
     space: Space
     search: Search
     report: Report
+    others: Others
 
     @cached_property
     def grid(self) -> list[dict[str, Any]] | None:
@@ -126,49 +174,127 @@ class _Run:
 
     @property
     def ended(self) -> list[FrozenTrial]:
-        """The trials that count, in their order: finished, stopped early, or failed by their recipe."""
+        """The trials that count: finished, stopped early, or failed by their recipe; the recipe as set is the first."""
         found = self.study.get_trials(deepcopy=False)
-        return [t for t in found if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in t.user_attrs]
+        ended = [t for t in found if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in t.user_attrs]
+        base = next((place for place, t in enumerate(ended) if t.params == self.space.start), 0)
+        return [*ended[base : base + 1], *ended[:base], *ended[base + 1 :]]
 
     @property
-    def late(self) -> bool:
-        ended = self.ended
-        return bool(self.search.seconds and ended) and sum(map(_seconds, ended)) >= self.search.seconds
+    def done(self) -> bool:
+        return len(self.ended) >= self.wanted
 
-    def attempt(self) -> None:
-        """One trial. What is no KeepfitError leaves it under way, as a kill does, and the next start tries again."""
-        number, study = len(self.ended), self.study
-        trial = self.ask(number)
+    @property
+    def spent(self) -> str | None:
+        """What of the budget is used up; None while there is some left."""
+        ended, search = self.ended, self.search
+        if not ended:
+            return None
+        if search.seconds and sum(map(_seconds, ended)) >= search.seconds:
+            return "the time was used up"
+        cost = sum(map(_cpu_seconds, ended)) / HOUR * (search.per_cpu_hour or 0.0)
+        if search.money and cost >= search.money:
+            return f"the money was used up ({cost:.2f} of {search.money:.2f})"
+        return None
+
+    def attempt(self, others: Sequence[FrozenTrial]) -> None:
+        """One trial. What is no KeepfitError leaves it under way, as a kill does, and the next start tries again.
+
+        `others`: the trials that other processes have under way.
+        """
+        number = len(self.ended) + len(others)
+        trial = self.ask(number, others)
+        with alive(trial, self.search.share):
+            if not (self.search.share and self.taken(trial)):
+                self.judged(number, trial)
+
+    def taken(self, trial: optuna.Trial) -> bool:
+        """Whether others were first, with the same or with the last that is wanted; then this trial is given up.
+
+        What a sampler has chosen may come twice: it would be chosen again.
+        """
+        for _ in range(SETTLING):  # what another process has just begun has no values for a moment
+            running = self.others.running(self.study)
+            if all(len(t.params) == len(self.space.ranges) for t in running):
+                break
+            time.sleep(POLL_S / 10)
+        earlier = [t for t in (*running, *self.ended) if t.number < trial.number]
+        chosen = self.grid is None and trial.params != self.space.start
+        if len(earlier) < self.wanted and (chosen or not any(t.params == trial.params for t in earlier)):
+            return False
+        self.study.tell(trial, state=TrialState.FAIL)
+        return True
+
+    def judged(self, number: int, trial: optuna.Trial) -> None:
+        """Learn and judge what is asked for."""
+        study, began = self.study, time.process_time()
         place = _place(self.space, trial.params)
-        watch = _Watch(study, trial, {"trial": number + 1.0, "trials": float(self.wanted)}, self.report, place)
+        told = 1.0 if trial.params == self.space.start else max(number + 1.0, 2.0)
+        watch = _Watch(study, trial, {"trial": told, "trials": float(self.wanted)}, self.report, place)
         try:
-            loss = self.objective(self.space.recipe(trial.params), watch)
+            try:
+                loss = self.objective(self.space.recipe(trial.params), watch)
+            finally:
+                trial.set_user_attr(CPU, time.process_time() - began)
             if not math.isfinite(loss):
                 raise InvalidInput("the loss on the validation part is not a number; lower the learning rate")
         except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except KeepfitError as error:
-            if number:
+            base = trial.params == self.space.start
+            if not base:
                 trial.set_user_attr("error", str(error))
-            study.tell(trial, state=TrialState.FAIL)
-            if not number:
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            if base:
                 raise
         else:
             watch.carry(10)
-            study.tell(trial, loss)
+            study.tell(trial, loss, skip_if_finished=True)
 
-    def ask(self, number: int) -> optuna.Trial:
+    def ask(self, number: int, others: Sequence[FrozenTrial]) -> optuna.Trial:
         """The next point: the recipe as set, or the grid's next, or what the sampler chooses.
 
         The sampler is a new one for each number, so that a search that was killed chooses as if it had not been.
         """
-        seed = int(np.random.default_rng((self.search.seed % 2**32, number)).integers(2**31))
-        tpe = self.search.kind == "tpe"
-        self.study.sampler = TPESampler(n_startup_trials=STARTUP, seed=seed) if tpe else RandomSampler(seed=seed)
-        point = self.grid[number] if self.grid else self.space.start if number == 0 else None
-        if point is not None and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.enqueue_trial(point)
+        told = hashlib.sha256(self.search.share.encode()).digest()[:4] if self.search.share else b""
+        seed = int(np.random.default_rng((self.search.seed % 2**32, number, *told)).integers(2**31))
+        liar = bool(self.search.share)  # what others are trying is not tried again
+        tpe = TPESampler(n_startup_trials=STARTUP, seed=seed, constant_liar=liar)
+        self.study.sampler = tpe if self.search.kind == "tpe" else RandomSampler(seed=seed)
+        tried = [trial.params for trial in (*self.ended, *others)]
+        left = (point for point in self.grid or [self.space.start] if point not in tried)
+        point = next(left, None)
+        if point is not None:
+            self.study.sampler = _Given(point)
         return self.study.ask(dict(self.space.ranges))
+
+
+class _Given(BaseSampler):
+    """Gives one point. (Optuna's queue can hand the same trial to two processes where the database is SQLite.)"""
+
+    def __init__(self, point: Mapping[str, Any]) -> None:
+        self._point = point
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._point[param_name]
+
+
+CPU = "cpu_seconds"
+"""The processor time of a trial, as its process measured it."""
+
+
+def _cpu_seconds(trial: FrozenTrial) -> float:
+    return float(trial.user_attrs.get(CPU, 0.0))
 
 
 class _Watch:
@@ -250,13 +376,14 @@ def _remarks(trials: Sequence[Trial], before: int, run: _Run) -> list[str]:
     said = []
     stopped, failed = (sum(t.state == state for t in trials) for state in ("stopped early", "failed"))
     if stopped:
-        said.append(f"{_count(stopped)} ended early, behind the median of the others")
+        behind = "the median" if run.search.pruner == "median" else "the better half"
+        said.append(f"{_count(stopped)} ended early, behind {behind} of the others")
     if failed:
         said.append(f"{_count(failed)} failed")
     if before:
         said.append(f"{_count(min(before, run.wanted))} had been done by an earlier run of the same search")
     if len(trials) < run.wanted:
-        said.append(f"the time was used up after {len(trials)} of {_count(run.wanted)}")
+        said.append(f"{run.spent} after {len(trials)} of {_count(run.wanted)}")
     if run.grid is not None:
         said.append(f"the grid has {len(run.grid)} points")
     return said

@@ -18,6 +18,7 @@ from keepfit.app.http.schemas import (
 )
 from keepfit.data.records import Event, Job, new_id
 from keepfit.decision import Decision, Outcome
+from keepfit.errors import Refused
 from keepfit.rollout import rollout
 
 SILENT = timedelta(seconds=15)
@@ -52,9 +53,9 @@ def roll_back(call: Call, body: RollbackBody) -> Any:
 
 def approve(call: Call, body: ApproveBody) -> Any:
     """Let the version go on that waits for a person: into its rollout, or to all the traffic."""
-    service, served = call.service, call.served
-    roller = rollout.Roller(call.name, service.store, served.strategy, service.clock, served.confirm)
-    deployment = roller.approve(body.version, call.caller.name)
+    if call.served.roller is None:
+        raise Refused(f"nothing of {call.name!r} is approved at this server")
+    deployment = call.served.roller.approve(body.version, call.caller.name)
     return apply(call, deployment.id)
 
 

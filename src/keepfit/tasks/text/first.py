@@ -101,5 +101,5 @@ def load(folder: Path, values: Mapping[str, Any]) -> FirstStage | None:
         arrays["weights"],
         arrays["bias"],
         arrays["idf"],
-        Trade.from_json(first["trade"]),
+        Trade.from_json(first["trade"]).above(values.get("abstain_below")),
     )

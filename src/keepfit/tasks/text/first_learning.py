@@ -52,8 +52,13 @@ class Judged:
     """Processor time of the full model for one of them."""
 
 
-def learn_first(rows: Rows, labels: Sequence[str], judged: Judged, folder: Path) -> dict[str, Any]:
-    """Learn from train rows, write `first.safetensors` into the folder, and return what model.json says as `first`."""
+def learn_first(
+    rows: Rows, labels: Sequence[str], judged: Judged, folder: Path, floor: float | None = None
+) -> dict[str, Any]:
+    """Learn from train rows, write `first.safetensors` into the folder, and return what model.json says as `first`.
+
+    Nothing is answered below `floor` (abstain_below), so no threshold is measured there.
+    """
     began = time.perf_counter()
     chosen = np.arange(min(len(rows), MOST_ROWS)) * len(rows) // max(min(len(rows), MOST_ROWS), 1)
     number = {label: i for i, label in enumerate(labels)}
@@ -64,7 +69,7 @@ def learn_first(rows: Rows, labels: Sequence[str], judged: Judged, folder: Path)
     strength, temperature, sure = _tune(seen, truth, weights, tuned, len(labels))
     arrays = Learner.fit(seen, truth, weights, len(labels), strength).arrays(temperature)
     save_file(arrays, folder / FILE)
-    trade = _measured(arrays, judged, thresholds_for(sure))
+    trade = _measured(arrays, judged, [max(one, floor or 0.0) for one in thresholds_for(sure)])
     return {
         "format": FORMAT, "rows": len(chosen), "buckets": len(arrays["ids"]), "strength": strength,
         "temperature": float(temperature), "seconds": round(time.perf_counter() - began, 2), "trade": trade.to_json(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from keepfit.tasks.text.first_learning import Judged, learn_first
 from keepfit.tasks.text.hidden import place_beside
 from keepfit.tasks.text.learning import Beside, learn
 from keepfit.tasks.text.parent import Parent
+from keepfit.tasks.text.possible import refusals
 from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
 from keepfit.training.recipe import Recipe, Start
 
@@ -53,6 +54,10 @@ class TextTask:
     def learns_from(self, content: Any, snapshots: Path) -> bool:
         """Every text can be learnt from."""
         return True
+
+    def refusals(self, base: Recipe) -> Callable[[Recipe], str | None]:
+        """See `tasks.task.refusals_of`: frozen layers and adapters that the backbone does not allow."""
+        return refusals(base)
 
     def fit(
         self, snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, parent: Path | None = None
@@ -88,7 +93,7 @@ def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, pare
     _convert(draft, settings)
     acceptance, temperature, judged = _choose(draft, settings, parts, recipe)
     settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
-    settings["first"] = learn_first(train, settings["labels"], judged, draft)
+    settings["first"] = learn_first(train, settings["labels"], judged, draft, recipe.abstain_below)
     (draft / "card.md").write_text(card(settings, {"learn from": len(train), "validate": len(validation)}), "utf-8")
     _write(draft, settings)
     _remove(draft / "checkpoints")

@@ -67,18 +67,21 @@ class Compressor:
     """Seconds for the timing of one length."""
 
     def __call__(
-        self, version: Path, snapshot: Snapshot, recorded: Sequence[Content], tell: Tell, workdir: Path
-    ) -> Compressed:
+        self, version: Path, snapshot: Snapshot, recorded: Sequence[Content], tell: Tell, workdir: Path,
+        against: Path | None = None,
+    ) -> Compressed:  # fmt: skip
         """What is left of a version when every method has had its turn; the version itself stays as it was.
 
-        Each is judged against the fp32 answers of the version, so that small losses do not add up. Killed and called
+        Each is judged against the fp32 answers of the version, or of the one that it was itself compressed from
+        (`against`), so that small losses do not add up. Killed and called
         again with the same arguments, a distillation goes on from its last checkpoint in `workdir`. Raises InvalidInput
         for a number of layers that cannot be, BackendError when files cannot be read or written.
         """
         made, corpus = Made(version), Corpus.of(snapshot, recorded, read_folder(version)[0].labels)
         tell("judging it as it is", 0, None)
-        judge = Judge.of(made, corpus.held_out, self.loss, self.timed_s)
-        points = [judge.first(made), judge.point(f"as it is ({made.precision})", made)]
+        reference = Made(against or version)
+        judge = Judge.of(reference, corpus.held_out, self.loss, self.timed_s)
+        points = [judge.first(reference), judge.point(f"as it is ({made.precision})", made)]
         refused: dict[str, str] = {}
         last = points[1]
         for name, method in self.methods(made, corpus, judge, tell):

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from keepfit.data.records import new_id
 from keepfit.engine.convert import export, quantise
 from keepfit.engine.engine import Precision
 from keepfit.engine.openvino import has_bf16
 from keepfit.engine.tables import is_small, small_lookup
 from keepfit.errors import BackendError, InvalidInput
+from keepfit.tasks.taught import remember
 from keepfit.tasks.text import network as networks
 from keepfit.tasks.text.acceptance import ORDER, Comparison
 from keepfit.tasks.text.compression.corpus import Corpus
@@ -91,6 +93,7 @@ def fewer_layers(
     possible: list[Precision] = [p for p in ORDER if p != "bf16" or has_bf16()]
     found = {p: judge.compare(p if p != "fp32" else "fp32 of fewer layers", made.load(p)) for p in possible}
     taken = next((p for p in possible if found[p].kept), possible[0])
+    remember(texts.learn, after, new_id(), before.folder)
     revise(after, distilled=outcome.to_json() | {"texts": len(texts.learn)})
     answer_in(taken, made, judge, found[taken])
     return f"{wanted} of {whole} layers, {taken}", made
