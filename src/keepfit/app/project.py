@@ -594,8 +594,9 @@ class Project:
                 aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock)
                 daily = named(LATE["daily"])(self.home, self.store, self.registry)
                 yield Worker(
-                    self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check
-                )
+                    self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check,
+                    self.home.settings.worker.retrainings_at_once,
+                )  # fmt: skip
         finally:
             lock.release()
 

@@ -497,10 +497,10 @@ class RecordStore:
         with self._db.read() as conn:
             return jobs.running_or_waiting(conn, model, kind)
 
-    def claim_job(self, worker: str, kinds: Collection[str]) -> Job | None:
-        """Takes the job of these kinds that waits longest and marks it running; no two callers get the same one."""
+    def claim_job(self, worker: str, kinds: Collection[str], models: Collection[str] | None = None) -> Job | None:
+        """Takes the job of these kinds (and models) that waits longest and marks it running; each one only once."""
         with self._db.write() as conn:
-            return jobs.claim_job(conn, worker, kinds)
+            return jobs.claim_job(conn, worker, kinds, models)
 
     def job(self, id: str) -> Job:
         """Raises NotFound."""

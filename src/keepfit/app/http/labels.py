@@ -127,10 +127,10 @@ def look_up(call: Call, body: LabelBody) -> tuple[Example, Prediction] | None:
 
 def group_of(call: Call, text: Any) -> str:
     """The group under which this very text was recorded."""
-    live = call.served.predictor.live
-    if not live.models:
+    predictor = call.served.predictor
+    if not predictor.live.models and not predictor.rest.asleep:
         raise BackendError("no version is deployed, so no text can be read; name the example by an id")
-    reader = next(iter(live.models.values())).model
+    reader = predictor.main_version().model
     return Example(reader.read(text), call.service.clock.now()).group_or_default()
 
 
