@@ -27,6 +27,7 @@ from keepfit.data import (
     labellers,
     labelling,
     lineage,
+    named_models,
     predictions,
     quota,
     tokens,
@@ -565,6 +566,16 @@ class RecordStore:
         """Labels that people gave in the window, by source."""
         with self._db.read() as conn:
             return costs.spent_labels(conn, model, window)
+
+    def models(self) -> list[str]:
+        """The models that had a job or a deployment, by name, whatever the settings say now."""
+        with self._db.read() as conn:
+            return named_models.models(conn)
+
+    def amounts(self, model: str) -> tuple[int, int]:
+        """How many answers and labels are stored of a model."""
+        with self._db.read() as conn:
+            return named_models.amounts(conn, model)
 
     def tallies(self, before: Tallies | None = None) -> Tallies:
         """How much of everything is here; goes on from an earlier reading."""
