@@ -71,7 +71,9 @@ def finding(project: Project) -> list[Finding]:
 
 def every(project: Project) -> list[Project]:
     """A project for each model of the settings, the default one first."""
-    return [project if name == project.model else Project(project.folder, name) for name in project.home.settings.models]
+    return [
+        project if name == project.model else Project(project.folder, name) for name in project.home.settings.models
+    ]
 
 
 def close_others(project: Project, opened: Sequence[Project]) -> None:

@@ -63,6 +63,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
     cascades = [predictor.cascade for predictor in predictors.values()]
+    retired = [predictor.retired for predictor in predictors.values()]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
@@ -75,7 +76,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
         models={name: served(home, predictor, store) for name, predictor in predictors.items()},
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *cascades, *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades, *retired, *predictors.values()], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,

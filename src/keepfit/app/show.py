@@ -374,6 +374,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
+        "class_map": project.store.classes(project.model).told(),
         "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,

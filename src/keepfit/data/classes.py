@@ -201,8 +201,8 @@ class ClassMap:
         for one in self.changes:
             if one.at > change.at and mine & {*one.names, *one.results}:
                 raise InvalidInput(
-                    f"an earlier change of these classes ({one}) holds since {one.at:%Y-%m-%d %H:%M} UTC, which is later "
-                    "than this one would; give a later --from, or undo that one first",
+                    f"an earlier change of these classes ({one}) holds since {one.at:%Y-%m-%d %H:%M} UTC, which is "
+                    "later than this one would; give a later --from, or undo that one first",
                     "from",
                 )
 

@@ -21,6 +21,7 @@ from keepfit.serving.cascade import SILENT, Cascade, Opinion, stage_of
 from keepfit.serving.failures import Failures
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.resting import Resting
+from keepfit.serving.retired import Retired
 from keepfit.serving.router import route
 from keepfit.serving.shadow import Shadow
 from keepfit.serving.versions import Served, Versions
@@ -119,6 +120,7 @@ class Predictor:
         self.cache = AnswerCache(self._limits.cache_bytes)
         self.cascade = cascade or Cascade(store, name)
         self.rest = rest or Resting(clock)
+        self.retired = Retired(store, name, clock)
         self.failures = Failures(store, name, worker_id)
         self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
         self._live = Live()
@@ -396,14 +398,15 @@ class Predictor:
 
     def _answer_of(self, turn: Turn, known: Cached, now: datetime, request: str | None) -> Answer:
         example, model = turn.example, turn.served.model
-        floor, confidence = model.abstain_below, float(known.scores.max())
+        scores = self.retired.cleared(turn.served.version, model.labels, known.scores)
+        floor, confidence = model.abstain_below, float(scores.max())
         abstained = floor is not None and confidence < floor
         measures = {**known.measures, **turn.opinion.marks(known.scores)}
         prediction = Prediction(
             example_id=example.id,
             model_version=turn.served.version,
             labels=model.labels,
-            scores=known.scores,
+            scores=scores,
             embedding=known.embedding,
             time=now,
             key=example.key,

@@ -64,6 +64,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "last_check": decision_out(checks[0]) if checks else None,
         "retraining": {**job_out(job), "waits_because": why_it_waits(store, job)} if job else None,
         "cascade": served.predictor.cascade.status(champion),
+        "class_map": store.classes(name).told(),
         "ready": served.predictor.ready(),
         "memory": None if call.service.memory is None else call.service.memory.of(name).to_json(),
     }

@@ -360,6 +360,7 @@ class ModelStatusOut(BaseModel):
     cascade: CascadeOut
     ready: str | None = Field(description="Null when all is well, else what is not.")
     memory: MemoryOut | None
+    class_map: dict[str, Any] = Field(description="By which class map accuracy is counted: as_of, changes, newest.")
 
 
 class StatusOut(BaseModel):
