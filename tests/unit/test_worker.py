@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from keepfit.app.turns import why_it_waits
 from keepfit.app.worker import SETTLED, WatchedModel, Worker, WorkerLock
 from keepfit.clock import ManualClock
 from keepfit.data.records import Example, Job, JobState, Label, Prediction, Source, new_id
@@ -119,7 +120,7 @@ def test_the_watch_beats_at_its_own_rhythm_and_announcing_is_never_late(bench: B
 
 def test_a_beat_leaves_a_sign_of_life(bench: Bench) -> None:
     bench.worker().beat()
-    assert bench.store.get("", "worker") == {"at": bench.clock.now().isoformat(), "pid": os.getpid()}
+    assert bench.store.get("", "worker") == {"at": bench.clock.now().isoformat(), "pid": os.getpid(), "models": ["m"]}
 
 
 @pytest.mark.parametrize("trouble", [BackendError("the database is locked"), RuntimeError("a bug")])
@@ -140,10 +141,40 @@ def test_a_part_that_fails_stops_no_other_and_is_tried_again(bench: Bench, part:
 def test_retrainings_are_handed_on_once(bench: Bench) -> None:
     jobs = [bench.job("retrain"), bench.job("retrain", model="n")]
     worker = bench.worker("m", "n")
+    worker.at_once = 2
     worker.beat()
     worker.beat()
     assert bench.durable.started == jobs
     assert {bench.store.job(id_).state for id_ in jobs} == {JobState.RUNNING}
+
+
+def test_no_more_retrainings_run_at_once_than_are_set_and_the_one_that_waits_says_why(bench: Bench) -> None:
+    first, second = bench.job("retrain"), bench.job("retrain", model="n")
+    worker = bench.worker("m", "n")
+    worker.beat()
+    worker.beat()
+    assert bench.durable.started == [first]
+    (waits,) = bench.store.decisions("n", "retrain")
+    assert waits.decision.because == (
+        "the retraining of 'n' waits: 1 of 1 that may run at once runs ('m') [worker.retrainings_at_once]",
+    )
+    assert why_it_waits(bench.store, bench.store.job(second)) == waits.decision.because[0]
+    assert bench.store.decisions("m", "retrain") == []
+
+    bench.store.update_job(first, state=JobState.DONE)
+    worker.beat()
+    assert bench.durable.started == [first, second]
+    assert why_it_waits(bench.store, bench.store.job(second)) is None
+
+
+def test_a_job_of_a_model_that_was_taken_out_of_the_settings_is_closed_and_holds_up_nobody(bench: Bench) -> None:
+    gone = bench.job("retrain", JobState.RUNNING, model="gone")
+    mine = bench.job("retrain")
+    worker = bench.worker("m")
+    worker.beat()
+    assert bench.durable.started == [mine]
+    assert bench.store.job(gone).state is JobState.FAILED
+    assert "put [models.gone] back" in bench.store.decisions("gone", "retrain")[0].decision.because[0]
 
 
 def test_batch_files_are_scored_one_after_another(bench: Bench) -> None:

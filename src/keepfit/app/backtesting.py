@@ -54,6 +54,8 @@ class Wanted:
     """Answers that a row stands for; None: 1 for a file, all answers over labelled ones for stored traffic."""
     out: Path | None = None
     write: bool = False
+    as_of: datetime | None = None
+    """Whose class map names the classes of stored traffic; None: the newest."""
 
 
 def run(project: Project, asked: Wanted, tell: Tell = silent) -> Backtest:
@@ -69,6 +71,8 @@ def run(project: Project, asked: Wanted, tell: Tell = silent) -> Backtest:
         raise SettingsError("a backtest is for classifiers of texts; of video there is nothing to replay yet")
     if asked.out is not None and asked.out.suffix.lower() not in (".html", ".png"):
         raise InvalidInput(f"{asked.out.name} must end in .html or .png", "out")
+    if asked.file is not None and asked.as_of is not None:
+        raise InvalidInput("a file's classes are named as they are in it; --as-of is for stored traffic", "as_of")
     if asked.file is None and asked.label_rate is not None:
         raise InvalidInput("stored traffic is labelled as it is; --label-rate is for a file", "label_rate")
     named = [policy_of(text, project.settings.triggers) for text in asked.policies]
@@ -124,7 +128,7 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
     """What was answered in life and has a label that measures; embedded anew where not one model gave all."""
     now = project.home.clock.now()
     store, name = project.store, project.model
-    pairs = store.labelled(name, Window(LONG_AGO, now + timedelta(seconds=1)))
+    pairs = store.labelled(name, Window(LONG_AGO, now + timedelta(seconds=1)), as_of=asked.as_of)
     if not pairs:
         raise InvalidInput(
             f"no answer of {name!r} has an asked or complete label yet; give a file with time, text and label"

@@ -334,9 +334,9 @@ def status(
     ] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """What is live, how accurate it is, and what the last check said."""
+    """What is live, how accurate it is, and what the last check said; of every model unless one is named."""
     home = Project(project, model)
-    show.status(home, json)
+    show.status(home, json, whole=model is None and len(home.home.settings.models) > 1 and plot is None)
     if plot is not None:
         checks = named(LATE["accuracy_plot"])(home.store, home.model, plot)
         if not json:
@@ -389,7 +389,7 @@ def models(
     unpin: Annotated[int | None, typer.Option(help="Let the limits of retention rule over this version again.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Every version with its numbers and its verdict."""
+    """Every version with its numbers and its verdict; of every model unless one is named."""
     home = Project(project, model)
     if pin is not None or unpin is not None:
         if reproduce is not None:
@@ -397,7 +397,7 @@ def models(
         retention.pins(home, pin, unpin, json)
         return
     if reproduce is None:
-        show.versions(home, json)
+        show.versions(home, json, whole=model is None and len(home.home.settings.models) > 1)
         return
     with training_progress(json) as progress:
         result = home.reproduce(reproduce, progress)

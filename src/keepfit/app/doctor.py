@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from keepfit.alerts.alerts import Alerts
 from keepfit.alerts.wording import trial_message
 from keepfit.app.findings import Finding
 from keepfit.app.learning import channels
+from keepfit.app.overview import close_others, every, finding
 from keepfit.app.project import Project
 from keepfit.app.settings import FILE
 from keepfit.app.wiring import named
@@ -31,8 +33,14 @@ def examine(folder: Path, send_test: bool) -> list[Finding]:
         project = Project(folder)
     except KeepfitError as error:
         return [*found, Finding(False, "settings", str(error))]
-    checks: list[Callable[[Project], Finding]] = [store, registry, backbone, deployment, triggers, port, worker]
-    found += [look(check, project) for check in checks]
+    found.append(look(store, project))
+    projects = every(project)
+    for one in projects:
+        told = [look(check, one) for check in OF_A_MODEL]
+        found += told if len(projects) == 1 else [replace(f, detail=f"{one.model}: {f.detail}") for f in told]
+    found += [look(check, project) for check in (port, worker)]
+    close_others(project, projects)
+    found += models(project)
     found += alerts(project, send_test)
     project.close()
     return found
@@ -127,6 +135,18 @@ def worker(project: Project) -> Finding:
     """Does somebody watch?"""
     runs = project.worker_runs()
     return Finding(True, "worker", "runs" if runs else "does not run; keepfit up starts it")
+
+
+def models(project: Project) -> list[Finding]:
+    """Are the models of the settings, of the store and of the worker the same?"""
+    try:
+        return finding(project)
+    except KeepfitError as error:
+        return [Finding(False, "models", str(error))]
+
+
+OF_A_MODEL: tuple[Callable[[Project], Finding], ...] = (registry, backbone, deployment, triggers)
+"""What is looked at for each model."""
 
 
 def alerts(project: Project, send_test: bool) -> list[Finding]:

@@ -38,12 +38,15 @@ class LabelFile:
 
         Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
         """
-        labels, unknown, accepted = [], 0, self.records.classes(self.model).known()
+        labels, unknown, classes = [], 0, self.records.classes(self.model)
+        accepted = classes.known()
         for row in read_rows(file, self.columns(file)):
             found = self.find(row.values, row.content)
             if row.label is None or found is None:
                 unknown += 1
                 continue
+            if (refusal := classes.refusal(row.label, self.now)) is not None:
+                raise InvalidInput(f"row {row.number} of {file}: {refusal}", "label")
             if not (row.label in found.labels or row.label in accepted or self.new_classes):
                 known = ", ".join(map(repr, found.labels))
                 raise InvalidInput(

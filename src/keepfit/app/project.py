@@ -62,6 +62,7 @@ from keepfit.pipelines.retrain import Retraining, settle
 from keepfit.registry.registry import Alias, ModelVersion, Registry, compare
 from keepfit.rollout.rollout import adopt, rollback, single, under_way, waiting_since
 from keepfit.serving.cascade import CASCADE, threshold_of
+from keepfit.tasks.mapped import answered
 from keepfit.tasks.task import Report, first_of
 
 if TYPE_CHECKING:  # loaded only when they are asked for
@@ -351,7 +352,8 @@ class Project:
         retraining = self.retraining(self.model)
         judged = judge(retraining.called(model, self.registry.version(self.model, number).at), snapshot.rows())
         own = retraining.plan.metrics(judged.labels)
-        return {"version": number, **evaluate(judged, snapshot.id, Split.TEST, own).to_json()}
+        found = evaluate(judged, snapshot.id, Split.TEST, own).to_json()
+        return {"version": number, **found, "class_map": self.store.classes(self.model).told()}
 
     def gate(self, data: Path, candidate: int | None = None) -> Decision:
         """The newest version (or a named one) against the champion on a labelled file that neither has seen."""
@@ -426,7 +428,9 @@ class Project:
     def batch(self, source: Path, target: Path, progress: Progress = nothing) -> Any:
         """Score a file (or videos) with the champion; killed and called again it goes on."""
         number = self.champion()
-        model = answering_half(self.home, self.model)(number)
+        model = answered(
+            answering_half(self.home, self.model)(number), self.store.today(self.model), number, self.home.clock.now()
+        )
         if self.traits.scorer is not None:
             score = partial(named(self.traits.scorer), model, source, target, number, progress)
         else:
@@ -481,11 +485,13 @@ class Project:
         """What policies of retraining would have cost on stored traffic, or on a file with time, text and label.
 
         policies: as for the command line; the usual ones unless given. `asked`: steps, first, label_rate, label_delay,
-        rows, scale, out, write, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for data
+        rows, scale, out, write, as_of, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for data
         that cannot be replayed, SettingsError for a policy that makes no sense, NotFound before a version is deployed.
         """
         wanted = named(LATE["backtest_wanted"])(file, tuple(policies), **asked)
         found: dict[str, Any] = named(LATE["backtest"])(self, wanted, tell).to_json()
+        if file is None:
+            found["class_map"] = self.store.classes(self.model).as_of(wanted.as_of).told(wanted.as_of)
         return found
 
     # -- traffic ----------------------------------------------------------------------------------------------
@@ -594,8 +600,9 @@ class Project:
                 aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock)
                 daily = named(LATE["daily"])(self.home, self.store, self.registry)
                 yield Worker(
-                    self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check
-                )
+                    self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check,
+                    self.home.settings.worker.retrainings_at_once,
+                )  # fmt: skip
         finally:
             lock.release()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from keepfit.app.memory import Memory
 from keepfit.app.observing import Observed
 from keepfit.clock import Clock
 from keepfit.data.records import Source
@@ -86,6 +87,8 @@ class Service:
     log_form: Literal["text", "json"] = "text"
     access_log: Literal["none", "requests", "all"] = "requests"
     """A line for each request; all: also for /health and /metrics."""
+    memory: Memory | None = None
+    """What each model takes; None: nobody looks."""
     ledger: Ledger | None = None
     """What everything costs; None: in seconds only."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from keepfit import __version__
 from keepfit.app import server
 from keepfit.app.http.access import check_host
+from keepfit.app.memory import Memory, MemoryReport
 from keepfit.app.observing import EVERY_S, Observed
 from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
@@ -25,6 +26,7 @@ from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor
 from keepfit.serving.refined import Refined
 from keepfit.serving.refresher import Refresher
+from keepfit.serving.resting import Resting
 from keepfit.serving.streams import Streams
 from keepfit.serving.writer import RecordWriter
 from keepfit.tasks.video.clips import FOLDER
@@ -61,24 +63,30 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
     cascades = [predictor.cascade for predictor in predictors.values()]
+    retired = [predictor.retired for predictor in predictors.values()]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
+    memory = Memory(home.models, predictors)
+    streams = Streams(settings.max_streams, settings.stream_idle, home.clock, refined)
+    for name, predictor in predictors.items():
+        predictor.rest.busy = partial(streams.has, name)
     return Service(
         store=store,
         models={name: served(home, predictor, store) for name, predictor in predictors.items()},
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *cascades, *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades, *retired, *predictors.values()], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,
         videos=videos,
-        streams=Streams(settings.max_streams, settings.stream_idle, home.clock, refined),
+        streams=streams,
+        memory=memory,
         limits=http_limits(settings),
         tokens_required=home.settings.tokens_required,
         observed=observed,
-        aside=Refresher([observed, spent], EVERY_S),
+        aside=Refresher([observed, spent, MemoryReport(memory, store, home.clock, worker_id())], EVERY_S),
         spent=spent,
         tracer=tracer,
         log_form=home.settings.log.format,
@@ -89,7 +97,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
 
 def predictors_of(home: Home, writer: RecordWriter, store: RecordStore, tracer: Tracer) -> dict[str, Predictor]:
     """One for each model, by name."""
-    settings, worker = home.settings.server, f"{socket.gethostname()}-{os.getpid()}"
+    settings, worker = home.settings.server, worker_id()
     limits = ServingLimits(
         queue_items=settings.queue, cache_bytes=int(settings.cache_mb * MB), timeout_s=settings.timeout.total_seconds()
     )
@@ -97,10 +105,15 @@ def predictors_of(home: Home, writer: RecordWriter, store: RecordStore, tracer: 
         name: Predictor(
             name, store, answering_half(home, name), writer, home.clock, worker,
             for_videos(limits) if model.task == "video" else limits, tracer,
-            Cascade(store, name, model.cascade.plan()),
+            Cascade(store, name, model.cascade.plan()), Resting(home.clock, settings.unload_idle_after),
         )
         for name, model in home.settings.models.items()
     }  # fmt: skip
+
+
+def worker_id() -> str:
+    """Under which name this process is in the history."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:

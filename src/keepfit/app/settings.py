@@ -50,6 +50,9 @@ class ServerSettings(Section):
     max_streams: int = Field(64, ge=1, description="Cameras with an open session; beyond it the answer is 429.")
     stream_idle: Duration = Field(timedelta(minutes=10), description="A session that is silent so long is dropped.")
     cache_mb: float = Field(64.0, ge=0, description="Size of the answer cache; 0 switches it off.")
+    unload_idle_after: Duration = Field(
+        timedelta(0), description="A model that nobody asked for so long leaves the memory until it is asked; 0: never."
+    )
     engine_threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
     timeout: Duration = Field(
         timedelta(seconds=30), description="An answer that takes longer is 503; a video gets thirty times as long."
@@ -77,6 +80,9 @@ class WorkerSettings(Section):
     """`[worker]`: the watcher and the job queue."""
 
     threads: int = Field(0, ge=0, description="Threads of training; 0: all cores.")
+    retrainings_at_once: int = Field(
+        1, ge=1, le=64, description="Of all models together; a model has one at a time in any case. Others wait."
+    )
     niceness: int = Field(10, ge=0, le=19, description="Lower priority than answering by this much.")
     jobs_database: Place = Field(None, repr=False, description="DBOS system database; unset: .keepfit/jobs.db.")
 

@@ -17,7 +17,10 @@ from rich.table import Table
 
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
+from keepfit.app.overview import close_others, every, memory_json, memory_line, remarks, removed, versions_of_all
+from keepfit.app.overview import table as table_of_models
 from keepfit.app.project import Project
+from keepfit.app.turns import why_it_waits
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
@@ -286,14 +289,37 @@ def version_json(version: ModelVersion, snapshots: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def versions(project: Project, json: bool) -> None:
-    """Every version."""
+def versions_json(project: Project) -> dict[str, Any]:
+    """Every version of a model for programs."""
+    aliases = {alias.value: project.registry.alias(project.model, alias) for alias in Alias}
+    pinned = project.store.get(project.model, PINNED) or {}
+    told = [version_json(v, project.home.snapshots) for v in project.models()]
+    return {"aliases": aliases, "pinned": pinned, "versions": told}
+
+
+def versions(project: Project, json: bool, whole: bool = False) -> None:
+    """Every version; `whole`: of every model."""
+    if not whole:
+        versions_of(project, json)
+        return
+    projects = every(project)
+    if json:
+        out({**versions_json(project), "models": versions_of_all(projects, versions_json)})
+    else:
+        for one in projects:
+            Console().print(f"[bold]{escape(one.model)}[/]")
+            versions_of(one, json)
+    close_others(project, projects)
+
+
+def versions_of(project: Project, json: bool) -> None:
+    """Every version of one model."""
     found = project.models()
     aliases = {alias.value: project.registry.alias(project.model, alias) for alias in Alias}
     pinned = project.store.get(project.model, PINNED) or {}
     snapshots = project.home.snapshots
     if json:
-        out({"aliases": aliases, "pinned": pinned, "versions": [version_json(v, snapshots) for v in found]})
+        out(versions_json(project))
         return
     if not found:
         Console().print("There is no version yet: keepfit train DATA.")
@@ -349,11 +375,13 @@ def status_json(project: Project) -> dict[str, Any]:
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
+        "class_map": project.store.classes(project.model).told(),
         "label_lag": project.store.get(project.model, LAG),
         "awaiting_approval": project.store.get(project.model, WAITING),
         "last_check": decision_json(checks[0]) if checks else None,
         "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan(), champion),
-        "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
+        "retraining": retraining_json(project, first(running)),
+        "memory": memory_json(project),
         "worker": project.worker_runs(),
     }  # fmt: skip
 
@@ -363,11 +391,27 @@ def first(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if jobs else None
 
 
-def status(project: Project, json: bool) -> None:
-    """The present state for people."""
-    now = status_json(project)
+def retraining_json(project: Project, job: Job | None) -> dict[str, Any] | None:
+    """A retraining that waits or runs, and why it waits."""
+    if job is None:
+        return None
+    waits = why_it_waits(project.store, job)
+    return {"job": job.id, "state": job.state.value, "step": job.step, "waits_because": waits}
+
+
+def status(project: Project, json: bool, whole: bool = False) -> None:
+    """The present state for people; `whole`: of every model."""
+    projects = every(project) if whole else [project]
+    found = [status_json(one) for one in projects]
+    close_others(project, projects)
+    now = found[0]
+    notes = remarks(project, now["worker"])
     if json:
-        out({"models": [now]})
+        default = next(iter(project.home.settings.models))
+        out({"models": found, "default": default, "removed": removed(project), "remarks": notes})
+        return
+    if len(found) > 1:
+        table_of_models(found, notes)
         return
     shown = table("", "")
     seen = now["accuracy"]
@@ -385,13 +429,16 @@ def status(project: Project, json: bool) -> None:
         ("accuracy in life", accuracy),
         ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
-        ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
+        ("retraining", ": ".join(filter(None, (job["state"], job["step"], job["waits_because"]))) if job else "none"),
         ("first stage", stage(now["cascade"])),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
+        ("memory", memory_line(now["memory"])),
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+    for note in notes:
+        Console().print(escape(note), soft_wrap=True)
 
 
 def stage(now: Mapping[str, Any]) -> str:

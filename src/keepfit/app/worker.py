@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from keepfit.app.turns import Turns
 from keepfit.clock import Clock
 from keepfit.data.records import MEASURING, Event, Job, JobState, text_group
 from keepfit.data.store import RecordStore
@@ -81,6 +82,8 @@ class Worker:
     """Called at each beat: the budget, the worker's own figures."""
     still: Callable[[], None] = lambda: None
     """Raises Refused when another process has become the worker, BackendError while nobody can tell."""
+    at_once: int = 1
+    """Retrainings of all models together."""
     due: dict[str, datetime] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
     batch_thread: threading.Thread | None = None
@@ -103,11 +106,17 @@ class Worker:
             if thread is not None:
                 thread.join(timeout=5)
 
+    @property
+    def turns(self) -> Turns:
+        """Which retraining may begin."""
+        return Turns(self.store, sorted(self.models), self.at_once, self.clock)
+
     def take_up(self) -> None:
         """Jobs that were running when a worker was killed go on from their last finished step.
 
         Others, such as a compression, are done by who asked for them.
         """
+        self.turns.close_orphans()
         for job in self.store.jobs(states=[JobState.RUNNING], limit=1000):
             if job.kind in DONE_HERE:
                 self.guarded(f"taking up {job.id}", partial(self.begin, job))
@@ -115,7 +124,8 @@ class Worker:
     def beat(self) -> None:
         """Everything that is due now."""
         now = self.clock.now()
-        self.guarded("heartbeat", lambda: self.store.put("", "worker", {"at": now.isoformat(), "pid": os.getpid()}))
+        sign = {"at": now.isoformat(), "pid": os.getpid(), "models": sorted(self.models)}
+        self.guarded("heartbeat", lambda: self.store.put("", "worker", sign))
         for name, model in self.models.items():
             if model.folder is not None:
                 self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
@@ -170,7 +180,7 @@ class Worker:
                 self.durable.start(job.model, job.id)
 
     def take_jobs(self) -> None:
-        """Retrainings start at once (one per model is in the queue at most), batch files one after another.
+        """Retrainings start when it is their turn (see Turns), batch files one after another.
 
         While somebody is being forgotten nothing is begun; a forgetting that comes later sees what waits, and refuses.
         """
@@ -179,10 +189,11 @@ class Worker:
         if not self.store.nobody_forgets():
             log.info("a forgetting runs; jobs wait for its end")
             return
-        while (job := self.store.claim_job("worker", ["retrain"])) is not None:
+        self.turns.close_orphans()
+        while (job := self.turns.take()) is not None:
             self.begin(job)
         if self.batch_thread is None or not self.batch_thread.is_alive():
-            job = self.store.claim_job("worker", ["batch"])
+            job = self.store.claim_job("worker", ["batch"], sorted(self.models))
             if job is not None:
                 self.begin(job)
 

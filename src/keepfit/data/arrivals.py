@@ -99,7 +99,8 @@ def arrivals(
             said = today.answer(version, sets[label_set][best], time)
             asked = source == Source.ASKED.value and propensity is not None
             found[seq] = Arrival(
-                seq, arrived, time, group, said != truth, float(values[best]),
+                seq, arrived, time, group,
+                said != truth and not today.fair(version, sets[label_set][best], time, truth), float(values[best]),
                 min(1.0, max(float(propensity), SMALLEST_CHANCE)) if asked else 1.0, context,
             )  # fmt: skip
         last = rows[-1]

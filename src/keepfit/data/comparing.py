@@ -99,7 +99,8 @@ def complaints(conn: Connection, model: str, window: Window) -> list[Brief]:
         sets = label_sets(conn, model)
         for id_, version, time, label_set, scores, stage, shadow, measures, key in rows:
             label = best_label(sets[label_set], scores)
-            if values[id_] - {today.answer(version, label, time)}:
+            named = {today.answer(version, label, time)}
+            if any(not today.fair(version, label, time, truth) for truth in values[id_] - named):
                 found.append(Brief(version, label, 0.0, time, stage, shadow, measures, key))
     return found
 

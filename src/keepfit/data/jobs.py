@@ -44,9 +44,13 @@ def running_or_waiting(conn: Connection, model: str, kind: str) -> Job | None:
     return None if row is None else _job(row)
 
 
-def claim_job(conn: Connection, worker: str, kinds: Collection[str]) -> Job | None:
+def claim_job(
+    conn: Connection, worker: str, kinds: Collection[str], models: Collection[str] | None = None
+) -> Job | None:
     """Takes the job of these kinds that waits longest and marks it running; no two callers get the same one."""
     query = select(J.id).where(J.state == JobState.WAITING.value, J.kind.in_(sorted(kinds))).order_by(J.seq).limit(1)
+    if models is not None:
+        query = query.where(J.model.in_(sorted(models)))
     id_ = conn.execute(query.with_for_update(skip_locked=True)).scalar()
     if id_ is None:
         return None

@@ -31,12 +31,17 @@ def narrowed(folder: Path, whole: Snapshot, weights: Mapping[str, float], lineag
 
 
 def renamed(folder: Path, whole: Snapshot, classes: ClassMap) -> Snapshot:
-    """The snapshot with classes as they are called today, without the retired ones; itself where nothing differs."""
-    counts = {"renamed": 0, "retired": 0}
+    """The snapshot with classes as they are called today, without those that were retired or split.
+
+    Itself where nothing differs; else its lineage says how many rows were `renamed`, and left out as `retired` or as
+    `unclear` (of a class that was split).
+    """
+    counts = {"renamed": 0, "retired": 0, "unclear": 0}
     for row in whole.stored():
-        now = classes.read(row.label, row.time)
+        now, ended = classes.traced(row.label, row.time)
         counts["renamed"] += now is not None and now != row.label
-        counts["retired"] += now is None
+        counts["retired"] += ended is not None and not ended.parts
+        counts["unclear"] += ended is not None and bool(ended.parts)
     if not any(counts.values()):
         return whole
 

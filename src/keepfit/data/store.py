@@ -8,6 +8,7 @@ BackendError, with a sentence, when the database fails. `tests/contracts/test_re
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -27,8 +28,10 @@ from keepfit.data import (
     labellers,
     labelling,
     lineage,
+    named_models,
     predictions,
     quota,
+    relabelling,
     tokens,
 )
 from keepfit.data.arrivals import Arrival, Settled
@@ -64,7 +67,7 @@ from keepfit.data.records import (
 )
 from keepfit.data.sole import FORGETTING, Sole
 from keepfit.data.tallies import Tallies, read_tallies
-from keepfit.data.today import read_today
+from keepfit.data.today import Today, read_today
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import Refused
@@ -254,17 +257,18 @@ class RecordStore:
         sources: Collection[Source] = MEASURING,
         by: Literal["prediction", "label"] = "prediction",
         everyone: bool = False,
+        as_of: datetime | None = None,
     ) -> list[tuple[Prediction, Label]]:
         """Pairs of a prediction that users saw and the current label (among `sources`), one per example.
 
         By prediction: predictions made in the window, in that order. By label: labels that arrived in it, in that
         order. Of several predictions for one example the newest counts (by prediction: the newest in the window).
         Labels of those who were set apart and of retired classes are left out, and classes are named as they are
-        today; where `everyone` is wanted, all is as it was said.
+        today, or as of a moment; where `everyone` is wanted, all is as it was said.
         """
         with self._db.read() as conn:
             pairs = labelling.labelled(conn, model, window, version, sources, by, everyone)
-            return pairs if everyone else read_today(conn, model).pairs(pairs)
+            return pairs if everyone else read_today(conn, model, as_of).pairs(pairs)
 
     def arrivals(
         self, model: str, version: int, since: datetime, after: int | Settled, limit: int = 10_000
@@ -312,6 +316,19 @@ class RecordStore:
         """
         with self._db.write() as conn:
             return classes.change_map(conn, model, change, frozenset(existing))
+
+    def undo_classes(self, model: str, actor: str, at: datetime, learnt: Collection[str]) -> ClassChange:
+        """Takes back the decision that was noted last, and tells the audit; `learnt`: what the live version answers.
+
+        Raises InvalidInput where there is none, or it has been learnt.
+        """
+        with self._db.write() as conn:
+            return classes.undo(conn, model, actor, at, sorted(learnt))
+
+    def today(self, model: str) -> Today:
+        """The class map, with the moments since when each version has answered."""
+        with self._db.read() as conn:
+            return read_today(conn, model)
 
     def labelled_classes(self, model: str) -> list[Labelled]:
         """Every class that was given as a label, the most frequent first; nobody set apart is heard."""
@@ -361,10 +378,14 @@ class RecordStore:
     def queue(self, model: str, limit: int, first: datetime | None = None) -> list[QueueItem]:
         """What is asked and has no asked or complete label yet (of an audit: no asked one), oldest first.
 
-        What was asked since `first` because two versions disagree comes before all others.
+        What was asked since `first` because two versions disagree comes before all others, and before that, as up to
+        half of what is given, examples of a class that was split. Classes to choose from are those of today.
         """
         with self._db.read() as conn:
-            return labelling.queue(conn, model, limit, first)
+            known = classes.read_map(conn, model)
+            again = relabelling.to_relabel(conn, model, known, limit)
+            items = relabelling.joined(again, labelling.queue(conn, model, limit, first), limit)
+            return [replace(item, label_set=known.offered(item.label_set, item.asked_at)) for item in items]
 
     def queue_item(
         self, model: str, *, prediction_id: str | None = None, example_id: str | None = None, id: str | None = None
@@ -497,10 +518,10 @@ class RecordStore:
         with self._db.read() as conn:
             return jobs.running_or_waiting(conn, model, kind)
 
-    def claim_job(self, worker: str, kinds: Collection[str]) -> Job | None:
-        """Takes the job of these kinds that waits longest and marks it running; no two callers get the same one."""
+    def claim_job(self, worker: str, kinds: Collection[str], models: Collection[str] | None = None) -> Job | None:
+        """Takes the job of these kinds (and models) that waits longest and marks it running; each one only once."""
         with self._db.write() as conn:
-            return jobs.claim_job(conn, worker, kinds)
+            return jobs.claim_job(conn, worker, kinds, models)
 
     def job(self, id: str) -> Job:
         """Raises NotFound."""
@@ -565,6 +586,16 @@ class RecordStore:
         """Labels that people gave in the window, by source."""
         with self._db.read() as conn:
             return costs.spent_labels(conn, model, window)
+
+    def models(self) -> list[str]:
+        """The models that had a job or a deployment, by name, whatever the settings say now."""
+        with self._db.read() as conn:
+            return named_models.models(conn)
+
+    def amounts(self, model: str) -> tuple[int, int]:
+        """How many answers and labels are stored of a model."""
+        with self._db.read() as conn:
+            return named_models.amounts(conn, model)
 
     def tallies(self, before: Tallies | None = None) -> Tallies:
         """How much of everything is here; goes on from an earlier reading."""

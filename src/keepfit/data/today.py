@@ -27,12 +27,20 @@ class Today:
     """When each version was deployed first: it answers with the classes of then."""
 
     def truth(self, name: str, at: datetime) -> str | None:
-        """Of a label given at `at`; None where the class was retired, so that the label counts nowhere."""
+        """Of a label given at `at`; None where the class was retired or split, so that the label counts nowhere."""
         return self.classes.read(name, at)
 
     def answer(self, version: int, name: str, at: datetime) -> str:
         """What a version answered at `at`. A retired class keeps its name: no label is of it, so it is wrong."""
         return self.classes.read(name, self.moment(version, at)) or name
+
+    def fair(self, version: int, name: str, at: datetime, truth: str) -> bool:
+        """Whether an answer given at `at` was as right as it could be: of a class that was split only afterwards, and
+        the truth is one of its parts."""
+        ended = self.classes.ended(name, self.moment(version, at))
+        if ended is None or ended.at <= at:
+            return False
+        return truth in {self.classes.read(part, ended.at) for part in ended.parts}
 
     def moment(self, version: int, at: datetime) -> datetime:
         """Of when its words are."""
@@ -50,6 +58,8 @@ class Today:
         for said, label in pairs:
             value = self.truth(label.value, label.time)
             if value is not None:
+                if self.fair(said.model_version, said.label, said.time, value):
+                    value = said.label
                 found.append((self._prediction(said, known), replace(label, value=value)))
         return found
 
@@ -66,9 +76,9 @@ class Today:
         return replace(said, labels=labels, scores=scores)
 
 
-def read_today(conn: Connection, model: str) -> Today:
-    """The class map as it is now, and whose words are of when."""
-    classes, served = read_map(conn, model), dict[int, datetime]()
+def read_today(conn: Connection, model: str, as_of: datetime | None = None) -> Today:
+    """The class map as it is now, or as it was at `as_of`, and whose words are of when."""
+    classes, served = read_map(conn, model).as_of(as_of), dict[int, datetime]()
     if classes.changes:
         for row in deployments(conn, model, EVER):
             for version in row.traffic.versions:

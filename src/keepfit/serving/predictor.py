@@ -20,6 +20,8 @@ from keepfit.serving.cache import AnswerCache, Cached
 from keepfit.serving.cascade import SILENT, Cascade, Opinion, stage_of
 from keepfit.serving.failures import Failures
 from keepfit.serving.limits import ServingLimits
+from keepfit.serving.resting import Resting
+from keepfit.serving.retired import Retired
 from keepfit.serving.router import route
 from keepfit.serving.shadow import Shadow
 from keepfit.serving.versions import Served, Versions
@@ -110,12 +112,15 @@ class Predictor:
         limits: ServingLimits | None = None,
         tracer: Tracer = OFF,
         cascade: Cascade | None = None,
+        rest: Resting | None = None,
     ) -> None:
         self.name = name
         self._store, self._writer, self._clock = store, writer, clock
         self._worker_id, self._limits, self._tracer = worker_id, limits or ServingLimits(), tracer
         self.cache = AnswerCache(self._limits.cache_bytes)
         self.cascade = cascade or Cascade(store, name)
+        self.rest = rest or Resting(clock)
+        self.retired = Retired(store, name, clock)
         self.failures = Failures(store, name, worker_id)
         self.shadow = Shadow(self._ask_shadow, self._limits.shadow_items, name)
         self._live = Live()
@@ -140,9 +145,7 @@ class Predictor:
         BackendError when nothing is deployed or the engine failed.
         """
         while True:
-            live = self._live
-            if not live.models:
-                raise BackendError(self._trouble or NOT_READY)
+            live = self._awake()
             try:
                 answers = self._answer(live, requests)
             except ClosedError:
@@ -153,17 +156,25 @@ class Predictor:
 
     def version_for(self, key: str) -> Served:
         """The version that answers requests of this key now. Raises BackendError when nothing is deployed."""
-        live = self._live
-        if not live.models:
-            raise BackendError(self._trouble or NOT_READY)
+        live = self._awake()
         return live.models[self._routed(live, key)]
 
     def main_version(self) -> Served:
         """The version that answers where another one cannot. Raises BackendError when nothing is deployed."""
+        live = self._awake()
+        return live.models[live.main]
+
+    def _awake(self) -> Live:
+        """What is served, loaded again where it was unloaded. Raises BackendError where there is nothing to serve."""
+        self.rest.note()
+        if not self._live.models and self.rest.asleep:
+            self.refresh(wait=True)
+            if self.rest.asleep:  # the store is away, but what served is known
+                self._bring_back()
         live = self._live
         if not live.models:
             raise BackendError(self._trouble or NOT_READY)
-        return live.models[live.main]
+        return live
 
     def failed(self, served: Served, error: Exception) -> None:
         """Note that a version could not answer. Raises the error itself where no other version could."""
@@ -187,9 +198,12 @@ class Predictor:
         except KeepfitError as error:
             self._trouble = f"the deployment of {self.name!r} cannot be read: {error}"
             return False
-        if deployment is None or deployment.id <= self._live.deployment_id:
+        live = self._live
+        served = bool(live.models) or (self.rest.asleep and not wait)
+        if deployment is None or deployment.id < live.deployment_id or (deployment.id == live.deployment_id and served):
             self._trouble = None
             self._report()
+            self._rest()
             return False
         if deployment.id == self._failed[0] and time.monotonic() < self._failed[1]:
             return False
@@ -201,6 +215,19 @@ class Predictor:
             return self._bring_up(deployment)
         finally:
             self._coming.discard(deployment.id)
+
+    def _rest(self) -> None:
+        """Unload everything when it is time to. What is under way is finished; the deployment stays what it is."""
+        if not self.rest.due() or self.shadow.waiting() or not self._live.deployment_id:
+            return
+        with self._switching:
+            if self._coming or not self.rest.due():
+                return
+            self.rest.asleep = True
+            self._live = replace(self._live, models={})
+            self._versions.unload()
+            self.cache.clear()
+        log.info("%s was asked by nobody for %s; it is unloaded until somebody asks", self.name, self.rest.after)
 
     def insist(self) -> None:
         """`refresh`, without waiting after a failed attempt.
@@ -218,7 +245,7 @@ class Predictor:
         if self._trouble is not None:
             return self._trouble
         if not live.models:
-            return f"{self.name}: {NOT_READY}"
+            return None if self.rest.asleep else f"{self.name}: {NOT_READY}"
         trouble = live.models[live.main].batcher.trouble()
         return None if trouble is None else f"{self.name} version {live.main}: {trouble}"
 
@@ -371,14 +398,15 @@ class Predictor:
 
     def _answer_of(self, turn: Turn, known: Cached, now: datetime, request: str | None) -> Answer:
         example, model = turn.example, turn.served.model
-        floor, confidence = model.abstain_below, float(known.scores.max())
+        scores = self.retired.cleared(turn.served.version, model.labels, known.scores)
+        floor, confidence = model.abstain_below, float(scores.max())
         abstained = floor is not None and confidence < floor
         measures = {**known.measures, **turn.opinion.marks(known.scores)}
         prediction = Prediction(
             example_id=example.id,
             model_version=turn.served.version,
             labels=model.labels,
-            scores=known.scores,
+            scores=scores,
             embedding=known.embedding,
             time=now,
             key=example.key,
@@ -404,6 +432,7 @@ class Predictor:
                     self._note_failure(deployment, error)
                     self.failures.refresh()
                     self._make_do(deployment, models)
+                    self._bring_back()
                     return False
             switched = self._switch(deployment, models)
         self._report()
@@ -412,11 +441,13 @@ class Predictor:
     def _switch(self, deployment: Deployment, models: Mapping[int, Served]) -> bool | None:
         """False when a newer deployment is served meanwhile, None when a version was unloaded meanwhile."""
         with self._switching:
-            if deployment.id <= self._live.deployment_id:
+            live = self._live
+            if deployment.id < live.deployment_id or (deployment.id == live.deployment_id and live.models):
                 return False
             if not all(self._versions.holds(served) for served in models.values()):
                 return None
-            before, self._live = self._live, Live(deployment.id, deployment.traffic, models)
+            before, self._live = live, Live(deployment.id, deployment.traffic, models)
+            self.rest.stir()
             self.failures.forget(sorted(set(models) - set(before.models)))
             self._trouble, self._unreported = None, deployment
             for version in self._versions.retire(before.models, deployment.traffic.versions):
@@ -439,9 +470,27 @@ class Predictor:
         with self._switching:
             if not self._live.models:
                 self._live = Live(0, Traffic({main: 1.0}), {main: served})
+                self.rest.stir()
+
+    def _bring_back(self) -> None:
+        """What served before it was unloaded, where what is to serve now cannot be brought up, or is not known."""
+        live = self._live
+        if live.models or not live.deployment_id:
+            return
+        try:
+            models = {version: self._versions.bring(version) for version in sorted(live.traffic.versions)}
+        except Exception as error:
+            log.error("deployment %d of %s could not be loaded again", live.deployment_id, self.name, exc_info=error)
+            self._trouble = self._trouble or f"{self.name}: it could not be loaded again: {error}"
+            return
+        with self._switching:
+            if self._live is live:
+                self._live = replace(live, models=models)
+                self.rest.stir()
 
     def _note_failure(self, deployment: Deployment, error: Exception) -> None:
-        if deployment.id > self._live.deployment_id:
+        if deployment.id > self._live.deployment_id or not self._live.models:
+            self.rest.asleep = False  # tried again and again, and readiness says why
             self._failed = (deployment.id, time.monotonic() + RETRY_S)
             self._trouble = f"{self.name}: deployment {deployment.id} could not be brought up: {error}"
         log.error("deployment %d of %s could not be brought up", deployment.id, self.name, exc_info=error)

@@ -117,6 +117,12 @@ class Streams:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def has(self, model: str) -> bool:
+        """Whether a camera of this model has an open session."""
+        with self._lock:
+            self._drop_idle(self._clock.now())
+            return any(session.model == model for session in self._sessions.values())
+
     def open(self, predictor: Predictor, key: str | None = None) -> tuple[Session, int]:
         """A new session and the version that will answer it; without a key its id is the key.
 

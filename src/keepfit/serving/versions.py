@@ -76,6 +76,12 @@ class Versions:
             self._loaded.pop(version).batcher.close()
         return unloaded
 
+    def unload(self) -> None:
+        """Let go of every version; each finishes what it has."""
+        for served in self._loaded.values():
+            served.batcher.close()
+        self._loaded, self._retired = {}, []
+
     def close(self, timeout_s: float) -> None:
         """Let every version finish what it has; waits so long for each at most."""
         with self._loading:

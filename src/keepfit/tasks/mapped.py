@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from keepfit.tasks.task import Model, Output, Prepared, SideBySide
+from keepfit.data.classes import RETIRE
+from keepfit.data.today import Today
+from keepfit.tasks.task import Floats, Model, Output, Prepared, SideBySide
 
 
 class Mapped:
@@ -66,3 +69,56 @@ def as_called_today(model: Model, read: Callable[[str], str | None]) -> Model:
     if tuple(now) == tuple(model.labels) or not any(now):
         return model
     return MappedSideBySide(model, now) if isinstance(model, SideBySide) else Mapped(model, now)
+
+
+class Answered:
+    """Another model's answers without what is not answered any more; see tasks.task.Model. It has no first stage."""
+
+    def __init__(self, model: Model, mask: Floats) -> None:
+        """`mask` (k,) has 1 for each class that is answered, else 0."""
+        self._model, self._mask = model, mask
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._model.labels
+
+    @property
+    def abstain_below(self) -> float | None:
+        return self._model.abstain_below
+
+    def read(self, raw: Any) -> Any:
+        return self._model.read(raw)
+
+    def knows(self, content: Any) -> bool:
+        return self._model.knows(content)
+
+    def prepare(self, contents: Sequence[Any]) -> Prepared:
+        return self._model.prepare(contents)
+
+    def infer(self, prepared: Prepared) -> Output:
+        said = self._model.infer(prepared)
+        return Output(without(said.scores, self._mask), said.embeddings, said.details)
+
+
+def answered(model: Model, today: Today, version: int, now: datetime) -> Model:
+    """The model itself where none of its classes was retired since it was deployed."""
+    mask = mask_of(today, version, model.labels, now)
+    return model if mask is None else Answered(model, mask)
+
+
+def mask_of(today: Today, version: int, labels: Sequence[str], now: datetime) -> Floats | None:
+    """1 for each of a version's classes that is answered, 0 for a retired one (k,); None where all are, or none is."""
+    moment = today.moment(version, now)
+    ends = [today.classes.ended(name, moment) for name in labels]
+    mask = np.array([one is None or one.action != RETIRE for one in ends], np.float32)
+    return None if mask.all() or not mask.any() else mask
+
+
+def without(scores: Floats, mask: Floats) -> Floats:
+    """Scores (..., k) where the mask (k,) is 1, divided by their sum; equal ones where nothing is left of it.
+
+    >>> without(np.array([0.5, 0.25, 0.25], np.float32), np.array([0, 1, 1], np.float32)).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    left = scores * mask + np.float32(1e-9) * mask
+    return np.asarray(left / left.sum(axis=-1, keepdims=True), np.float32)

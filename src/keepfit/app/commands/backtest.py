@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
+from keepfit.app.commands.class_changes import AsOfOption, moment
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.progress import stages_progress
 from keepfit.app.project import Project
@@ -41,6 +42,7 @@ def backtest(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A report: .html, or a picture: .png.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Write the recommended policy into keepfit.toml.")] = False,
+    as_of: AsOfOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Replay the past under several policies of retraining, and recommend one."""
@@ -48,7 +50,7 @@ def backtest(
     with stages_progress(json) as tell:
         result = home.backtest(
             file, policy or (), tell=tell, steps=steps, first=first, label_rate=label_rate, label_delay=label_delay,
-            rows=rows, scale=scale, out=out, write=write,
+            rows=rows, scale=scale, out=out, write=write, as_of=moment(as_of, "as-of"),
         )  # fmt: skip
     if json:
         show.out(result)

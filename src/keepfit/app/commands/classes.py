@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
+from keepfit.app.commands.class_changes import FromOption, accuracy, class_map, moment, several
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.project import Project, actor
-from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, ClassChange
-from keepfit.errors import NotFound, SettingsError
+from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, SPLIT, ClassChange
+from keepfit.errors import InvalidInput, NotFound, SettingsError
 from keepfit.pipelines.known import last_held_back, unknown_classes
 
 NameArgument = Annotated[str, typer.Argument(help="A class.")]
@@ -23,7 +24,9 @@ def register(cli: typer.Typer) -> None:
     """Add `keepfit classes ...`."""
     group = typer.Typer(help="Classes: new ones, and names that change.", no_args_is_help=True)
     cli.add_typer(group, name="classes")
-    for name, command in (("list", every), (ACCEPT, accept), (RENAME, rename), (MERGE, merge), (RETIRE, retire)):
+    for name, command in (("list", every), (ACCEPT, accept), (RENAME, rename), (MERGE, merge),
+                          (SPLIT, split), (RETIRE, retire), ("add", add), ("undo", undo), ("map", class_map),
+                          ("accuracy", accuracy)):  # fmt: skip
         group.command(name)(command)
 
 
@@ -59,47 +62,102 @@ def every(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOp
 
 
 def accept(
-    name: NameArgument,
+    name: NameArgument, since: FromOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """A new class: its labels are learnt from at the next training."""
-    changed(Project(project, model), ACCEPT, (name,), None, json)
+    changed(Project(project, model), ACCEPT, (name,), None, json, since)
 
 
 def rename(
-    name: NameArgument, into: Annotated[str, typer.Argument(help="Its new name.")],
+    name: NameArgument, into: Annotated[str, typer.Argument(help="Its new name.")], since: FromOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """From the next training on a class has another name; what was answered before keeps its words."""
-    changed(Project(project, model), RENAME, (name,), into, json)
+    changed(Project(project, model), RENAME, (name,), into, json, since)
 
 
 def merge(
-    names: Annotated[list[str], typer.Argument(help="Classes that are one from now on.")],
-    into: Annotated[str, typer.Option(help="What they are called; one of them, or a new name.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Classes that are one from now on, and last what they are called: A,B C or A B C.")
+    ],
+    into: Annotated[
+        str | None, typer.Option(help="What they are called, where it is not the last name; one of them, or a new one.")
+    ] = None,
+    since: FromOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """From the next training on several classes are one."""
-    changed(Project(project, model), MERGE, tuple(name for name in names if name != into), into, json)
+    home = Project(project, model)
+    if into is None:
+        *first, into = names
+        names = list(several(first))
+        existing = home.store.classes(home.model).known_beside(learnt_by(home))
+        if into in existing and into not in names:
+            raise InvalidInput(f"{into!r} is a class already; to merge into it, name it among the merged, too", "class")
+    changed(home, MERGE, tuple(name for name in names if name != into), into, json, since)
+
+
+def split(
+    name: NameArgument,
+    parts: Annotated[list[str], typer.Argument(help="The classes that it is from now on: B,C or B C.")],
+    since: FromOption = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """From now on labels say which part; old ones cannot be told apart, and are learnt from when they are given anew.
+
+    The label queue asks for them first. What the version answers now is wrong for answers from then on, since it
+    knows no part; answers from before are judged as before.
+    """
+    home = Project(project, model)
+    changed(home, SPLIT, (name,), None, json, since, several(parts))
+
+
+def add(
+    names: Annotated[list[str], typer.Argument(help="New classes: A,B or A B.")], since: FromOption = None,
+    project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """New classes, before anybody has labelled them; labels of them are taken at once."""
+    changed(Project(project, model), ACCEPT, several(names), None, json, since)
+
+
+def undo(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
+    """Take back the change that was noted last, unless the version that answers has learnt it."""
+    home = Project(project, model)
+    done = home.store.undo_classes(home.model, actor(), home.home.clock.now(), learnt_by(home))
+    show.result({"undone": done.to_json()}, json, f"Undone: {done}. Nothing stored was altered by it.")
 
 
 def retire(
-    name: NameArgument,
+    name: NameArgument, since: FromOption = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """From the next training on a class is no more; its rows and labels are kept, and not learnt from."""
-    changed(Project(project, model), RETIRE, (name,), None, json)
+    """From now on a class is not answered and its labels are refused; its rows are kept, and not learnt from."""
+    changed(Project(project, model), RETIRE, (name,), None, json, since)
 
 
-def changed(home: Project, action: str, names: tuple[str, ...], into: str | None, json: bool) -> None:
+def changed(
+    home: Project, action: str, names: tuple[str, ...], into: str | None, json: bool, since: str | None = None,
+    parts: tuple[str, ...] = (),
+) -> None:  # fmt: skip
     """Store the change. Raises InvalidInput for one that makes no sense."""
     if home.traits.detects:
         raise SettingsError("a video model has the classes 0 and 1 for ever")
-    change = ClassChange(home.home.clock.now(), actor(), action, names, into)
-    home.store.change_classes(home.model, change, learnt_by(home))
-    done: dict[str, Any] = {"change": change.to_json()}
-    words = f"Noted: {change}. It holds from the next training on; `keepfit retrain` begins one."
-    show.result(done, json, words)
+    now = home.home.clock.now()
+    change = ClassChange(moment(since, "from") or now, actor(), action, names, into, parts, now)
+    after = home.store.change_classes(home.model, change, learnt_by(home))
+    done: dict[str, Any] = {"change": change.to_json(), "class_map": after.told()}
+    show.result(done, json, f"Noted: {change}. {HOLDS[action]}; `keepfit retrain` begins a training.")
+
+
+HOLDS = {
+    ACCEPT: "Labels of it are taken now, and it is learnt at the next training",
+    RENAME: "It holds from the next training on, and labels of both names are taken",
+    MERGE: "It holds from the next training on, and labels of all these names are taken",
+    SPLIT: "Labels must say which part now; old labels of it are left out of training until they are given anew "
+    "(`keepfit labels next` asks for them first)",
+    RETIRE: "It is answered no more, and labels of it are refused",
+}
 
 
 def learnt_by(home: Project) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 
 from flask import Flask, Response, redirect
@@ -24,8 +25,12 @@ def install(app: OpenAPI, service: Service, registry: CollectorRegistry) -> None
 
     def ready() -> Response:
         """200 when this process may get traffic; otherwise 503 with the reasons."""
-        reasons = not_ready(service)
-        return problem(503, "; ".join(reasons), reasons=reasons) if reasons else json_response({"ready": True})
+        return readiness(service, not_ready(service))
+
+    def ready_of_model(name: str) -> Response:
+        """200 when this model answers here (an unloaded one does: the next request loads it); otherwise 503."""
+        trouble = service.model(name).predictor.ready()
+        return readiness(service, [] if trouble is None else [trouble], [name])
 
     def metrics() -> Response:
         """Counters and measures in the text form of Prometheus."""
@@ -45,9 +50,19 @@ def install(app: OpenAPI, service: Service, registry: CollectorRegistry) -> None
 
     for rule, view in (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics)):
         Flask.add_url_rule(app, rule, view.__name__, view)
+    Flask.add_url_rule(app, "/models/<name>/health/ready", ready_of_model.__name__, ready_of_model)
     for rule, view in (("/openapi.json", openapi), ("/docs", docs)):
         Flask.add_url_rule(app, rule, view.__name__, view)
     Flask.add_url_rule(app, "/", "root", root)
+
+
+def readiness(service: Service, reasons: list[str], names: Collection[str] | None = None) -> Response:
+    """Ready or not, and which of these models (None: of all) are unloaded until somebody asks."""
+    if reasons:
+        return problem(503, "; ".join(reasons), reasons=reasons)
+    models = service.models if names is None else names
+    unloaded = sorted(name for name in models if service.models[name].predictor.rest.asleep)
+    return json_response({"ready": True, **({"unloaded": unloaded} if unloaded else {})})
 
 
 def not_ready(service: Service) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
+from keepfit.app.turns import why_it_waits
 from keepfit.data.records import Deployment, Job, StoredDecision
 from keepfit.monitoring.cohorts import LAG
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -17,6 +18,7 @@ def status(call: Call) -> Any:
     names = [name for name in names if call.caller.only in (None, name)]
     return {
         "models": [model_status(call, name) for name in names],
+        "default": call.service.default,
         "version": call.service.version,
     }
 
@@ -60,9 +62,11 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "accuracy": store.get(name, "accuracy"),
         "label_lag": store.get(name, LAG),
         "last_check": decision_out(checks[0]) if checks else None,
-        "retraining": job_out(job) if job else None,
+        "retraining": {**job_out(job), "waits_because": why_it_waits(store, job)} if job else None,
         "cascade": served.predictor.cascade.status(champion),
+        "class_map": store.classes(name).told(),
         "ready": served.predictor.ready(),
+        "memory": None if call.service.memory is None else call.service.memory.of(name).to_json(),
     }
 
 

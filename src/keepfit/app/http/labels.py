@@ -67,7 +67,8 @@ def read_label(call: Call, place: int, body: LabelBody) -> tuple[Label, Predicti
     """The label to be stored, and what it is about. Raises NotFound or InvalidInput, with the label's place."""
     try:
         example, prediction = find(call, body)
-        value, time = value_of(call, body, prediction), time_of(call, body)
+        time = time_of(call, body)
+        value = value_of(call, body, prediction, time)
     except (InvalidInput, NotFound) as error:
         raise at_place(error, f"labels.{place}") from error
     source, propensity = source_of(call, example, body.question)
@@ -127,10 +128,10 @@ def look_up(call: Call, body: LabelBody) -> tuple[Example, Prediction] | None:
 
 def group_of(call: Call, text: Any) -> str:
     """The group under which this very text was recorded."""
-    live = call.served.predictor.live
-    if not live.models:
+    predictor = call.served.predictor
+    if not predictor.live.models and not predictor.rest.asleep:
         raise BackendError("no version is deployed, so no text can be read; name the example by an id")
-    reader = next(iter(live.models.values())).model
+    reader = predictor.main_version().model
     return Example(reader.read(text), call.service.clock.now()).group_or_default()
 
 
@@ -145,14 +146,17 @@ def unknown_example(body: LabelBody) -> str:
     return "this text was never answered; send it to POST /predict first"
 
 
-def value_of(call: Call, body: LabelBody, prediction: Prediction) -> str:
+def value_of(call: Call, body: LabelBody, prediction: Prediction, time: datetime) -> str:
     """The class. Raises InvalidInput for one that is not known, or when `wrong` does not say which.
 
-    Known is what the model answers with, what people have accepted, and with `new_class` anything.
+    Known is what the model answers with, what people have accepted, and with `new_class` anything; what they have
+    retired or split since is refused.
     """
-    known = prediction.labels
+    known, classes = prediction.labels, call.service.store.classes(call.name)
     if body.label is not None:
-        if body.label in known or body.label in call.service.store.classes(call.name).known():
+        if (refusal := classes.refusal(body.label, time)) is not None:
+            raise InvalidInput(refusal, "label")
+        if body.label in known or body.label in classes.known():
             return body.label
         if not call.served.new_classes:
             hint = "; new classes are ignored here [retraining.new_classes]" if body.new_class else ""

@@ -39,6 +39,7 @@ class ServingCollector(Collector):
         yield from self._answers()
         yield from self._cascades()
         yield from self._versions()
+        yield from self._memory()
         yield from self._machine()
 
     def _engines(self) -> Iterator[Metric]:
@@ -123,6 +124,24 @@ class ServingCollector(Collector):
             for version in live.traffic.shadow:
                 shadow.add_metric([name, str(version)], 1.0)
         yield from (loaded, shadow, applied)
+
+    def _memory(self) -> Iterator[Metric]:
+        files = GaugeMetricFamily("keepfit_model_files_bytes", "Files of every version of a model.", labels=["model"])
+        held = GaugeMetricFamily(
+            "keepfit_model_resident_bytes", "Estimate: weights of the versions in memory.", labels=["model"]
+        )
+        rests = GaugeMetricFamily(
+            "keepfit_model_unloaded", "1 while nobody asks a model, so that it is not in memory.", labels=["model"]
+        )
+        asked = GaugeMetricFamily("keepfit_model_asked_timestamp_seconds", "When it was asked last.", labels=["model"])
+        for name in self._service.models if self._service.memory is not None else ():
+            now = self._service.memory.of(name)  # type: ignore[union-attr]
+            files.add_metric([name], now.files_bytes)
+            held.add_metric([name], now.resident_bytes)
+            rests.add_metric([name], float(now.unloaded))
+            if now.asked is not None:
+                asked.add_metric([name], now.asked.timestamp())
+        yield from (files, held, rests, asked)
 
     def _machine(self) -> Iterator[Metric]:
         free = GaugeMetricFamily("keepfit_state_free_bytes", "Free on the disk of the state folder.")

@@ -21,7 +21,9 @@ DIGITS = 6
 def predict(call: Call, body: PredictBody) -> Any:
     """Classify one text or many; or a video, sent as the form `file`.
 
-    Each answer has an id; a label that comes later may name it.
+    Each answer has an id; a label that comes later may name it. A class that was retired (`keepfit classes retire`)
+    has the probability 0 from then on, and the others are divided by the rest of the sum, until a version answers that
+    was trained without it.
     """
     requests = read_requests(body)
     limit = call.service.limits.items

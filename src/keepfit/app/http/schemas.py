@@ -327,6 +327,22 @@ class CascadeOut(BaseModel):
     because: str
 
 
+class RetrainingOut(JobOut):
+    """A retraining that waits or runs."""
+
+    waits_because: str | None = Field(description="Why it waits, once that was judged; null while it does not.")
+
+
+class MemoryOut(BaseModel):
+    """What a model takes here."""
+
+    files_bytes: int = Field(description="Files of every version on this disk.")
+    resident_bytes_estimate: int = Field(description="Estimate: the weights of the versions in memory.")
+    loaded: list[int] = Field(description="Versions in memory.")
+    unloaded: bool = Field(description="Nobody asked for server.unload_idle_after; the next request loads it.")
+    last_asked: datetime | None = Field(description="By anyone, of this process; null: not since it started.")
+
+
 class ModelStatusOut(BaseModel):
     """Where one model stands."""
 
@@ -340,15 +356,18 @@ class ModelStatusOut(BaseModel):
     accuracy: AccuracyOut | None
     label_lag: LabelLagOut | None
     last_check: DecisionOut | None
-    retraining: JobOut | None
+    retraining: RetrainingOut | None
     cascade: CascadeOut
     ready: str | None = Field(description="Null when all is well, else what is not.")
+    memory: MemoryOut | None
+    class_map: dict[str, Any] = Field(description="By which class map accuracy is counted: as_of, changes, newest.")
 
 
 class StatusOut(BaseModel):
     """Where everything stands."""
 
     models: list[ModelStatusOut]
+    default: str = Field(description="The model that the bare routes address.")
     version: str
 
 
