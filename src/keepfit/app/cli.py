@@ -395,7 +395,9 @@ def decisions(
 
 @cli.command()
 def models(
-    reproduce: Annotated[int | None, typer.Option(help="Train this version again and compare.", autocompletion=VERSIONS)] = None,
+    reproduce: Annotated[
+        int | None, typer.Option(help="Train this version again and compare.", autocompletion=VERSIONS)
+    ] = None,
     pin: Annotated[int | None, typer.Option(help="Keep its files, whatever the limits of retention.")] = None,
     unpin: Annotated[int | None, typer.Option(help="Let the limits of retention rule over this version again.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,

@@ -25,7 +25,8 @@ HEAD = [
 
 def json_page() -> str:
     """Every command with the types that it prints."""
-    lines, kinds = list(HEAD), {}
+    lines = list(HEAD)
+    kinds: dict[str, Any] = {}
     for command, printed in sorted(OUTPUTS.items()):
         several = getattr(printed, "__args__", (printed,))
         kinds |= {kind.__name__: kind for kind in several}

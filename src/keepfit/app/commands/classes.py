@@ -92,14 +92,20 @@ def retire(
 
 
 def changed(home: Project, action: str, names: tuple[str, ...], into: str | None, json: bool) -> None:
-    """Store the change. Raises InvalidInput for one that makes no sense."""
+    """Store the change and say so."""
+    change = noted(home, action, names, into)
+    done: dict[str, Any] = {"change": change.to_json()}
+    words = f"Noted: {change}. It holds from the next training on; `keepfit retrain` begins one."
+    show.result(done, json, words)
+
+
+def noted(home: Project, action: str, names: tuple[str, ...], into: str | None) -> ClassChange:
+    """The stored change. Raises InvalidInput for one that makes no sense."""
     if home.traits.detects:
         raise SettingsError("a video model has the classes 0 and 1 for ever")
     change = ClassChange(home.home.clock.now(), actor(), action, names, into)
     home.store.change_classes(home.model, change, learnt_by(home))
-    done: dict[str, Any] = {"change": change.to_json()}
-    words = f"Noted: {change}. It holds from the next training on; `keepfit retrain` begins one."
-    show.result(done, json, words)
+    return change
 
 
 def learnt_by(home: Project) -> Sequence[str]:

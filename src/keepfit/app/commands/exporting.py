@@ -39,10 +39,12 @@ def export(
     if home.traits.detects:
         raise SettingsError("questions about video cannot be exported; label its windows by their ids: keepfit label")
     items, columns = home.labels_next(limit), home.columns().text or ("text",)
+    config = None
     try:
-        config = write_tasks(home, file, items, columns, blind) if kind == FORMATS[0] else write_table(
-            file, items, columns
-        )  # fmt: skip
+        if kind == FORMATS[0]:
+            config = write_tasks(home, file, items, columns, blind)
+        else:
+            write_table(file, items, columns)
     except OSError as error:
         raise BackendError(f"{file} cannot be written: {error.strerror}") from error
     beside = "" if config is None else f" The labelling interface is in {config}."
