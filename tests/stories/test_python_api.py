@@ -56,7 +56,7 @@ def test_a_project_is_looked_at_and_drawn(project: Project, tmp_path: Path) -> N
     assert project.costs()["models"]["default"]["retrainings"][0]["version"] == 1
     assert project.audit()[0].action
     assert project.verify_audit().whole
-    assert {finding.what for finding in project.doctor()} >= {"python", "settings"}
+    assert {finding.what for finding in project.doctor()} >= {"alerts", "port"}
     assert project.made_from(project.models()[0].lineage.snapshot_id)["versions"][0]["version"] == 1
     with pytest.raises(NotFound):
         project.diff(1, 7)
