@@ -61,3 +61,30 @@ def test_the_alarm_the_gate_and_the_rollback_are_shown(executed: NotebookNode) -
 def test_the_notebook_is_kept_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+READING = NOTEBOOK.with_name("reading.ipynb")
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
+    notebook = nbformat.read(READING, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    folder = tmp_path_factory.mktemp("reading")
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    return client.execute()
+
+
+def test_a_project_is_read_from_python(read: NotebookNode) -> None:
+    text = printed(read)
+    assert "version 1 of reviews is live" in text
+    assert "accuracy 1.000" in text
+    assert "the record is whole: True" in text
+    assert "by version 1 for first" in text
+
+
+def test_accuracy_and_a_verdict_are_drawn(read: NotebookNode) -> None:
+    pictures = [
+        output for cell in read.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 2

@@ -18,10 +18,10 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, backtest, classes, compress, costs, diff, lineage, retention, trust
+from keepfit.app.commands import audit, backtest, classes, compress, costs, diff, exporting, lineage, retention, trust
 from keepfit.app.commands import tokens as token_commands
 from keepfit.app.commands import tune as tune_commands
-from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
+from keepfit.app.commands.options import DECISIONS, HERE, VERSIONS, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
 from keepfit.app.logs import write_logs
 from keepfit.app.narration import Narrator
@@ -39,7 +39,7 @@ RETRAINING_WANTED = 10
 INTERRUPTED = 130
 
 cli = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="keepfit keeps a deployed classifier fit for today's data.",
@@ -145,7 +145,7 @@ def evaluate(
 def gate(
     data: Annotated[Path, typer.Argument(help="A labelled file that neither version has seen.")],
     candidate: Annotated[
-        int | None, typer.Option(min=1, help="The candidate; the newest version unless given.")
+        int | None, typer.Option(min=1, help="The candidate; the newest version unless given.", autocompletion=VERSIONS)
     ] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -239,7 +239,9 @@ def stream(
 
 @cli.command()
 def label(
-    file: Annotated[Path, typer.Argument(help="Columns: label, and prediction_id, id or the text.")],
+    file: Annotated[
+        Path, typer.Argument(help="Columns: label, and prediction_id, id or the text; or Label Studio's JSON.")
+    ],
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="Labels may be of classes that the model does not know yet.")
     ] = False,
@@ -248,12 +250,15 @@ def label(
     """Store labels that came later."""
     done = Project(project, model).label(file, new_classes)
     words = f"{done['new']} new labels of {done['read']} read; {done['unknown']} rows match no prediction."
+    if "cancelled" in done:
+        words += f" {done['cancelled']} annotations were cancelled, {done['unlabelled']} tasks have no label."
     show.result(dict(done), json, words)
 
 
 labels = typer.Typer(help="The label queue.", no_args_is_help=True)
 cli.add_typer(labels, name="labels")
 trust.register(labels)
+exporting.register(labels)
 
 
 @labels.command("next")
@@ -291,7 +296,10 @@ def retrain(
 
 @cli.command()
 def rollback(
-    to: Annotated[int | None, typer.Option(help="A version that served before; the last one unless given.")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(help="A version that served before; the last one unless given.", autocompletion=VERSIONS),
+    ] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Back to the last version that really served; again: further back."""
@@ -301,7 +309,7 @@ def rollback(
 
 @cli.command()
 def promote(
-    number: Annotated[int, typer.Argument(help="The version.")],
+    number: Annotated[int, typer.Argument(help="The version.", autocompletion=VERSIONS)],
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Serve a registered version now, on your word."""
@@ -316,7 +324,7 @@ def promote(
 
 @cli.command()
 def approve(
-    number: Annotated[int, typer.Argument(help="The version that waits.")],
+    number: Annotated[int, typer.Argument(help="The version that waits.", autocompletion=VERSIONS)],
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Let a version go on that waits for a person: into its rollout, or to all the traffic."""
@@ -369,7 +377,10 @@ def live(
 
 @cli.command()
 def decisions(
-    id: Annotated[str | None, typer.Argument(help="One decision, by its id or how that begins; newest.")] = None,
+    id: Annotated[
+        str | None,
+        typer.Argument(help="One decision, by its id or how that begins; newest.", autocompletion=DECISIONS),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     plot: Annotated[Path | None, typer.Option(help="Draw the evidence of one into this file (png, svg, pdf).")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
@@ -384,7 +395,9 @@ def decisions(
 
 @cli.command()
 def models(
-    reproduce: Annotated[int | None, typer.Option(help="Train this version again and compare.")] = None,
+    reproduce: Annotated[
+        int | None, typer.Option(help="Train this version again and compare.", autocompletion=VERSIONS)
+    ] = None,
     pin: Annotated[int | None, typer.Option(help="Keep its files, whatever the limits of retention.")] = None,
     unpin: Annotated[int | None, typer.Option(help="Let the limits of retention rule over this version again.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,

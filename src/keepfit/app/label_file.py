@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from keepfit.app.label_studio import Export, read_export
+from keepfit.data.classes import ClassMap
 from keepfit.data.columns import Columns
 from keepfit.data.files import guess_columns, read_rows
 from keepfit.data.labellers import NOBODY
@@ -38,25 +41,49 @@ class LabelFile:
 
         Raises InvalidInput for a class that the model does not know, NotFound for an unknown prediction id.
         """
-        labels, unknown, classes = [], 0, self.records.classes(self.model)
-        accepted = classes.known()
+        if file.suffix.lower() == ".json":
+            return self.store_export(read_export(file, self.text or ("text",)))
+        labels, unknown = [], 0
         for row in read_rows(file, self.columns(file)):
             found = self.find(row.values, row.content)
             if row.label is None or found is None:
                 unknown += 1
                 continue
-            if (refusal := classes.refusal(row.label, self.now)) is not None:
-                raise InvalidInput(f"row {row.number} of {file}: {refusal}", "label")
-            if not (row.label in found.labels or row.label in accepted or self.new_classes):
-                known = ", ".join(map(repr, found.labels))
-                raise InvalidInput(
-                    f"row {row.number} of {file}: {row.label!r} is not one of the labels: {known}; if it is a class "
-                    "that the model does not know yet, give --new-classes",
-                    "label",
-                )
+            self.check(row.label, found, f"row {row.number} of {file}")
             labels.append(self.label_of(found, row.label, row.values))
         new = self.records.add_labels(self.model, labels, by_hand=True)
         return {"new": new, "read": len(labels), "unknown": unknown}
+
+    def store_export(self, export: Export) -> Mapping[str, int]:
+        """Store what was annotated in Label Studio, each annotator's labels as those of one actor; all or none."""
+        labels, unknown = [], 0
+        for one in export.annotations:
+            found = self.find(one.values, one.content)
+            if found is None:
+                unknown += 1
+                continue
+            self.check(one.value, found, one.place)
+            labels.append(replace(self.label_of(found, one.value, one.values), time=one.time or self.now))
+        new = self.records.add_labels(self.model, labels, by_hand=True)
+        counts = {"new": new, "read": len(labels), "unknown": unknown}
+        return {**counts, "cancelled": export.cancelled, "unlabelled": export.unlabelled}
+
+    @cached_property
+    def classes(self) -> ClassMap:
+        """How names are read; read once for a file."""
+        return self.records.classes(self.model)
+
+    def check(self, value: str, found: Prediction, place: str) -> None:
+        """Raises InvalidInput for a class that is none any more, or that nobody knows, unless it may be a new one."""
+        if (refusal := self.classes.refusal(value, self.now)) is not None:
+            raise InvalidInput(f"{place}: {refusal}", "label")
+        if not (value in found.labels or value in self.classes.known() or self.new_classes):
+            known = ", ".join(map(repr, found.labels))
+            raise InvalidInput(
+                f"{place}: {value!r} is not one of the labels: {known}; if it is a class "
+                "that the model does not know yet, give --new-classes",
+                "label",
+            )
 
     def columns(self, file: Path) -> Columns:
         """The columns of a label file; one that names predictions or ids needs no text."""

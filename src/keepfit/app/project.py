@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +17,11 @@ from keepfit.app import tokens
 from keepfit.app.label_file import LabelFile
 from keepfit.app.model_settings import ModelSettings
 from keepfit.app.narration import Narrator
+from keepfit.app.people import actor
 from keepfit.app.settings import FILE, load
 from keepfit.app.spending import Housekeeping, ledger
 from keepfit.app.template import project_file
+from keepfit.app.verbs import Verbs
 from keepfit.app.wiring import (
     LATE,
     Home,
@@ -74,6 +75,8 @@ if TYPE_CHECKING:  # loaded only when they are asked for
     from keepfit.training.trials import Tuned
     from keepfit.training.tuning import Search
 
+__all__ = ["Project", "actor"]
+
 Progress = Callable[[int, int | None], None]
 POLL = 0.2
 
@@ -82,7 +85,7 @@ def nothing(*_: Any) -> None:
     """Show nothing."""
 
 
-class Project:
+class Project(Verbs):
     """One project folder. `model` names one of several; the first is the default.
 
     Verbs raise KeepfitError with a sentence; judgements are returned as `Decision`s and stored.
@@ -647,11 +650,3 @@ def check_readable(file: Path) -> None:
         raise NotFound(f"there is no file {file}")
     if not file.is_file():
         raise InvalidInput(f"{file} is not a file")
-
-
-def actor() -> str:
-    """Who runs this command: the account of the process, which no variable of the environment can feign."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # in containers, accounts often have no name
-        return f"user {os.geteuid()}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from keepfit.app.cli import cli
 from keepfit.app.http_reference import http_page
+from keepfit.app.json_reference import json_page
 from keepfit.app.model_settings import ModelSettings
 from keepfit.app.settings import SECTIONS, Settings
 
@@ -22,7 +23,12 @@ SHARED = frozenset({"project", "model", "json", "help"})
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"settings.md": settings_page(), "commands.md": commands_page(), "http.md": http_page()}
+    return {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "http.md": http_page(),
+        "json.md": json_page(),
+    }
 
 
 def settings_page() -> str:

@@ -30,6 +30,7 @@ from keepfit.app.http import (
     health,
     history,
     identity,
+    inference,
     jobs,
     labels,
     metrics,
@@ -102,6 +103,7 @@ def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:
     for route in TABLE:
         routing.add(app, service, access, route)
     health.install(app, service, registry)
+    inference.install(app, service)
     return app
 
 

@@ -13,7 +13,7 @@ from keepfit.app import show
 from keepfit.app.commands.class_changes import FromOption, accuracy, class_map, moment, several
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.project import Project, actor
-from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, SPLIT, ClassChange
+from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, SPLIT, ClassChange, ClassMap
 from keepfit.errors import InvalidInput, NotFound, SettingsError
 from keepfit.pipelines.known import last_held_back, unknown_classes
 
@@ -140,14 +140,22 @@ def changed(
     home: Project, action: str, names: tuple[str, ...], into: str | None, json: bool, since: str | None = None,
     parts: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
-    """Store the change. Raises InvalidInput for one that makes no sense."""
+    """Store the change and say so."""
+    change, after = noted(home, action, names, into, since, parts)
+    done: dict[str, Any] = {"change": change.to_json(), "class_map": after.told()}
+    show.result(done, json, f"Noted: {change}. {HOLDS[action]}; `keepfit retrain` begins a training.")
+
+
+def noted(
+    home: Project, action: str, names: tuple[str, ...], into: str | None = None, since: str | None = None,
+    parts: tuple[str, ...] = (),
+) -> tuple[ClassChange, ClassMap]:  # fmt: skip
+    """The stored change, and the map with it. Raises InvalidInput for one that makes no sense."""
     if home.traits.detects:
         raise SettingsError("a video model has the classes 0 and 1 for ever")
     now = home.home.clock.now()
     change = ClassChange(moment(since, "from") or now, actor(), action, names, into, parts, now)
-    after = home.store.change_classes(home.model, change, learnt_by(home))
-    done: dict[str, Any] = {"change": change.to_json(), "class_map": after.told()}
-    show.result(done, json, f"Noted: {change}. {HOLDS[action]}; `keepfit retrain` begins a training.")
+    return change, home.store.change_classes(home.model, change, learnt_by(home))
 
 
 HOLDS = {

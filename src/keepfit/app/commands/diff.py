@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
-from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
+from keepfit.app.commands.options import HERE, VERSIONS, JsonOption, ModelOption, ProjectOption
 from keepfit.app.difference import difference
 from keepfit.app.project import Project
 
@@ -24,8 +24,8 @@ def register(cli: typer.Typer) -> None:
 
 
 def diff(
-    first: Annotated[int, typer.Argument(min=1, help="A version.")],
-    second: Annotated[int, typer.Argument(min=1, help="The version to compare it with.")],
+    first: Annotated[int, typer.Argument(min=1, help="A version.", autocompletion=VERSIONS)],
+    second: Annotated[int, typer.Argument(min=1, help="The version to compare it with.", autocompletion=VERSIONS)],
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """What differs between two versions: data, recipe, numbers, answers that turned, code, and who let each in."""

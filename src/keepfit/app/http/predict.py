@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keepfit.app.http.identity import about, request_id
 from keepfit.app.http.routing import Call, Route
-from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
+from keepfit.app.http.schemas import ExampleBody, HuggingFaceBody, HuggingFaceOut, PredictBody, PredictOut
 from keepfit.app.http.video import answer_upload
 from keepfit.app.http.video_schemas import UploadForm
 from keepfit.errors import InvalidInput, TooLarge
@@ -26,15 +27,7 @@ def predict(call: Call, body: PredictBody) -> Any:
     was trained without it.
     """
     requests = read_requests(body)
-    limit = call.service.limits.items
-    if len(requests) > limit:
-        raise TooLarge(
-            f"{len(requests)} texts in one call are too many, the limit is {limit}; use POST /batches", field_of(body)
-        )
-    answers = call.served.predictor.predict(requests)
-    versions = {answer.prediction.model_version for answer in answers}
-    version = versions.pop() if len(versions) == 1 else None
-    about(call.name, version)
+    answers, version = ask(call, requests, field_of(body))
     if "inputs" in body.model_fields_set:
         top = body.parameters.top_k if body.parameters else None
         return [hugging_face(answer)[:top] for answer in answers]
@@ -44,10 +37,33 @@ def predict(call: Call, body: PredictBody) -> Any:
     }
 
 
+def hugging_face_root(call: Call, body: HuggingFaceBody) -> Any:
+    """Classify texts, as the clients of Hugging Face ask a server that they know by its address alone."""
+    return predict(call, PredictBody.model_validate(body.model_dump(exclude_unset=True)))
+
+
 ROUTES = (
+    Route("post", "/", hugging_face_root, "predict", HuggingFaceOut, body=HuggingFaceBody, errors=(409,)),
     Route("post", "/predict", predict, "predict", PredictOut, body=PredictBody, upload=answer_upload,
           upload_form=UploadForm, errors=(409, 411, 413, 415, 429)),
 )  # fmt: skip
+
+
+def ask(call: Call, requests: Sequence[Request], field: str) -> tuple[list[Answer], int | None]:
+    """The answers, and the version that gave them; None where several did. Every door to a model goes through here.
+
+    Raises TooLarge for more contents than one call may bring.
+    """
+    limit = call.service.limits.items
+    if len(requests) > limit:
+        raise TooLarge(
+            f"{len(requests)} texts in one call are too many, the limit is {limit}; use POST /batches", field
+        )
+    answers = call.served.predictor.predict(requests)
+    versions = {answer.prediction.model_version for answer in answers}
+    version = versions.pop() if len(versions) == 1 else None
+    about(call.name, version)
+    return answers, version
 
 
 def field_of(body: PredictBody) -> str:

@@ -32,6 +32,9 @@ DRAIN = 64 * 2**20
 
 MEDIA_TYPE = "application/problem+json"
 
+V2 = "/v2"
+"""Below it errors have the form of the Open Inference Protocol."""
+
 TITLES = {
     400: "The request is malformed",
     401: "A token is needed",
@@ -64,6 +67,8 @@ def problem(status: int, detail: str, field: str | None = None, **more: Any) -> 
     """The document as a response. `field` is the culprit's place in the request, such as `examples.3.text`."""
     title = TITLES.get(status, "Error")
     kind = "about:blank" if status not in TITLES else "urn:keepfit:problem:" + title.lower().replace(" ", "-")
+    if request.path == V2 or request.path.startswith(f"{V2}/"):
+        return Response(orjson.dumps({"error": detail}), status, content_type="application/json")
     body = {"type": kind, "title": title, "status": status, "detail": detail, "field": field, **more}
     return Response(orjson.dumps(body), status, content_type=MEDIA_TYPE)
 

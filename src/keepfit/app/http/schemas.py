@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -38,7 +38,20 @@ class ExampleBody(Strict):
 class HuggingFaceParameters(Strict):
     """Of the Hugging Face form, what can be honoured."""
 
+    function_to_apply: Literal["softmax"] | None = Field(
+        None, description="Scores are always probabilities that sum to 1."
+    )
     top_k: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="Only the so many best labels.")
+
+
+HF_INPUTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+
+class HuggingFaceBody(Strict):
+    """Hugging Face's text-classification form."""
+
+    inputs: Any = Field(description="A text or a list of texts.", json_schema_extra=HF_INPUTS)
+    parameters: HuggingFaceParameters | None = None
 
 
 class PredictBody(Strict):
@@ -53,7 +66,7 @@ class PredictBody(Strict):
     inputs: Any = Field(
         None,
         description="Hugging Face's text-classification form: a text or a list of texts.",
-        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        json_schema_extra=HF_INPUTS,
     )
     parameters: HuggingFaceParameters | None = Field(None, description="Only with `inputs`.")
 
@@ -92,6 +105,10 @@ class LabelScore(BaseModel):
 
     label: str
     score: float
+
+
+class HuggingFaceOut(RootModel[list[list[LabelScore]]]):
+    """The labels of each text by falling score."""
 
 
 class PredictOut(RootModel[PredictionsOut | list[list[LabelScore]] | VideoOut]):
