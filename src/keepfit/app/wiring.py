@@ -72,6 +72,14 @@ LATE = {
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
     "plot_name": "keepfit.app.compression_plot:checked",
+    "backup": "keepfit.app.backing:backup",
+    "backup_target": "keepfit.app.backing:target_of",
+    "restore": "keepfit.app.restoring:Restore",
+    "jobs_tables": "keepfit.pipelines.jobs_database:make_tables",
+    "jobs_engine": "keepfit.pipelines.jobs_database:engine_of",
+    "jobs_schema": "keepfit.pipelines.jobs_database:SCHEMA",
+    "registry_tables": "keepfit.registry.mlflow_tables:make_tables",
+    "registry_engine": "keepfit.registry.mlflow_tables:engine_of",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",
