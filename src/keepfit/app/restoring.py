@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ from keepfit.pipelines.backup import DATABASES, JOBS, RECORDS, REGISTRY, SEARCHE
 from keepfit.pipelines.restore import begin_again, cancel_workflows, is_record, move_jobs, pour, refuse_newer
 
 KINDS = {"local": "plain files", "server": "an MLflow server", "database": "MLflow's tables"}
-FILES = {JOBS: "jobs.db", RECORDS: "keepfit.db", REGISTRY: "mlflow.db", SEARCHES: "tuning.db"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,9 @@ class Restore:
         """Rows into databases elsewhere first, then the folder, then the settings: a kill before the last can be
         repaired by the same command with --replace.
         """
-        lock = WorkerLock(home.state, None)
+        elsewhere = file_of(home.store_url) is None
+        store = RecordStore.open(home.store_url, home.clock) if elsewhere else None
+        lock = WorkerLock(home.state, store)
         lock.acquire()
         try:
             state = staged / STATE
@@ -152,25 +153,28 @@ class Restore:
             settle(self.folder)
         finally:
             lock.release()
+            if store is not None:
+                store.close()
 
     def fill_databases(self, databases: Path, state: Path, home: Home) -> None:
         """Each into a file of the new state, or into the database that the settings name."""
         make_jobs, jobs_engine, schema = jobs_database()
-        self.fill(
-            databases, JOBS, home.jobs_url, home, state, lambda url: (make_jobs(url), jobs_engine(url))[1], schema
-        )
-        self.fill(databases, RECORDS, home.store_url, home, state, lambda url: open_database(url).engine, None)
+        to = (home, state)
+        self.fill(databases, JOBS, home.jobs_url, to, lambda url: (make_jobs(url), jobs_engine(url))[1], schema)
+        self.fill(databases, RECORDS, home.store_url, to, lambda url: open_database(url).engine, None)
         if (url := tracking_url(home)) is not None:
             make, engine = registry_database()
             artifacts = str(home.state / "mlartifacts")
-            self.fill(databases, REGISTRY, url, home, state, lambda url: (make(url, artifacts), engine(url))[1], None)
+            self.fill(databases, REGISTRY, url, to, lambda url: (make(url, artifacts), engine(url))[1], None)
         if (databases / f"{SEARCHES}.db").is_file():
-            os.replace(databases / f"{SEARCHES}.db", state / FILES[SEARCHES])
+            os.replace(databases / f"{SEARCHES}.db", state / "tuning.db")
 
     def fill(
-        self, databases: Path, name: str, url: str, home: Home, state: Path, opened: Any, schema: str | None
-    ) -> None:
+        self, databases: Path, name: str, url: str, to: tuple[Home, Path], opened: Callable[[str], Engine],
+        schema: str | None,
+    ) -> None:  # fmt: skip
         """One of them."""
+        home, state = to
         source = databases / f"{name}.db"
         if not source.is_file():
             return
@@ -220,6 +224,5 @@ def records_of(home: Home) -> list[str]:
     finally:
         database.engine.dispose()
     answers, labels, deployments = counts.values()
-    return (
-        [f"it holds {answers} answers, {labels} labels and {deployments} deployments"] if any(counts.values()) else []
-    )
+    some = any(counts.values())
+    return [f"it holds {answers} answers, {labels} labels and {deployments} deployments"] if some else []

@@ -15,7 +15,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -200,7 +200,7 @@ def about(source: Path) -> dict[str, Any]:
     """What a backup says of itself. Raises NotFound, or InvalidInput when it is none."""
     for name, file in entries(source):
         if name == ABOUT:
-            return document(file.read(), source)
+            return document(read(file, source, -1), source)
         break
     raise InvalidInput(f"{source} is no backup of keepfit: it does not begin with {ABOUT}")
 
@@ -216,7 +216,7 @@ def unpack(source: Path, target: Path, on_bytes: Bytes = lambda count: None) -> 
         if manifest is not None:
             raise InvalidInput(f"{source} goes on after its manifest ({name}); it was changed, take another backup")
         if name == MANIFEST:
-            manifest = document(file.read(), source)
+            manifest = document(read(file, source, -1), source)
             continue
         place = target / safe(name, source)
         if name in found:
@@ -224,7 +224,7 @@ def unpack(source: Path, target: Path, on_bytes: Bytes = lambda count: None) -> 
         place.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with place.open("xb") as out:
-            while chunk := file.read(CHUNK):
+            while chunk := read(file, source):
                 digest.update(chunk)
                 size += len(chunk)
                 out.write(chunk)
@@ -244,6 +244,21 @@ def check(found: Mapping[str, Any], wanted: Mapping[str, Any], source: Path) -> 
         raise InvalidInput(f"{source} is damaged: {odd[0]} {how} ({len(odd)} such files); take another backup")
 
 
+@contextmanager
+def readable(source: Path) -> Iterator[None]:
+    """Raises InvalidInput for what cannot be read."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError, OSError) as error:  # Arrow's errors are OSErrors, too
+        raise InvalidInput(f"{source} cannot be read as a backup ({error}); it is not whole, or none") from error
+
+
+def read(file: IO[bytes], source: Path, count: int = CHUNK) -> bytes:
+    """Some bytes of a file in a backup."""
+    with readable(source):
+        return file.read(count)
+
+
 def entries(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of every file, in the order in which they were written (of a folder: by name)."""
     if source.is_dir():
@@ -254,22 +269,14 @@ def entries(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
         return
     if not source.is_file():
         raise NotFound(f"there is no backup {source}")
-    try:
-        with (
-            pa.input_stream(str(source), compression=compression(source.name)) as stream,
-            tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar,
-        ):
-            for entry in tar:
-                content = tar.extractfile(entry) if entry.isreg() else None
-                if content is None:
-                    raise InvalidInput(
-                        f"{source} holds {entry.name!r}, which is no plain file; it is no keepfit backup"
-                    )
-                yield entry.name, content
-    except (tarfile.TarError, EOFError, pa.ArrowException) as error:
-        raise InvalidInput(f"{source} cannot be read as a backup ({error}); it is not whole, or none") from error
-    except OSError as error:
-        raise InvalidInput(f"{source} cannot be read as a backup ({error}); it is not whole, or none") from error
+    with readable(source), ExitStack() as stack:
+        stream = stack.enter_context(pa.input_stream(str(source), compression=compression(source.name)))
+        tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK))
+        for entry in tar:
+            content = tar.extractfile(entry) if entry.isreg() else None
+            if content is None:
+                raise InvalidInput(f"{source} holds {entry.name!r}, which is no plain file; it is no keepfit backup")
+            yield entry.name, content
 
 
 def safe(name: str, source: Path) -> str:

