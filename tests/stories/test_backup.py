@@ -70,7 +70,7 @@ def lived(tmp_path: Path) -> Path:
     first = Job(new_id(), MODEL, "retrain", now, request={"snapshot": snapshot.id, "reason": "first"})
     store.add_job(first)
     project.retraining(MODEL).run(first.id)
-    example = Example("good day", "their id", time=now)
+    example = Example("good day", now, id="their id")
     scores, embedding = np.array([0.1, 0.9], np.float32), np.zeros(2, np.float32)
     prediction = Prediction(example.id, 1, ("neg", "pos"), scores, embedding, now, "its answer")
     store.add_predictions(MODEL, [(example, prediction)])

@@ -79,6 +79,8 @@ def copy_rows(
     """
     places, total, done = {table.name: table for table in here}, counted(source, there), 0
     for table in there:
+        if not counted(source, [table]):
+            continue
         place = places.get(table.name)
         lost = {c.name for c in table.columns} - ({c.name for c in place.columns} if place is not None else set())
         if place is None or lost:
