@@ -153,6 +153,9 @@ class CostSettings(Section):
     per_cpu_hour: Price = Field(None, description="Price of an hour of one core.")
     per_gpu_hour: Price = Field(None, description="Price of an hour during which a GPU is held.")
     per_label: Price = Field(None, description="Price of a label that was asked for.")
+    seconds_per_label: float = Field(
+        15.0, gt=0, description="A person's time for a label; `status` forecasts hours a week by it."
+    )
     per_kwh: Price = Field(None, description="Price of energy, where the machine tells what it used.")
     monthly_budget: float | None = Field(None, gt=0, description="For all models together; alerts say what is spent.")
     enforce: bool = Field(False, description="Once it is spent, only harm or a person begins a retraining.")

@@ -18,6 +18,7 @@ from rich.table import Table
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
 from keepfit.app.project import Project
+from keepfit.app.wiring import LATE, named
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
@@ -25,6 +26,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
+from keepfit.pipelines.forecast import told as foretold
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -354,6 +356,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan(), champion),
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
         "worker": project.worker_runs(),
+        "forecast": named(LATE["forecast"])(project.home, project.store),
     }  # fmt: skip
 
 
@@ -377,6 +380,7 @@ def status(project: Project, json: bool) -> None:
     )
     check = now["last_check"]
     job, waits = now["retraining"], now["awaiting_approval"]
+    disk, labelling = foretold(now["forecast"], now["name"])
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
@@ -388,6 +392,8 @@ def status(project: Project, json: bool) -> None:
         ("first stage", stage(now["cascade"])),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
+        ("disk", disk),
+        ("labelling", labelling),
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)

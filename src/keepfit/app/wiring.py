@@ -72,6 +72,8 @@ LATE = {
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
     "plot_name": "keepfit.app.compression_plot:checked",
+    "forecast": "keepfit.app.foretelling:current",
+    "keep_forecast": "keepfit.app.foretelling:keep",
     "backup": "keepfit.app.backing:backup",
     "backup_target": "keepfit.app.backing:target_of",
     "restore": "keepfit.app.restoring:Restore",

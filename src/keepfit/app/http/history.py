@@ -8,6 +8,7 @@ from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, LimitQuery, StatusOut
 from keepfit.data.records import Deployment, Job, StoredDecision
 from keepfit.monitoring.cohorts import LAG
+from keepfit.pipelines.forecast import FORECAST
 from keepfit.rollout.rollout import WAITING, single, standing
 
 
@@ -18,7 +19,16 @@ def status(call: Call) -> Any:
     return {
         "models": [model_status(call, name) for name in names],
         "version": call.service.version,
+        "forecast": foretold(call),
     }
+
+
+def foretold(call: Call) -> dict[str, Any] | None:
+    """What the worker has forecast last; of other models than the caller's nothing."""
+    kept = call.service.store.get("", FORECAST)
+    if kept is None or call.caller.only is None:
+        return None if kept is None else dict(kept)
+    return {**kept, "labels": {name: of for name, of in kept["labels"].items() if name == call.caller.only}}
 
 
 def history(call: Call, query: LimitQuery) -> Any:

@@ -345,11 +345,39 @@ class ModelStatusOut(BaseModel):
     ready: str | None = Field(description="Null when all is well, else what is not.")
 
 
+class DiskForecastOut(BaseModel):
+    """When the disk of the state is full."""
+
+    bytes_a_day: dict[str, int]
+    free_bytes: int
+    full_in_days: float | None
+    because: str
+
+
+class LabellingOut(BaseModel):
+    """How much labelling a model asks for."""
+
+    asked_a_day: float | None
+    answered_a_day: float | None
+    hours_a_week: float | None
+    because: str
+
+
+class ForecastOut(BaseModel):
+    """What is to be expected, with what it rests on; null where it cannot be told yet."""
+
+    at: str
+    days: float
+    disk: DiskForecastOut
+    labels: dict[str, LabellingOut]
+
+
 class StatusOut(BaseModel):
     """Where everything stands."""
 
     models: list[ModelStatusOut]
     version: str
+    forecast: ForecastOut | None = Field(None, description="As the worker made it within the last hour.")
 
 
 class ReadyOut(BaseModel):
