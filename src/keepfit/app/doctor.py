@@ -12,6 +12,7 @@ import psutil
 
 from keepfit.alerts.alerts import Alerts
 from keepfit.alerts.wording import trial_message
+from keepfit.app import yearly
 from keepfit.app.findings import Finding
 from keepfit.app.learning import channels
 from keepfit.app.project import Project
@@ -32,7 +33,7 @@ def examine(folder: Path, send_test: bool) -> list[Finding]:
     except KeepfitError as error:
         return [*found, Finding(False, "settings", str(error))]
     checks: list[Callable[[Project], Finding]] = [store, registry, backbone, deployment, triggers, port, worker]
-    found += [look(check, project) for check in checks]
+    found += [look(check, project) for check in (*checks, *yearly.CHECKS)]
     found += alerts(project, send_test)
     project.close()
     return found

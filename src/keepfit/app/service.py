@@ -38,6 +38,8 @@ class ServedModel:
     """Whether a person must approve before it gets all of it."""
     new_classes: bool = False
     """Whether a label may be of a class that the model does not know."""
+    keeps_texts: bool = True
+    """Whether texts may lie here as they came, such as in files that are handed in."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
-from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
+from keepfit.app.wiring import Home, answering_half, discretion, open_store, roller, takes_new_classes, unasked
 from keepfit.data.store import RecordStore
 from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
@@ -52,7 +52,8 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     home = Home(project, load(project, os.environ))
     settings = home.settings.server
     store = open_store(home)
-    writer = RecordWriter(store)
+    said = {name: discretion(name, model) for name, model in home.settings.models.items()}
+    writer = RecordWriter(store, discretion=said)
     tracer = tracer or tracer_of(home.settings.traces)
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
@@ -108,7 +109,8 @@ def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     name, model = home.settings.model(predictor.name)
     strategy = roller(home, name, store).strategy
     return ServedModel(
-        predictor, model.task, unasked(model), strategy, model.rollout.confirm, takes_new_classes(model)
+        predictor, model.task, unasked(model), strategy, model.rollout.confirm, takes_new_classes(model),
+        model.keep.texts == "all" and model.keep.mask is None,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from pydantic import (
 from keepfit.app.cascade_settings import CascadeSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings, VideoRecipeSettings
 from keepfit.app.life_settings import LabelParts, PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
-from keepfit.app.model_settings import ModelSettings
+from keepfit.app.model_settings import KeepSettings, ModelSettings
 from keepfit.app.setting_values import Age, Duration, Place, Secret, Section, zone
 from keepfit.errors import NotFound, SettingsError
 from keepfit.redaction import remember, remember_address
@@ -175,6 +175,12 @@ class CostSettings(Section):
         return self
 
 
+class BackupSettings(Section):
+    """`[backup]`: what `keepfit doctor` expects of backups; `keepfit backup` makes them."""
+
+    max_age: Duration | None = Field(None, description="An older last backup, or none, is a finding; unset: never.")
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -197,6 +203,7 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     costs: CostSettings = CostSettings()
+    backup: BackupSettings = BackupSettings()
     models: Mapping[str, ModelSettings] = Field(
         default_factory=lambda: {"default": ModelSettings()},
         description="The models, by name; the first is the default.",
@@ -321,5 +328,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
-    "cascade": CascadeSettings,
+    "cascade": CascadeSettings, "backup": BackupSettings, "keep": KeepSettings,
 }  # fmt: skip

@@ -356,6 +356,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "cascade": cascade(project.store.get(project.model, CASCADE), project.settings.cascade.plan(), champion),
         "retraining": {"job": job.id, "state": job.state.value, "step": job.step} if (job := first(running)) else None,
         "worker": project.worker_runs(),
+        "not_kept": list(named(LATE["given_up"])(project.settings)),
         "forecast": named(LATE["forecast"])(project.home, project.store),
     }  # fmt: skip
 
@@ -394,6 +395,7 @@ def status(project: Project, json: bool) -> None:
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
         ("disk", disk),
         ("labelling", labelling),
+        ("texts", "; ".join(now["not_kept"]) or "all are kept"),
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
