@@ -233,3 +233,43 @@ def test_versions_in_mlflow_are_found_in_the_folder_that_they_were_restored_to(t
     assert (project.registry.fetch(MODEL, 1) / "model.json").is_file()
     assert project.champion() == 1
     project.close()
+
+
+def test_a_project_moves_from_sqlite_to_postgresql_and_back(tmp_path: Path, postgresql: str) -> None:
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        for name in ("moved", "jobs_moved"):
+            connection.execute(f"CREATE DATABASE {name}")
+    place = {name: postgresql.replace("/postgres?", f"/{name}?") for name in ("moved", "jobs_moved")}
+    local = 'tracking = "local"\n'
+    elsewhere = f'{local}store = "{place["moved"]}"\n[worker]\njobs_database = "{place["jobs_moved"]}"\n'
+    for name, head in (("lived", local), ("moved", elsewhere), ("back", local)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keepfit.toml").write_text(SETTINGS.format(head=head), "utf-8")
+    rows = [f"{word} thing {i},{label}" for i in range(60) for word, label in (("good", "pos"), ("bad", "neg"))]
+    (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(rows) + "\n", "utf-8")
+    project = Project(tmp_path / "lived")
+    project.train(tmp_path / "data.csv")  # by DBOS, so that the jobs have rows, too
+    project.add_token("ann", ["predict"])
+    odd = "\x00\udcff"  # what databases refuse, and keepfit stores all the same
+    project.store.put(MODEL, odd, {"words": odd})
+    deployments, tokens = project.store.deployments(MODEL), project.store.tokens()
+    project.close()
+    for source, target in (("lived", "moved"), ("moved", "back")):
+        project = Project(tmp_path / source)
+        named(LATE["backup"])(project.home, project.store).run(tmp_path / f"{source}.tar", "ann")
+        project.close()
+        named(LATE["restore"])(
+            tmp_path / f"{source}.tar", tmp_path / target, False, {}, "ann", lambda what, done, of: None
+        ).run()
+        project = Project(tmp_path / target)
+        assert (project.store.deployments(MODEL), project.store.tokens()) == (deployments, tokens)
+        assert project.store.get(MODEL, odd) == {"words": odd}
+        assert project.store.verify_audit().whole
+        project.add_token(target, ["label"])  # new rows get new numbers
+        tokens = project.store.tokens()
+        project.close()
+    code = subprocess.run(
+        keepfit("restore", tmp_path / "lived.tar", "--to", tmp_path / "moved"), check=False
+    ).returncode
+    assert code == 2, "a database that holds something is not overwritten"
+    assert said("restore", tmp_path / "lived.tar", "--to", tmp_path / "moved", "--replace")["audit"]["whole"]

@@ -91,8 +91,8 @@ def commands_page() -> str:
     lines = [
         "# Commands", "",
         "All take `--project DIR` (default: the present folder), `--model NAME` where there are several, and `--json`.",
-        "`up`, `serve` and `worker` are for every model and refuse the last two; so are `prune`, `forget`, `backup` and",
-        "`restore`, which refuse `--model`.",
+        "`up`, `serve` and `worker` are for every model and refuse the last two; so are `prune`, `forget`, `backup`",
+        "and `restore`, which refuse `--model`.",
         "Exit codes: 0 done, 2 a sentence says what is wrong, 3 a fault of keepfit; `check` exits with 10 when a",
         "retraining is wanted, `gate`, `models --reproduce` and `audit verify` with 1 when the answer is no.", "",
     ]  # fmt: skip
