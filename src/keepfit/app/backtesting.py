@@ -17,7 +17,7 @@ from keepfit.app.settings_file import write_triggers
 from keepfit.app.spending import valued
 from keepfit.app.wiring import answering_half
 from keepfit.data.files import guess_columns, read_rows
-from keepfit.data.records import Window
+from keepfit.data.records import Window, is_withheld
 from keepfit.decision import Decision
 from keepfit.decision import Outcome as Verb
 from keepfit.errors import BackendError, InvalidInput, Refused, SettingsError
@@ -146,6 +146,11 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
         measures = {n: np.array([p.measures[n] for p, _ in pairs], np.float32) for n in sorted(names)}
     else:
         contents = [store.prediction(name, prediction.id)[0].content for prediction, _ in pairs]
+        if any(is_withheld(content) for content in contents):
+            raise InvalidInput(
+                f"the texts of {name!r} were not kept [keep.texts], so answers of several versions cannot be compared; "
+                "give a file with time, text and label"
+            )
         embeddings, measures = embedded(project, champion, contents, tell)
     truth = np.array([index[label.value] for _, label in pairs], np.int64)
     return Traffic(tuple(p.time for p, _ in pairs), embeddings, truth, classes, measures, scale)

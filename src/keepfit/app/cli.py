@@ -18,7 +18,19 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, backtest, classes, compress, costs, diff, exporting, lineage, retention, trust
+from keepfit.app.commands import (
+    audit,
+    backtest,
+    backup,
+    classes,
+    compress,
+    costs,
+    diff,
+    exporting,
+    lineage,
+    retention,
+    trust,
+)
 from keepfit.app.commands import tokens as token_commands
 from keepfit.app.commands import tune as tune_commands
 from keepfit.app.commands.options import DECISIONS, HERE, VERSIONS, JsonOption, ModelOption, ProjectOption
@@ -460,7 +472,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, backtest, compress, costs, diff, lineage, retention):
+for module in (audit, backtest, backup, compress, costs, diff, lineage, retention):
     module.register(cli)
 
 

@@ -13,6 +13,7 @@ import psutil
 
 from keepfit.alerts.alerts import Alerts
 from keepfit.alerts.wording import trial_message
+from keepfit.app import yearly
 from keepfit.app.findings import Finding
 from keepfit.app.learning import channels
 from keepfit.app.overview import close_others, every, finding
@@ -38,7 +39,7 @@ def examine(folder: Path, send_test: bool) -> list[Finding]:
     for one in projects:
         told = [look(check, one) for check in OF_A_MODEL]
         found += told if len(projects) == 1 else [replace(f, detail=f"{one.model}: {f.detail}") for f in told]
-    found += [look(check, project) for check in (port, worker)]
+    found += [look(check, project) for check in (port, worker, *yearly.CHECKS)]
     close_others(project, projects)
     found += models(project)
     found += alerts(project, send_test)

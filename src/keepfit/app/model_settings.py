@@ -18,6 +18,35 @@ from keepfit.app.setting_values import Duration, Section
 from keepfit.clock import spelt
 
 
+class KeepSettings(Section):
+    """`[models.NAME.keep]`: what of people's texts is stored; see docs/year.md for what then no longer works."""
+
+    texts: Literal["all", "none"] = Field(
+        "all",
+        description="none: of an answered text only its hash is stored. The label queue then shows no texts, and "
+        "nothing is learnt from life.",
+    )
+    mask: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="A function of yours, package.module:function, from a text to the text that is stored. One that "
+        "fails lets nothing be stored.",
+    )
+    embeddings: float = Field(
+        1.0,
+        ge=0.001,
+        le=1,
+        description="The share of answers whose embedding is stored; the others do not tell of drift.",
+    )
+
+    @model_validator(mode="after")
+    def there_is_something_to_mask(self) -> KeepSettings:
+        """A mask for what is not stored would be passed over in silence."""
+        if self.texts == "none" and self.mask is not None:
+            raise ValueError('texts = "none" stores no text that mask could change; leave one of them out')
+        return self
+
+
 class ModelSettings(Section):
     """`[models.NAME]`: one model."""
 
@@ -27,6 +56,7 @@ class ModelSettings(Section):
         timedelta(days=7), description="For complete: silence this long confirms the answer."
     )
     approval: bool = Field(False, description="A version that passed its gate waits for `keepfit approve`.")
+    keep: KeepSettings = KeepSettings()
     columns: ColumnSettings = ColumnSettings()
     recipe: RecipeSettings = RecipeSettings()
     gate: GateSettings = GateSettings()
@@ -67,6 +97,7 @@ class ModelSettings(Section):
             foreign += [f"gate.{name}" for name in sorted(self.gate.model_fields_set & OF_TEXT_GATES)]
             foreign += [f"watch.{name}" for name in sorted(self.watch.model_fields_set & OF_TABLES)]
             foreign += ["columns"] if self.columns.model_fields_set else []
+            foreign += ["keep"] if self.keep.model_fields_set else []
             foreign += ["retraining"] if self.retraining.model_fields_set else []
             foreign += ["cascade"] if self.cascade.model_fields_set else []
         else:

@@ -600,7 +600,8 @@ class Project(Verbs):
         try:
             with named(LATE["durable"])(self.home.jobs_url, self.retraining) as durable:
                 watched = {name: self.watched(name, model, aloud) for name, model in self.home.settings.models.items()}
-                aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock)
+                foretell = partial(named(LATE["keep_forecast"]), self.home, self.store)
+                aside = Housekeeping(self.store, ledger(self.home, self.store).warn, self.home.clock, foretell)
                 daily = named(LATE["daily"])(self.home, self.store, self.registry)
                 yield Worker(
                     self.store, watched, durable, self.score_job, self.home.clock, look, daily, aside, lock.check,

@@ -53,11 +53,12 @@ def settings_page() -> str:
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Title and fields of each section."""
     yield "Top level", Settings
-    for name in ("server", "worker", "retention", "alerts", "log", "costs"):
+    for name in ("server", "worker", "retention", "alerts", "log", "costs", "backup"):
         yield f"[{name}]", SECTIONS[name]
     yield "[alerts.email]", SECTIONS["email"]
     yield "[models.NAME]", ModelSettings
     for name in (
+        "keep",
         "columns",
         "recipe",
         "recipe.video",
@@ -96,8 +97,8 @@ def commands_page() -> str:
     lines = [
         "# Commands", "",
         "All take `--project DIR` (default: the present folder), `--model NAME` where there are several, and `--json`.",
-        "`up`, `serve` and `worker` are for every model and refuse the last two; so are `prune` and `forget`, which",
-        "refuse `--model`.",
+        "`up`, `serve` and `worker` are for every model and refuse the last two; so are `prune`, `forget`, `backup`",
+        "and `restore`, which refuse `--model`.",
         "Exit codes: 0 done, 2 a sentence says what is wrong, 3 a fault of keepfit; `check` exits with 10 when a",
         "retraining is wanted, `gate`, `models --reproduce` and `audit verify` with 1 when the answer is no.", "",
     ]  # fmt: skip

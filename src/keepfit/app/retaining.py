@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 DAILY = "pruned"
 """The name of the value in the store that says when the worker has pruned last."""
 DAY = timedelta(days=1)
+BACKUP_S = 3600.0
+"""So long the daily pruning waits for a backup to end."""
 
 
 def prune(home: Home, store: RecordStore, registry: Registry) -> Prune:
@@ -65,7 +67,7 @@ def places_of(home: Home) -> Places:
 
 def daily(home: Home, store: RecordStore, registry: Registry) -> Daily:
     """The pruning of the worker."""
-    return Daily(store, home.clock, lambda: prune(home, store, registry).run("keepfit"))
+    return Daily(store, home.clock, lambda: prune(home, store, registry).run("keepfit", wait=BACKUP_S))
 
 
 @dataclass

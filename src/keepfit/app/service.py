@@ -35,6 +35,8 @@ class ServedModel:
     """Whether a label may be of a class that the model does not know."""
     roller: Roller | None = None
     """Gives an approved version its traffic; None: nothing is approved here."""
+    keeps_texts: bool = True
+    """Whether texts may lie here as they came, such as in files that are handed in."""
 
 
 @dataclass(frozen=True)

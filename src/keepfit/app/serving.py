@@ -17,7 +17,7 @@ from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
-from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
+from keepfit.app.wiring import Home, answering_half, discretion, open_store, roller, takes_new_classes, unasked
 from keepfit.data.store import RecordStore
 from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
@@ -54,7 +54,8 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     home = Home(project, load(project, os.environ))
     settings = home.settings.server
     store = open_store(home)
-    writer = RecordWriter(store)
+    said = {name: discretion(name, model) for name, model in home.settings.models.items()}
+    writer = RecordWriter(store, discretion=said)
     tracer = tracer or tracer_of(home.settings.traces)
     videos = home.state / FOLDER
     if any(model.task == "video" for model in home.settings.models.values()):
@@ -119,8 +120,8 @@ def worker_id() -> str:
 def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     """A model with what its settings say of its labels and its rollouts."""
     name, model = home.settings.model(predictor.name)
-    rolls = roller(home, name, store)
-    return ServedModel(predictor, model.task, unasked(model), takes_new_classes(model), rolls)
+    rolls, keeps = roller(home, name, store), model.keep.texts == "all" and model.keep.mask is None
+    return ServedModel(predictor, model.task, unasked(model), takes_new_classes(model), rolls, keeps)
 
 
 def http_limits(settings: ServerSettings) -> HttpLimits:

@@ -23,7 +23,7 @@ from pydantic import (
 from keepfit.app.cascade_settings import CascadeSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings, VideoRecipeSettings
 from keepfit.app.life_settings import LabelParts, PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
-from keepfit.app.model_settings import ModelSettings
+from keepfit.app.model_settings import KeepSettings, ModelSettings
 from keepfit.app.setting_values import Age, Duration, Place, Secret, Section, zone
 from keepfit.errors import NotFound, SettingsError
 from keepfit.redaction import remember, remember_address
@@ -159,6 +159,9 @@ class CostSettings(Section):
     per_cpu_hour: Price = Field(None, description="Price of an hour of one core.")
     per_gpu_hour: Price = Field(None, description="Price of an hour during which a GPU is held.")
     per_label: Price = Field(None, description="Price of a label that was asked for.")
+    seconds_per_label: float = Field(
+        15.0, gt=0, description="A person's time for a label; `status` forecasts hours a week by it."
+    )
     per_kwh: Price = Field(None, description="Price of energy, where the machine tells what it used.")
     monthly_budget: float | None = Field(None, gt=0, description="For all models together; alerts say what is spent.")
     enforce: bool = Field(False, description="Once it is spent, only harm or a person begins a retraining.")
@@ -176,6 +179,12 @@ class CostSettings(Section):
         if self.monthly_budget is None and given & {"enforce", "warn_at"}:
             raise ValueError("enforce and warn_at need monthly_budget; set it, or leave them out")
         return self
+
+
+class BackupSettings(Section):
+    """`[backup]`: what `keepfit doctor` expects of backups; `keepfit backup` makes them."""
+
+    max_age: Duration | None = Field(None, description="An older last backup, or none, is a finding; unset: never.")
 
 
 class Settings(Section):
@@ -204,6 +213,7 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     costs: CostSettings = CostSettings()
+    backup: BackupSettings = BackupSettings()
     models: Mapping[str, ModelSettings] = Field(
         default_factory=lambda: {"default": ModelSettings()},
         description="The models, by name; the first is the default.",
@@ -328,5 +338,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
-    "cascade": CascadeSettings,
+    "cascade": CascadeSettings, "backup": BackupSettings, "keep": KeepSettings,
 }  # fmt: skip

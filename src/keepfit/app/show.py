@@ -21,6 +21,7 @@ from keepfit.app.overview import close_others, every, memory_json, memory_line, 
 from keepfit.app.overview import table as table_of_models
 from keepfit.app.project import Project
 from keepfit.app.turns import why_it_waits
+from keepfit.app.wiring import LATE, named
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
@@ -28,6 +29,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
+from keepfit.pipelines.forecast import told as foretold
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -383,6 +385,8 @@ def status_json(project: Project) -> dict[str, Any]:
         "retraining": retraining_json(project, first(running)),
         "memory": memory_json(project),
         "worker": project.worker_runs(),
+        "not_kept": list(named(LATE["given_up"])(project.settings)),
+        "forecast": named(LATE["forecast"])(project.home, project.store),
     }  # fmt: skip
 
 
@@ -422,6 +426,7 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
     )
     check = now["last_check"]
     job, waits = now["retraining"], now["awaiting_approval"]
+    disk, labelling = foretold(now["forecast"], now["name"])
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
@@ -434,6 +439,9 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
         ("memory", memory_line(now["memory"])),
         ("worker", "runs" if now["worker"] else "does not run (keepfit up)"),
+        ("disk", disk),
+        ("labelling", labelling),
+        ("texts", "; ".join(now["not_kept"]) or "all are kept"),
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)

@@ -28,7 +28,7 @@ WORKER = "worker_process"
 
 def prices(settings: CostSettings) -> Prices:
     """As the settings say."""
-    return Prices(**settings.model_dump())
+    return Prices(**settings.model_dump(exclude={"seconds_per_label"}))
 
 
 UNPRICED = {"mistakes": 1.0, "seconds": 30.0, "money": 0.0}
@@ -71,6 +71,8 @@ class Housekeeping:
     store: RecordStore
     warn: Callable[[], object]
     clock: Clock
+    foretell: Callable[[], object] = lambda: None
+    """Keeps a forecast; called once a minute."""
     due: datetime | None = None
     started: float = field(default_factory=time.time)
 
@@ -89,4 +91,5 @@ class Housekeeping:
             "started": self.started,
         }
         self.store.put("", WORKER, figures)
+        self.foretell()
         self.warn()

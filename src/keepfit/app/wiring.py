@@ -28,6 +28,7 @@ from keepfit.registry.registry import Registry, model_folder
 from keepfit.rollout import strategies
 from keepfit.rollout.rollout import Roller
 from keepfit.rollout.strategies import Strategy
+from keepfit.serving.discretion import Discretion
 from keepfit.tasks.loading import load_answering
 from keepfit.tasks.task import Model, Report, Task
 from keepfit.training.recipe import Recipe
@@ -72,6 +73,17 @@ LATE = {
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
     "plot_name": "keepfit.app.compression_plot:checked",
+    "given_up": "keepfit.app.yearly:given_up",
+    "forecast": "keepfit.app.foretelling:current",
+    "keep_forecast": "keepfit.app.foretelling:keep",
+    "backup": "keepfit.app.backing:backup",
+    "backup_target": "keepfit.app.backing:target_of",
+    "restore": "keepfit.app.restoring:Restore",
+    "jobs_tables": "keepfit.pipelines.jobs_database:make_tables",
+    "jobs_engine": "keepfit.pipelines.jobs_database:engine_of",
+    "jobs_schema": "keepfit.pipelines.jobs_database:SCHEMA",
+    "registry_tables": "keepfit.registry.mlflow_tables:make_tables",
+    "registry_engine": "keepfit.registry.mlflow_tables:engine_of",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",
@@ -310,6 +322,19 @@ def own_metrics(model: ModelSettings) -> Mapping[str, Metric]:
     except (BackendError, AttributeError, ValueError) as error:
         raise SettingsError(f"gate.metric {entry!r} cannot be loaded: {error}") from error
     return {entry.partition(":")[2]: Metric(function, True)}
+
+
+def discretion(name: str, model: ModelSettings) -> Discretion:
+    """What of a model's texts may be stored. Raises SettingsError for a mask that cannot be loaded."""
+    kept, mask = model.keep, None
+    if kept.mask is not None:
+        try:
+            mask = named(kept.mask)
+        except (BackendError, AttributeError, ValueError) as error:
+            raise SettingsError(f"models.{name}.keep.mask {kept.mask!r} cannot be loaded: {error}") from error
+        if not callable(mask):
+            raise SettingsError(f"models.{name}.keep.mask {kept.mask!r} is no function; name one from a text to a text")
+    return Discretion(kept.texts, mask, kept.embeddings)
 
 
 def no_report(metrics: Mapping[str, float], step: int) -> None:

@@ -47,6 +47,7 @@ from keepfit.data.records import (
     QueueItem,
     Source,
     Window,
+    is_withheld,
 )
 from keepfit.data.schema import EXAMPLES, LABELS, PREDICTIONS, QUEUE
 from keepfit.errors import NotFound
@@ -206,7 +207,8 @@ def training_data(conn: Connection, model: str, until: datetime | None) -> list[
     for chunk in chunks(label.example_id for label in labels):
         rows = conn.execute(select(*EXAMPLE_COLUMNS).where(E.model == model, E.id.in_(chunk)))
         examples.update((example.id, example) for example in map(read_example, rows))
-    return [LabelledExample(examples[label.example_id], label) for label in labels if label.example_id in examples]
+    known = {id_: example for id_, example in examples.items() if not is_withheld(example.content)}
+    return [LabelledExample(known[label.example_id], label) for label in labels if label.example_id in known]
 
 
 def count_labels(conn: Connection, model: str, since: datetime, sources: Collection[Source] | None) -> int:

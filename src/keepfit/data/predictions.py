@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from keepfit.data.database import insert_or_skip, newer_wins
-from keepfit.data.records import CONTROL, FIRST, FIRST_SURE, Example, Prediction, Window
+from keepfit.data.records import CONTROL, FIRST, FIRST_SURE, Example, Prediction, Window, is_withheld
 from keepfit.data.schema import EXAMPLES, LABEL_SETS, PREDICTIONS
 from keepfit.errors import NotFound
 
@@ -202,10 +202,10 @@ def evenly(said: Sequence[Prediction]) -> list[Prediction]:
 
 
 def examples(conn: Connection, model: str, window: Window, limit: int | None) -> list[Example]:
-    """Oldest first; with a limit the newest ones."""
+    """Oldest first; with a limit the newest ones. Those whose text was not kept are left out."""
     query = select(*EXAMPLE_COLUMNS).where(E.model == model, E.time >= window.start, E.time < window.end)
     rows = conn.execute(query.order_by(E.time.desc(), E.id.desc()).limit(limit)).all()
-    return [read_example(row) for row in reversed(rows)]
+    return [example for row in reversed(rows) if not is_withheld((example := read_example(row)).content)]
 
 
 def count_predictions(conn: Connection, model: str, window: Window | None) -> int:

@@ -60,6 +60,25 @@ def text_group(text: str) -> str:
     return hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+_WITHHELD = "(text not kept) "
+EMBEDDED = "embedded"
+"""The measure, 0, of an answer whose embedding is not kept: it stands for none in windows."""
+
+
+def withheld(group: str) -> str:
+    """What is stored in the place of a text that must not be kept."""
+    return _WITHHELD + group
+
+
+def is_withheld(content: Any) -> bool:
+    """Whether it stands in the place of a text that was not kept.
+
+    >>> is_withheld(withheld("0f")), is_withheld("a text")
+    (True, False)
+    """
+    return isinstance(content, str) and content.startswith(_WITHHELD)
+
+
 def is_content_hash(group: str) -> bool:
     """Whether a group is `text_group`'s: then all in it is alike. Others (a video, a conversation) hold what is not.
 
@@ -148,7 +167,7 @@ class Prediction:
     @property
     def stands_for_all(self) -> bool:
         """Whether it is the full model's and one of a fair sample; behind a first stage only what was drawn is."""
-        return self.stage != FIRST and self.measures.get(CONTROL, 1.0) > 0
+        return self.stage != FIRST and self.measures.get(CONTROL, 1.0) > 0 and self.measures.get(EMBEDDED, 1.0) > 0
 
 
 class Source(StrEnum):

@@ -6,6 +6,8 @@ On SQLite it is a lock on a file beside the database, on PostgreSQL an advisory 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, select, text
@@ -16,10 +18,28 @@ from keepfit.errors import BackendError, Refused
 PAUSE_S = 0.1
 FORGETTING = "forgetting"
 """Its holder removes data; a job that may use the data is not begun meanwhile (`RecordStore.nobody_forgets`)."""
+KEEPING = "keeping"
+"""Its holder reads or deletes stored files: a backup, a pruning and a forgetting never run at once."""
 ASKING_S = 2.0
 """Who only asks whether there is one, such as `keepfit status`, holds it for a moment."""
 SILENT_HOLDER = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3")
 """A machine that lost its power says no goodbye: PostgreSQL gives its lock to another one after a minute."""
+
+
+@contextmanager
+def keeping(sole: Sole, what: str, wait: float = 0) -> Iterator[None]:
+    """Hold the role KEEPING. Raises Refused, which says `what` cannot begin, when it is held for longer than `wait`."""
+    try:
+        sole.acquire(wait)
+    except Refused as error:
+        raise Refused(
+            f"{what} cannot begin: a backup, a pruning or a forgetting is under way for these records, and what one "
+            "reads another may delete; try again when it has ended"
+        ) from error
+    try:
+        yield
+    finally:
+        sole.release()
 
 
 class Sole:

@@ -28,7 +28,7 @@ from keepfit.data.search import (
     wiped,
 )
 from keepfit.data.snapshot import Snapshot, current_id
-from keepfit.data.sole import ASKING_S, FORGETTING
+from keepfit.data.sole import ASKING_S, FORGETTING, KEEPING, keeping
 from keepfit.data.splits import SnapshotRow
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
@@ -97,7 +97,8 @@ class Forget:
         alone.acquire(wait=ASKING_S)
         try:
             self.refuse_while_busy()  # what is asked for from here on waits until this is done
-            return self.forget(person, actor, dry_run)
+            with keeping(self.store.sole(KEEPING), "a forgetting", ASKING_S):
+                return self.forget(person, actor, dry_run)
         finally:
             alone.release()
 

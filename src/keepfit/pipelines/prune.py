@@ -18,6 +18,7 @@ from typing import Any
 from keepfit.data.retention import REMOVED, StoredRows
 from keepfit.data.rewriting import snapshots
 from keepfit.data.snapshot import REWRITTEN
+from keepfit.data.sole import KEEPING, keeping
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
 from keepfit.pipelines.keeping import Judged, Thing, held_versions
@@ -54,8 +55,16 @@ class Prune:
         plan = self.overdue.plan()
         return summed([one for one in plan if one.goes], [one for one in plan if not one.goes])
 
-    def run(self, actor: str) -> Pruned:
-        """Delete what goes, and store the decision, also when it is stopped half-way."""
+    def run(self, actor: str, wait: float = 0) -> Pruned:
+        """Delete what goes, and store the decision, also when it is stopped half-way.
+
+        Raises Refused when a backup or a forgetting runs for longer than `wait` seconds.
+        """
+        with keeping(self.overdue.store.sole(KEEPING), "a pruning", wait):
+            return self.carry_out(actor)
+
+    def carry_out(self, actor: str) -> Pruned:
+        """All of it, while nobody reads the files that go."""
         self.sweep()
         plan, gone = self.plan(), list[Judged]()
         done = summed((), plan.kept)

@@ -24,6 +24,7 @@ from keepfit.data.records import (
     Prediction,
     Source,
     Window,
+    is_withheld,
 )
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision
@@ -285,6 +286,9 @@ class Rolling:
 
     def said(self, version: int, model: Model, examples: Sequence[Example]) -> list[Prediction]:
         """All at once; where that fails one by one, so that a content that is none any more spoils no other."""
+        examples = [example for example in examples if not is_withheld(example.content)]
+        if not examples:
+            return []
         try:
             return self.answered(version, model, examples)
         except Exception:

@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby, islice
 
 from keepfit.data.records import Example, Prediction
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
+from keepfit.serving.discretion import ALL, MASK_FAILED, Discretion
 from keepfit.serving.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,12 @@ class RecordWriter:
     killed process loses what waits; `close` writes it.
     """
 
-    def __init__(self, store: RecordStore, capacity: int = 20_000, linger_s: float = 0.05) -> None:
+    def __init__(
+        self, store: RecordStore, capacity: int = 20_000, linger_s: float = 0.05,
+        discretion: Mapping[str, Discretion] | None = None,
+    ) -> None:  # fmt: skip
+        """`discretion` says of a model's records what of them may be stored; all of those of other models."""
+        self._discretion = discretion or {}
         self._store, self._capacity, self._linger_s = store, capacity, linger_s
         self._waiting: deque[Record] = deque()
         self._change = threading.Condition()
@@ -177,7 +184,17 @@ class RecordWriter:
 
     def _write(self, group: Sequence[Record]) -> None:
         for model, records in groupby(group, key=lambda record: record[0]):
-            self._store.add_predictions(model, [(example, prediction) for _, example, prediction in records])
+            discretion = self._discretion.get(model, ALL)
+            pairs = [discretion.kept(example, prediction) for _, example, prediction in records]
+            self._store.add_predictions(model, pairs)
+            if discretion.failed:
+                self._tell_of_masks(model, discretion)
+
+    def _tell_of_masks(self, model: str, discretion: Discretion) -> None:
+        before = self._store.get(model, MASK_FAILED) or {"count": 0}
+        count, discretion.failed = before["count"] + discretion.failed, 0
+        at = datetime.now(UTC).isoformat()
+        self._store.put(model, MASK_FAILED, {"count": count, "at": at, "error": discretion.error})
 
     def _put_off(self, error: BackendError) -> bool:
         """Note the trouble and pause; false when the process is closing and must not wait any longer."""

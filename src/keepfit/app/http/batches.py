@@ -23,6 +23,11 @@ def add_batch(call: Call, form: BatchForm) -> Any:
     """Hand in a file; the worker answers each row. Ask for the job by its id."""
     if call.served.task == "video":
         raise Refused("this model is of video: send a clip to POST /predict, or use `keepfit batch CLIPS OUT`")
+    if not call.served.keeps_texts:
+        raise Refused(
+            "texts of this model must not be stored as they come [keep], and a file that is handed in would be: "
+            "send texts to POST /predict, or use `keepfit batch IN OUT`"
+        )
     suffix = suffix_of(form.file.filename or "")
     job_id = new_id()
     folder = call.service.batches / job_id

@@ -9,6 +9,7 @@ from keepfit.app.http.schemas import DecisionsOut, DecisionsQuery, HistoryOut, L
 from keepfit.app.turns import why_it_waits
 from keepfit.data.records import Deployment, Job, StoredDecision
 from keepfit.monitoring.cohorts import LAG
+from keepfit.pipelines.forecast import FORECAST
 from keepfit.rollout.rollout import WAITING, single, standing
 
 
@@ -20,7 +21,16 @@ def status(call: Call) -> Any:
         "models": [model_status(call, name) for name in names],
         "default": call.service.default,
         "version": call.service.version,
+        "forecast": foretold(call),
     }
+
+
+def foretold(call: Call) -> dict[str, Any] | None:
+    """What the worker has forecast last; of other models than the caller's nothing."""
+    kept = call.service.store.get("", FORECAST)
+    if kept is None or call.caller.only is None:
+        return None if kept is None else dict(kept)
+    return {**kept, "labels": {name: of for name, of in kept["labels"].items() if name == call.caller.only}}
 
 
 def history(call: Call, query: LimitQuery) -> Any:

@@ -380,12 +380,40 @@ class ModelStatusOut(BaseModel):
     class_map: dict[str, Any] = Field(description="By which class map accuracy is counted: as_of, changes, newest.")
 
 
+class DiskForecastOut(BaseModel):
+    """When the disk of the state is full."""
+
+    bytes_a_day: dict[str, int]
+    free_bytes: int
+    full_in_days: float | None
+    because: str
+
+
+class LabellingOut(BaseModel):
+    """How much labelling a model asks for."""
+
+    asked_a_day: float | None
+    answered_a_day: float | None
+    hours_a_week: float | None
+    because: str
+
+
+class ForecastOut(BaseModel):
+    """What is to be expected, with what it rests on; null where it cannot be told yet."""
+
+    at: str
+    days: float
+    disk: DiskForecastOut
+    labels: dict[str, LabellingOut]
+
+
 class StatusOut(BaseModel):
     """Where everything stands."""
 
     models: list[ModelStatusOut]
     default: str = Field(description="The model that the bare routes address.")
     version: str
+    forecast: ForecastOut | None = Field(None, description="As the worker made it within the last hour.")
 
 
 class ReadyOut(BaseModel):
