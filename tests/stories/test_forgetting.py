@@ -363,7 +363,7 @@ def test_the_audit_chain_stays_whole_and_knows_that_and_not_whom(world) -> None:
     assert KEY not in str(world.store.audit_entries())
 
 
-@pytest.mark.parametrize("folder", ["tune-toy", "compress-toy-2"])
+@pytest.mark.parametrize("folder", ["tune-toy", "tune-toy-shared-one", "compress-toy-2"])
 def test_nobody_is_forgotten_while_a_search_or_a_compression_runs(world, folder: str) -> None:
     learnt(world)
     (world.folder / "work" / folder).mkdir(parents=True)

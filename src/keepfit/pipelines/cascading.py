@@ -230,8 +230,8 @@ class Cascading:
             if said.measures.get(FIRST_AGREED) != 0.0 or said.label == label.value:
                 continue
             for place, point in enumerate(trade.points):
-                found[place] += np.float32(said.measures[FIRST_SURE]) >= np.float32(point.threshold)
-        return [int(n) for n in found]
+                found[place] += int(np.float32(said.measures[FIRST_SURE]) >= np.float32(point.threshold))
+        return found
 
     def evidence(self, kept: Kept, trade: Trade) -> dict[str, Any]:
         """The numbers of a judgement."""

@@ -97,8 +97,8 @@ class Compressing:
             if against != number:
                 words = f"version {number} was compressed before: losses are measured against version {against}"
                 decision = Decision(decision.outcome, (*decision.because, words))
-            evidence = {"version": number, "against": against, "recorded": len(recorded), "wanted": wanted}
-            evidence |= found.to_json()
+            told: dict[str, Any] = {"version": number, "against": against, "recorded": len(recorded)}
+            evidence = {**told, "wanted": wanted, **found.to_json()}
             stored = Decision(decision.outcome, decision.because, evidence)
             id_ = rooms.store.add_decision(rooms.model, f"{REASON} v{number}", stored, rooms.clock.now())
             result = {"compressed": number, "decision": id_, "outcome": stored.outcome.value, **evidence}

@@ -54,9 +54,9 @@ class Tuning:
         """
         trials = self.trials
         if search.share:  # each has a folder of its own, beside that of a search that is not shared
-            together = trials.workdir.with_name(f"{trials.workdir.name}-shared")
-            forget_dead(together)
-            trials = replace(trials, workdir=together / search.share)
+            together = f"{trials.workdir.name}-shared"
+            forget_dead(trials.workdir.parent, together)
+            trials = replace(trials, workdir=trials.workdir.with_name(f"{together}-{search.share}"))
         with alone(trials.workdir, SEARCHING):
             space = space_of(self.task, base, search, trials)
             found = tune_in(space, self.task, snapshot, search, trials, report)
@@ -133,9 +133,9 @@ def space_of(task: Task, base: Recipe, search: Search, trials: Trials) -> Space:
     return Space.around(base, search.kind, trials.fields, trials.passes, refusals_of(task, base) if doubtful else None)
 
 
-def forget_dead(together: Path) -> None:
+def forget_dead(work: Path, together: str) -> None:
     """Remove the folders of processes of shared searches that ended without a word."""
-    for left in together.iterdir() if together.is_dir() else ():
+    for left in work.glob(f"{together}-*"):
         try:
             with alone(left, SEARCHING):
                 shutil.rmtree(left, ignore_errors=True)
