@@ -57,7 +57,9 @@ def texts(n: int) -> list[tuple[str, str]]:
     found = []
     for i in range(n):
         tells = (GOOD, BAD)[i % 2]
-        found.append((f"the {NEUTRAL[i % 11]} was {tells[i % 3]} {i % 10} {i // 10 % 10} {i // 100}", ("pos", "neg")[i % 2]))
+        found.append(
+            (f"the {NEUTRAL[i % 11]} was {tells[i % 3]} {i % 10} {i // 10 % 10} {i // 100}", ("pos", "neg")[i % 2])
+        )
     return found
 
 

@@ -36,7 +36,12 @@ def run(
         raise SettingsError(f"a model of {project.settings.task} cannot be imported; `keepfit import` is for texts")
     asked = project.settings.recipe
     importer = named(entry)(
-        recipe(project.settings), frozenset(asked.model_fields_set), class_names(labels), tokenizer, max_tokens, backbone
+        recipe(project.settings),
+        frozenset(asked.model_fields_set),
+        class_names(labels),
+        tokenizer,
+        max_tokens,
+        backbone,
     )
     rooms = project.retraining(project.model)
     Importing(rooms, importer).refuse()  # before anything is fetched or read
@@ -51,15 +56,14 @@ def run(
             snapshot = project.imported(data, remembered=False)[0]
         done = Importing(rooms, importer).run(Wanted(place, origin, snapshot, actor()), tell)
     project.announcer(project.model).announce()
+    project.registry.fetch(project.model, done["version"])  # a refused one lies in the registry alone
     done["imported"] = about_import(project.home, project.model, done["version"])
     if (objection := project.objection()) is not None:
         done["objection"] = objection
     return done
 
 
-def found(
-    project: Project, source: str, tracking: str | None, aside: Path
-) -> tuple[Path, Path | None, dict[str, Any]]:
+def found(project: Project, source: str, tracking: str | None, aside: Path) -> tuple[Path, Path | None, dict[str, Any]]:
     """Where the model lies, where its tokenizer where that is apart, and where it comes from.
 
     Raises NotFound for what is not there, SettingsError for an MLflow address that cannot be used.

@@ -43,7 +43,9 @@ def about_import(home: Home, name: str, number: int) -> dict[str, Any] | None:
     begin = str(found["recipe"]["backbone"])
     _, model = home.settings.model(name)
     if "backbone" in model.recipe.model_fields_set:
-        later = f"trainings begin with recipe.backbone = {model.recipe.backbone!r} of the settings, not with this network"
+        later = (
+            f"trainings begin with recipe.backbone = {model.recipe.backbone!r} of the settings, not with this network"
+        )
     elif about["learns"]:
         later = "trainings begin with its weights and tokenizer"
     elif begin.startswith(IMPORTED):

@@ -137,9 +137,7 @@ class Importing:
             words = (f"version {number} was imported and not evaluated, so it cannot be compared with the champion",
                      f"import it with --data FILE, or serve it on your word: keepfit promote {number}")  # fmt: skip
             verdict = Decision(Outcome.HOLD, words, {"evaluated": False, "champion": rooms.champion()})
-        id_ = rooms.store.add_decision(
-            rooms.model, f"gate v{number}", verdict, rooms.clock.now(), id=f"{job.id}-gate"
-        )
+        id_ = rooms.store.add_decision(rooms.model, f"gate v{number}", verdict, rooms.clock.now(), id=f"{job.id}-gate")
         rooms.registry.record_verdict(rooms.model, number, verdict)
         return {"verdict": verdict.outcome.value, "because": list(verdict.because), "decision": id_}
 

@@ -25,7 +25,7 @@ def import_model(
         str,
         typer.Argument(
             metavar="PATH_OR_URI",
-            help="A folder of Hugging Face Transformers; models:/NAME/3 or runs:/ID/PATH of MLflow, or a folder that it "
+            help="A folder of Hugging Face Transformers; models:/NAME/3 or runs:/ID/PATH of MLflow, or a folder it "
             "wrote; an .onnx file; the .xml of an OpenVINO IR.",
         ),
     ],

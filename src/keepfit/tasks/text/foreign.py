@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
@@ -105,7 +106,7 @@ def _config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         values = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, StrictDataclassError) as error:
         raise InvalidInput(f"{folder}/config.json cannot be used ({_first_line(error)}); {_NO_CODE}") from error
     if values.get("auto_map"):
         raise InvalidInput(f"{folder} brings code of its own, which keepfit does not run; choose another model")
@@ -147,13 +148,13 @@ def _network(folder: Path, config: Any) -> Any:
             str(folder), config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f"the network in {folder} cannot be loaded ({_first_line(error)}); {_NO_CODE}") from error
     lacking = sorted(told.get("missing_keys", ()))
     if lacking:
         raise InvalidInput(
-            f"{folder} lacks the weights {', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''}: it is a backbone, "
-            "or not whole, and would answer at random; to train it, set recipe.backbone to this folder"
+            f"{folder} lacks the weights {', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''}: it is a "
+            "backbone, or not whole, and would answer at random; to train it, set recipe.backbone to this folder"
         )
     return found.eval()
 
@@ -190,7 +191,9 @@ def _as_ours(whole: Any, config: Any, classes: int) -> Classifier:
         if not bool(torch.isfinite(before).all()):
             raise InvalidInput("the network's answers hold NaN or infinity; export it again")
     head = take_head(whole)
-    if _reads_each_token(whole, ids, mask):  # a decoder, whose head reads every token and takes what it says of the last
+    if _reads_each_token(
+        whole, ids, mask
+    ):  # a decoder, whose head reads every token and takes what it says of the last
         network = Classifier(without_pooler(whole.base_model), "last", classes, width_of(config))
     else:
         network = Classifier(whole, "own", classes, head.in_features)

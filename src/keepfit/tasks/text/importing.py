@@ -92,7 +92,12 @@ class TextImport:
         networks.save(network, draft / "weights")
         (draft / "tokenizer.json").write_text(kept.tokenizer, "utf-8")
         export(network, draft / "ir" / "model.xml", longest=most)
-        about = {"architecture": found.architecture, "classes": list(facts.labels), "embedding": "pooled", "learns": True}
+        about = {
+            "architecture": found.architecture,
+            "classes": list(facts.labels),
+            "embedding": "pooled",
+            "learns": True,
+        }
         settings = _settings(recipe, labels, network.head.in_features, facts.pad_id)
         return settings | {"max_tokens": most, "pooling": network.pooling, "imported": about}
 
@@ -188,8 +193,8 @@ def in_order(labels: Sequence[str], data: Sequence[str]) -> tuple[list[int], tup
     if strange:
         raise InvalidInput(
             f"the labels do not fit: the data have {_listed(data)}, the model has {_listed(labels)}, which lacks "
-            f"{_listed(strange)}; say what the outputs are called in the data, in their order: "
-            f"--labels {','.join(sorted(set(data)))}",
+            f"{_listed(strange)}; say what they are called in the data, from the "
+            "first output to the last: --labels A,B",
             "labels",
         )
     order = sorted(range(len(labels)), key=lambda i: labels[i])

@@ -91,9 +91,7 @@ def learn(
         lora.attach(network, recipe.lora_rank, layers_of(network.encoder)[recipe.frozen_layers :])
 
     def encoded(rows: Rows, tokens: int) -> Learnable:
-        preprocessor = Preprocessor(
-            tokenizer, tokens, recipe.truncation, beside.columns, cleaning=backbone.cleaning
-        )
+        preprocessor = Preprocessor(tokenizer, tokens, recipe.truncation, beside.columns, cleaning=backbone.cleaning)
         plain = encode(rows, labels, preprocessor, backbone.pad_id)
         return plain if lower is None else lower.rows(rows.contents, plain)
 
