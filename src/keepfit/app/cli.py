@@ -21,6 +21,17 @@ from keepfit.app.alarms import Alarms
 from keepfit.app.commands import (
     audit,
     backtest,
+    classes,
+    compress,
+    costs,
+    diff,
+    importing,
+    lineage,
+    retention,
+    trust,
+)
+    audit,
+    backtest,
     backup,
     classes,
     compress,
@@ -472,7 +483,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, backtest, backup, compress, costs, diff, lineage, retention):
+for module in (audit, backtest, backup, compress, costs, diff, importing, lineage, retention):
     module.register(cli)
 
 

@@ -100,11 +100,11 @@ def backbone(project: Project) -> Finding:
     """Is the backbone here, and whole?"""
     if project.settings.task != "text":
         return Finding(True, "backbone", f"the task {project.settings.task} has none")
-    name = project.settings.recipe.backbone
+    name = project.recipe.backbone
     if name == "minilm":
         named("keepfit.tasks.text.backbone:minilm_folder")()
     else:
-        named("keepfit.tasks.text.backbone:load")(name)
+        named("keepfit.tasks.text.backbone:load")(name, None, project.home.state / "imported")
     return Finding(True, "backbone", name)
 
 

@@ -16,6 +16,7 @@ from keepfit.alerts.apprise import AppriseChannel, email_url
 from keepfit.alerts.mailbox import MailboxChannel
 from keepfit.app.learning_settings import GateSettings
 from keepfit.app.model_settings import ModelSettings
+from keepfit.app.recipes import recipe_now
 from keepfit.app.settings import AlertSettings
 from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
@@ -27,7 +28,6 @@ from keepfit.app.wiring import (
     learning_half,
     named,
     own_metrics,
-    recipe,
     roller,
     traits,
     unasked,
@@ -85,7 +85,7 @@ def retraining(home: Home, name: str, store: RecordStore, registry: Registry, re
     """The steps of one model."""
     _, model = home.settings.model(name)
     plan = Plan(
-        recipe(model),
+        recipe_now(home, name, store),
         model.watch.holdout,
         model.watch.recent_share,
         model.approval,

@@ -18,6 +18,7 @@ from keepfit.app.label_file import LabelFile
 from keepfit.app.model_settings import ModelSettings
 from keepfit.app.narration import Narrator
 from keepfit.app.people import actor
+from keepfit.app.recipes import recipe_now
 from keepfit.app.settings import FILE, load
 from keepfit.app.spending import Housekeeping, ledger
 from keepfit.app.template import project_file
@@ -31,7 +32,6 @@ from keepfit.app.wiring import (
     named,
     open_registry,
     open_store,
-    recipe,
     roller,
     takes_new_classes,
     traits,
@@ -128,6 +128,11 @@ class Project(Verbs):
         """Stores what searches and files cost."""
         return Spending(self.model, self.store, self.home.clock)
 
+    @property
+    def recipe(self) -> Recipe:
+        """That of the next training."""
+        return recipe_now(self.home, self.model, self.store)
+
     @cached_property
     def registry(self) -> Registry:
         """The registry."""
@@ -152,7 +157,7 @@ class Project(Verbs):
         tuned = None if tune is None else self.tune(snapshot, tune, report)
         chosen = wanted if tuned is None else {"recipe": tuned.best.to_json(), "tuned": True}
         if cv is not None:
-            anew = recipe(self.settings).with_(start="new") if tuned is None else tuned.best
+            anew = self.recipe.with_(start="new") if tuned is None else tuned.best
             spread = self.cross_validate(snapshot, anew, cv, report)
             chosen = {**chosen, "recipe": anew.to_json(), "spread": spread.to_json()}
         first = self.store.deployment(self.model) is None
@@ -217,7 +222,7 @@ class Project(Verbs):
         tuning = named(LATE["tuning"])(self.model, task, self.store, self.registry, trials, self.home.clock)
         # trials are compared from one beginning; the training after them begins there, too
         with self.spending.on(TUNE, {"trials": search.trials}):
-            found: Tuned = tuning.run(snapshot, recipe(self.settings).with_(start="new"), search, report)
+            found: Tuned = tuning.run(snapshot, self.recipe.with_(start="new"), search, report)
         return found
 
     def import_data(self, data: Path, labels: Path | None = None) -> tuple[Snapshot, Any]:
@@ -252,7 +257,7 @@ class Project(Verbs):
             raise SettingsError(f"a model of {self.settings.task} has no start {start!r}; it has {has}")
         if start != "new" and self.store.deployment(self.model) is None:
             raise Refused(f"no version of {self.model!r} answers yet that a start {start!r} could build on")
-        return {"recipe": recipe(self.settings).with_(start=start).to_json()}
+        return {"recipe": self.recipe.with_(start=start).to_json()}
 
     def retrain(self, wait: bool, report: Report = nothing, start: str | None = None) -> Mapping[str, Any]:
         """Ask for a retraining; without a running worker it runs here. A second request joins the first."""
@@ -402,6 +407,11 @@ class Project(Verbs):
                 f"version {number} was not trained: it is version {version.lineage.parent}, compressed; reproduce that "
                 "one"
             )
+        if version.lineage.reason == "import":
+            raise InvalidInput(
+                f"version {number} was not trained here: it was imported, and nobody told keepfit what it had learnt "
+                "from; import it again from where it came"
+            )
         self.home.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"reproduce-{number}-", dir=self.home.work) as workdir:
             parent, wanted = version.lineage.parent, version.lineage.recipe
@@ -424,6 +434,16 @@ class Project(Verbs):
         unknown version; Refused while a retraining is under way.
         """
         found: dict[str, Any] = named(LATE["compress"])(self, number, tell, **asked)
+        return found
+
+    def import_model(self, source: str, tell: Callable[..., None] = nothing, **asked: Any) -> dict[str, Any]:
+        """A version of a model that was trained elsewhere: a folder of Transformers, an MLflow URI, ONNX, OpenVINO IR.
+
+        `asked`: data, labels, tokenizer, max_tokens, backbone, tracking, as the command's options. `tell` hears (what,
+        done, of). Raises InvalidInput for what cannot be imported or does not fit the data, SettingsError for another
+        task, NotFound for what is not there, Refused while a retraining is under way.
+        """
+        found: dict[str, Any] = named(LATE["import_model"])(self, source, tell, **asked)
         return found
 
     # -- answering --------------------------------------------------------------------------------------------

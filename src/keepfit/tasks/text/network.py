@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from keepfit.errors import InvalidInput
 
-Pooling = Literal["mean", "cls", "last"]
+Pooling = Literal["mean", "cls", "last", "own"]
+"""own: the encoder is a whole classifier of Hugging Face but for its last linear layer, and pools as it always did."""
 
 
 class Classifier(nn.Module):
@@ -28,8 +29,11 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        embedding = _pool(hidden.float(), attention_mask, self.pooling)
+        found = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        if self.pooling == "own":
+            embedding = found.logits.float()
+        else:
+            embedding = _pool(found.last_hidden_state.float(), attention_mask, self.pooling)
         return {"logits": self.head(self.dropout(embedding)).float(), "embedding": embedding}
 
     def save_memory(self) -> None:
@@ -68,10 +72,33 @@ def load(folder: Path) -> Classifier:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"cannot read the weights in {folder}: {error}; train the model again") from error
     config = AutoConfig.for_model(**description["encoder"])
-    encoder = without_pooler(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
-    network = Classifier(encoder, description["pooling"], description["classes"], width_of(config))
+    if description["pooling"] == "own":
+        whole = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        width, encoder = take_head(whole).in_features, whole
+    else:
+        width, encoder = width_of(config), without_pooler(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
+    network = Classifier(encoder, description["pooling"], description["classes"], width)
     network.load_state_dict(weights)
     return network.eval()
+
+
+def take_head(whole: nn.Module) -> nn.Linear:
+    """Take the last linear layer out of a sequence classifier of Hugging Face, in place; its logits are its input now.
+
+    Raises InvalidInput where there is none.
+    """
+    inside, classes = f"{whole.base_model_prefix}.", int(whole.config.num_labels)  # type: ignore[union-attr,arg-type]
+    found = [
+        (name, module)
+        for name, module in whole.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(inside) and module.out_features == classes
+    ]
+    if not found:
+        raise InvalidInput("the layer that gives the classes is not to be found in this network; it cannot be imported")
+    name, head = found[-1]
+    parent, _, attribute = name.rpartition(".")
+    setattr(whole.get_submodule(parent), attribute, nn.Identity())
+    return head
 
 
 def without_pooler(encoder: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.tasks.text import network as networks
@@ -31,6 +32,12 @@ class Parent:
         """Raises InvalidInput where the recipe asks for another network, BackendError when the folder is damaged."""
         try:
             settings = json.loads((folder / "model.json").read_text("utf-8"))
+            if not settings.get("imported", {}).get("learns", True):
+                raise InvalidInput(
+                    f"the version that answers was imported without weights that can learn, and start = "
+                    f'{recipe.start!r} builds on them; set recipe.start = "new"',
+                    "recipe.start",
+                )
             had, labels = Recipe.from_json(settings["recipe"]), tuple(settings["labels"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BackendError(f"the version in {folder} cannot be built on ({error}); start anew") from error
@@ -52,8 +59,13 @@ class Parent:
         """
         had = networks.load(self.folder / "weights")
         inherit(network.encoder, had.encoder, read_vocabulary(self.folder / "weights"))
-        shared = [(labels.index(label), row) for row, label in enumerate(self.labels) if label in labels]
-        with torch.no_grad():
-            for row, before in shared:
-                network.head.weight[row] = had.head.weight[before]
-                network.head.bias[row] = had.head.bias[before]
+        hand_down(had.head, self.labels, network.head, labels)
+
+
+def hand_down(had: nn.Linear, before: Sequence[str], head: nn.Linear, labels: Sequence[str]) -> None:
+    """The rows of the classes that both heads know, by name, in place."""
+    with torch.no_grad():
+        for row, label in enumerate(before):
+            if label in labels:
+                head.weight[labels.index(label)] = had.weight[row]
+                head.bias[labels.index(label)] = had.bias[row]

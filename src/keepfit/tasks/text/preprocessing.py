@@ -16,6 +16,8 @@ from keepfit.errors import InvalidInput
 
 CLEANING = 1
 """The version of `clean`, kept in every model's folder; a change of its results is a new number."""
+RAW = 0
+"""Texts as they come, for networks that were trained elsewhere; what cannot be encoded is replaced."""
 
 HEAD_SHARE = 0.25
 """head+tail keeps this share of the tokens from the beginning and the rest from the end (Sun et al. 2019)."""
@@ -54,6 +56,17 @@ def clean(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     return " ".join(unicodedata.normalize("NFC", text).translate(_INVISIBLE).split())
+
+
+def readable(text: str) -> str:
+    """The text as it is, but for halves of characters that no tokenizer takes.
+
+    >>> readable("<b>Good</b>  film")
+    '<b>Good</b>  film'
+    """
+    if _SURROGATE.search(text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def says_something(text: str) -> bool:
@@ -113,6 +126,7 @@ class Preprocessor:
         truncation: str = "head+tail",
         columns: int = 1,
         head_share: float | None = None,
+        cleaning: int = CLEANING,
     ) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -121,6 +135,7 @@ class Preprocessor:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._columns = columns
+        self._clean = readable if cleaning == RAW else clean
         self._frame = _frame(self._tokenizer)
         self._room = max_tokens - self._frame.room(columns)
         if self._room < columns:
@@ -132,7 +147,7 @@ class Preprocessor:
     @classmethod
     def from_settings(cls, folder: Path, settings: Mapping[str, Any]) -> Preprocessor:
         """The one that a model's folder describes; `settings` is its model.json."""
-        if settings["cleaning"] != CLEANING:
+        if settings["cleaning"] not in (RAW, CLEANING):
             raise InvalidInput(
                 f"the model was made with cleaning version {settings['cleaning']}, this keepfit has {CLEANING}"
             )
@@ -142,6 +157,7 @@ class Preprocessor:
             settings["truncation"],
             len(settings["columns"]),
             settings.get("head_share"),
+            settings["cleaning"],
         )
 
     def encode(self, contents: Sequence[Content]) -> Encoded:
@@ -154,7 +170,7 @@ class Preprocessor:
     def pieces(self, contents: Sequence[Content]) -> list[list[int]]:
         """Token ids of each column of n contents, in order; not truncated, and without special tokens."""
         parts = [(content,) if isinstance(content, str) else content for content in contents]
-        texts = [self._ends(clean(text)) for part in parts for text in part]
+        texts = [self._ends(self._clean(text)) for part in parts for text in part]
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
