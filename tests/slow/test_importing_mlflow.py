@@ -22,7 +22,7 @@ SETTINGS = 'tracking = "local"\n\n[models.default]\ntask = "text"\n\n[models.def
 
 
 @pytest.fixture(scope="module")
-def tiny_classifiers() -> ModuleType:
+def tiny() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tiny_classifiers", Path(__file__).parents[1] / "tiny_classifiers.py")
     assert spec is not None
     assert spec.loader is not None
@@ -40,14 +40,14 @@ def project(tmp_path: Path) -> Any:
     made.close()
 
 
-def test_a_model_comes_out_of_mlflow_by_its_uri(project: Project, tiny_classifiers: ModuleType, tmp_path: Path) -> None:
+def test_a_model_comes_out_of_mlflow_by_its_uri(project: Project, tiny: ModuleType, tmp_path: Path) -> None:
     theirs = f"sqlite:///{tmp_path / 'theirs.db'}"
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(theirs)
     try:
         experiment = mlflow.create_experiment("theirs", (tmp_path / "artifacts").as_uri())
         with mlflow.start_run(experiment_id=experiment) as run:
-            parts = {"model": tiny_classifiers.classifier("bert"), "tokenizer": tiny_classifiers.tokenizer()}
+            parts = {"model": tiny.classifier("bert"), "tokenizer": tiny.tokenizer()}
             mlflow.transformers.log_model(
                 parts, name="model", task="text-classification", registered_model_name="reviews",
                 pip_requirements=["transformers"],
@@ -74,7 +74,7 @@ def test_a_model_comes_out_of_mlflow_by_its_uri(project: Project, tiny_classifie
         project.import_model(str(folder))
 
 
-def test_an_onnx_file_is_imported(project: Project, tiny_classifiers: ModuleType, tmp_path: Path) -> None:
+def test_an_onnx_file_is_imported(project: Project, tiny: ModuleType, tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript"):
         try:
             importlib.import_module(name)
@@ -82,8 +82,8 @@ def test_an_onnx_file_is_imported(project: Project, tiny_classifiers: ModuleType
             if os.environ.get("CI") == "true":
                 raise
             pytest.skip(f"{name} is not installed")
-    whole = tiny_classifiers.classifier("distilbert")
-    tiny_classifiers.save(whole, tmp_path / "hf")
+    whole = tiny.classifier("distilbert")
+    tiny.save(whole, tmp_path / "hf")
     ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence", min=2, max=32)
     axes = {0: batch, 1: sequence}
@@ -93,7 +93,7 @@ def test_an_onnx_file_is_imported(project: Project, tiny_classifiers: ModuleType
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
     )  # fmt: skip
     done = project.import_model(
-        str(tmp_path / "model.onnx"), data=tiny_classifiers.table(tmp_path / "data.csv", 300),
+        str(tmp_path / "model.onnx"), data=tiny.table(tmp_path / "data.csv", 300),
         tokenizer=tmp_path / "hf", labels="pos,neg",
     )  # fmt: skip
     assert (done["deployed"], done["accuracy"]) == (True, 1.0)

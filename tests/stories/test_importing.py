@@ -40,7 +40,7 @@ case = 0.1
 
 
 @pytest.fixture(scope="module")
-def tiny_classifiers() -> ModuleType:
+def tiny() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tiny_classifiers", Path(__file__).parents[1] / "tiny_classifiers.py")
     assert spec is not None
     assert spec.loader is not None
@@ -50,12 +50,12 @@ def tiny_classifiers() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def theirs(tiny_classifiers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def theirs(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What people bring: a folder of Transformers, and labelled texts."""
     folder = tmp_path_factory.mktemp("theirs")
-    tiny_classifiers.save(tiny_classifiers.classifier("distilbert"), folder / "model")
-    tiny_classifiers.save(tiny_classifiers.classifier("distilbert", taught=False), folder / "untaught")
-    tiny_classifiers.table(folder / "data.csv", 400)
+    tiny.save(tiny.classifier("distilbert"), folder / "model")
+    tiny.save(tiny.classifier("distilbert", taught=False), folder / "untaught")
+    tiny.table(folder / "data.csv", 400)
     return folder
 
 

@@ -32,7 +32,7 @@ SAMPLE = ["The film was great 3", "a <b>poor</b>  story", "nothing known here", 
 
 
 @pytest.fixture(scope="session")
-def tiny_classifiers() -> ModuleType:
+def tiny() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tiny_classifiers", Path(__file__).parents[1] / "tiny_classifiers.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,18 +42,16 @@ def tiny_classifiers() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def taught(tiny_classifiers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as people have it; not to be changed."""
-    folder: Path = tiny_classifiers.save(
-        tiny_classifiers.classifier("distilbert"), tmp_path_factory.mktemp("hf") / "model"
-    )
+    folder: Path = tiny.save(tiny.classifier("distilbert"), tmp_path_factory.mktemp("hf") / "model")
     return folder
 
 
 @pytest.fixture
-def folder(tiny_classifiers: ModuleType, tmp_path: Path) -> Path:
+def folder(tiny: ModuleType, tmp_path: Path) -> Path:
     """One that a test may spoil."""
-    made: Path = tiny_classifiers.save(tiny_classifiers.classifier("bert", taught=False), tmp_path / "hf")
+    made: Path = tiny.save(tiny.classifier("bert", taught=False), tmp_path / "hf")
     return made
 
 
@@ -81,9 +79,9 @@ def take(tmp_path: Path, none: Snapshot) -> Take:
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "gpt2"])
 def test_an_imported_model_answers_as_transformers_does(
-    kind: str, tiny_classifiers: ModuleType, take: Take, tmp_path: Path
+    kind: str, tiny: ModuleType, take: Take, tmp_path: Path
 ) -> None:
-    place = tiny_classifiers.save(tiny_classifiers.classifier(kind), tmp_path / "hf")
+    place = tiny.save(tiny.classifier(kind), tmp_path / "hf")
     classify = pipeline("text-classification", model=str(place), top_k=None, truncation=True, device="cpu")
     model = answering.load(take(place))
     assert model.labels == ("neg", "pos")
@@ -95,15 +93,15 @@ def test_an_imported_model_answers_as_transformers_does(
 
 
 def test_a_training_begins_with_the_imported_weights_tokenizer_and_classes(
-    tiny_classifiers: ModuleType, taught: Path, take: Take, none: Snapshot, tmp_path: Path
+    tiny: ModuleType, taught: Path, take: Take, none: Snapshot, tmp_path: Path
 ) -> None:
     settings = json.loads((take(taught) / "model.json").read_text("utf-8"))
     recipe = Recipe.from_json(settings["recipe"])
-    assert (recipe.max_tokens, recipe.truncation) == (tiny_classifiers.LONGEST, "head")
+    assert (recipe.max_tokens, recipe.truncation) == (tiny.LONGEST, "head")
     found = backbone.load(recipe.backbone, None, imported.place_beside(none.path.parent))
     assert found.head is not None
     assert found.labels == ("neg", "pos")
-    data, _ = import_file(none.path.parent, tiny_classifiers.table(tmp_path / "d.csv", 60), Columns(("text",), "label"))
+    data, _ = import_file(none.path.parent, tiny.table(tmp_path / "d.csv", 60), Columns(("text",), "label"))
     # a rate of next to nothing leaves the network as it began
     still = recipe.with_(learning_rate=1e-12, epochs=1.0, inference="fp32", precision="fp32", max_tokens=24)
     again = TextTask().fit(data, still, lambda metrics, step: None, tmp_path / "fit")
@@ -118,11 +116,9 @@ def test_a_training_begins_with_the_imported_weights_tokenizer_and_classes(
 
 
 def test_data_choose_the_arithmetic_and_calibrate(
-    tiny_classifiers: ModuleType, taught: Path, none: Snapshot, tmp_path: Path
+    tiny: ModuleType, taught: Path, none: Snapshot, tmp_path: Path
 ) -> None:
-    data, _ = import_file(
-        none.path.parent, tiny_classifiers.table(tmp_path / "d.csv", 300), Columns(("text",), "label")
-    )
+    data, _ = import_file(none.path.parent, tiny.table(tmp_path / "d.csv", 300), Columns(("text",), "label"))
     done = TextImport(Recipe(), frozenset())(taught, data, quiet, tmp_path / "work")
     settings = json.loads((done / "model.json").read_text("utf-8"))
     assert settings["temperature"] != 1.0
@@ -139,9 +135,9 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path, 
 
 
 def test_labels_that_do_not_fit_the_data_are_refused_with_both_lists(
-    tiny_classifiers: ModuleType, folder: Path, none: Snapshot, tmp_path: Path
+    tiny: ModuleType, folder: Path, none: Snapshot, tmp_path: Path
 ) -> None:
-    file = tiny_classifiers.table(tmp_path / "d.csv", 60, {"pos": "good", "neg": "bad"})
+    file = tiny.table(tmp_path / "d.csv", 60, {"pos": "good", "neg": "bad"})
     data, _ = import_file(none.path.parent, file, Columns(("text",), "label"))
     with pytest.raises(InvalidInput, match="the data have 'bad', 'good', the model has 'pos', 'neg'") as error:
         TextImport(FP32, frozenset())(folder, data, quiet, tmp_path / "work")
@@ -272,9 +268,9 @@ def compiled(whole: Any, xml: Path, chances: bool = False, hidden: bool = False)
 @pytest.mark.filterwarnings("ignore")  # the tracer comments on every Python branch
 @pytest.mark.parametrize(("chances", "hidden", "width"), [(False, True, 32), (True, False, 2)])
 def test_an_openvino_network_answers_as_it_did(
-    chances: bool, hidden: bool, width: int, taught: Path, tiny_classifiers: ModuleType, take: Take, tmp_path: Path
+    chances: bool, hidden: bool, width: int, taught: Path, tiny: ModuleType, take: Take, tmp_path: Path
 ) -> None:
-    xml = compiled(tiny_classifiers.classifier("distilbert"), tmp_path / "net.xml", chances, hidden)
+    xml = compiled(tiny.classifier("distilbert"), tmp_path / "net.xml", chances, hidden)
     done = take(xml, tokenizer=taught, names=["pos", "neg"])
     ours, about = (
         predict(answering.load(done), SAMPLE),
@@ -286,10 +282,8 @@ def test_an_openvino_network_answers_as_it_did(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_network_says_what_it_lacks(
-    taught: Path, tiny_classifiers: ModuleType, take: Take, tmp_path: Path
-) -> None:
-    xml = compiled(tiny_classifiers.classifier("distilbert", taught=False), tmp_path / "net.xml")
+def test_a_compiled_network_says_what_it_lacks(taught: Path, tiny: ModuleType, take: Take, tmp_path: Path) -> None:
+    xml = compiled(tiny.classifier("distilbert", taught=False), tmp_path / "net.xml")
     with pytest.raises(InvalidInput, match="without a tokenizer"):
         take(xml, names=["a", "b"])
     with pytest.raises(InvalidInput, match="does not say what its outputs mean"):
@@ -307,7 +301,7 @@ def test_a_compiled_network_says_what_it_lacks(
 
 
 def test_a_warm_start_on_a_network_without_weights_is_refused(
-    taught: Path, tiny_classifiers: ModuleType, take: Take, none: Snapshot, tmp_path: Path
+    taught: Path, tiny: ModuleType, take: Take, none: Snapshot, tmp_path: Path
 ) -> None:
     ids, mask = (ops.parameter([-1, -1], np.int64, name) for name in ("input_ids", "attention_mask"))
     vector = ops.gather(ops.constant(np.ones((40, 2), np.float32)), ids, ops.constant(0, dtype=np.int64))
@@ -317,14 +311,14 @@ def test_a_warm_start_on_a_network_without_weights_is_refused(
         node.output(0).tensor.set_names({name})
     ov.save_model(network, tmp_path / "sum.xml")
     done = take(tmp_path / "sum.xml", tokenizer=taught, names=["neg", "pos"])
-    data, _ = import_file(none.path.parent, tiny_classifiers.table(tmp_path / "d.csv", 60), Columns(("text",), "label"))
+    data, _ = import_file(none.path.parent, tiny.table(tmp_path / "d.csv", 60), Columns(("text",), "label"))
     warm = Recipe.from_json(json.loads((done / "model.json").read_text("utf-8"))["recipe"]).with_(start="warm")
     with pytest.raises(InvalidInput, match="imported without weights that can learn"):
         TextTask().fit(data, warm, lambda metrics, step: None, tmp_path / "fit", done)
 
 
 def test_a_backbone_can_be_named_for_what_comes_after_a_compiled_network(
-    taught: Path, tiny_classifiers: ModuleType, take: Take, none: Snapshot, tmp_path: Path
+    taught: Path, tiny: ModuleType, take: Take, none: Snapshot, tmp_path: Path
 ) -> None:
     AutoModel.from_pretrained(taught).save_pretrained(tmp_path / "bare")
     AutoTokenizer.from_pretrained(taught).save_pretrained(tmp_path / "bare")
