@@ -55,6 +55,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
+from keepfit.pipelines.foreign import refuse_foreign
 from keepfit.pipelines.known import Known
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
@@ -508,6 +509,7 @@ class Project:
     def promote(self, number: int) -> Decision | None:
         """Serve a registered version now, on a person's word: no rollout watches it. Returns its gate's verdict."""
         version = self.registry.version(self.model, number)
+        refuse_foreign(version)
         self.registry.fetch(self.model, number)
         cause = Cause(actor(), f"{actor()} promoted version {number}", kind="promote")
         settle(self.store, self.registry, self.model, number, cause, self.home.clock)
