@@ -18,7 +18,18 @@ import typer
 from keepfit import __version__
 from keepfit.app import processes, show
 from keepfit.app.alarms import Alarms
-from keepfit.app.commands import audit, backtest, classes, compress, costs, diff, lineage, retention, trust
+from keepfit.app.commands import (
+    audit,
+    backtest,
+    classes,
+    compress,
+    costs,
+    diff,
+    import_history,
+    lineage,
+    retention,
+    trust,
+)
 from keepfit.app.commands import tokens as token_commands
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.lineage import reasons_of
@@ -446,7 +457,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, backtest, compress, costs, diff, lineage, retention):
+for module in (audit, backtest, compress, costs, diff, import_history, lineage, retention):
     module.register(cli)
 
 

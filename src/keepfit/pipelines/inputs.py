@@ -46,6 +46,8 @@ class InputWatch:
     """Answers between two false alarms, on average at least."""
     label_rate: float = 2.0
     """The label rate is multiplied by this after an alarm."""
+    most_blocks: int = MOST_BLOCKS
+    """Taken in at one beat; the next one goes on from there."""
     _ranks: tuple[str, Ranks] | None = None
 
     def more_labels(self, now: datetime) -> float:
@@ -67,7 +69,7 @@ class InputWatch:
             bets.seasons.disturbed()
             self.store.put(self.model, STATE, self._kept(beat, bets, until))
         begun = until
-        for _ in range(MOST_BLOCKS):
+        for _ in range(self.most_blocks):
             if until + BLOCK > beat.now - UNWRITTEN:
                 break
             block = Window(until if beat.began > beat.now else max(until, beat.began), until + BLOCK)

@@ -48,7 +48,9 @@ def answering_entry(folder: Path) -> str:
     facts = _facts(folder)
     task = str(facts.get("task"))
     if task == ELSEWHERE:
-        raise BackendError(f"the version {facts.get('name')!r} is served elsewhere; keepfit watches it and cannot answer")
+        raise BackendError(
+            f"the version {facts.get('name')!r} is served elsewhere; keepfit watches it and cannot answer"
+        )
     entry = str(facts.get("load", LOADERS.get(task, "")))
     others = {point.name: point.value for point in entry_points(group=GROUP)}
     entry = entry or others.get(task, "")
