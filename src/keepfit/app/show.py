@@ -18,6 +18,7 @@ from rich.table import Table
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
 from keepfit.app.project import Project
+from keepfit.app.wiring import LATE, named
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
@@ -25,6 +26,7 @@ from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
+from keepfit.pipelines.foreign import foreign_name, is_foreign
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -307,9 +309,13 @@ def versions(project: Project, json: bool) -> None:
         roles += ["pinned"] if str(v.number) in pinned else []
         role = ", ".join([*roles, "files removed"] if v.removed is not None else roles)
         now = current_id(snapshots, v.lineage.snapshot_id)
-        made_from = v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
+        made_from = (
+            f"served elsewhere as {v.lineage.code!r}"
+            if is_foreign(v)
+            else v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
+        )
         seen = v.evaluation.metrics["accuracy"]
-        accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})"
+        accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})" if seen.n else ""
         verdict = v.verdict.outcome.value if v.verdict else ""
         rows.append((str(v.number), minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
     listing(Console(), columns, rows)
@@ -345,6 +351,8 @@ def status_json(project: Project) -> dict[str, Any]:
     return {
         "name": project.model, "task": project.settings.task,
         "champion": champion, "challenger": others[-1] if others else None,
+        "elsewhere": None if champion is None else foreign_name(project.store, project.model, champion),
+        "accuracy_by_time": named(LATE["over_time"])(project.store, project.model, 6),
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
@@ -379,9 +387,10 @@ def status(project: Project, json: bool) -> None:
     job, waits = now["retraining"], now["awaiting_approval"]
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
-        ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
+        ("live", live(now["champion"], now["elsewhere"])),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
+        ("accuracy by time", by_time(now["accuracy_by_time"])),
         ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
@@ -391,6 +400,23 @@ def status(project: Project, json: bool) -> None:
     ):  # fmt: skip
         shown.add_row(name, escape(value))
     Console().print(shown)
+
+
+def live(champion: int | None, elsewhere: str | None) -> str:
+    """Which version answers, and where.
+
+    >>> live(2, "2024-b")
+    "version 2 ('2024-b', served elsewhere)"
+    """
+    if champion is None:
+        return "nothing yet"
+    return f"version {champion}" + (f" ({elsewhere!r}, served elsewhere)" if elsewhere is not None else "")
+
+
+def by_time(seen: Sequence[Mapping[str, Any]]) -> str:
+    """A few of the accuracies so far, each with its interval."""
+    rows = [f"{one['at']:%Y-%m-%d} {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in seen]
+    return "\n".join(rows) if len(rows) > 1 else "one look or none yet"
 
 
 def stage(now: Mapping[str, Any]) -> str:

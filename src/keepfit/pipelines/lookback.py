@@ -17,13 +17,14 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.monitoring.measurement import Measurement
 from keepfit.pipelines.inputs import InputWatch
+from keepfit.pipelines.looks import Look
 from keepfit.pipelines.watch import Watch, seen
 from keepfit.triggers.trigger import Reason
 
 UNTIL = "looked_back_until"
 """The named value that says how far a past was looked through."""
 SHORTEST = timedelta(hours=1)
-MOST_BLOCKS = 10**9
+MOST_BLOCKS, A_DAY = 10**9, timedelta(days=1)
 AFTER = timedelta(seconds=2)
 """What was written at the last moment counts, too."""
 PAST = "past"
@@ -75,8 +76,11 @@ def due(store: RecordStore, model: str, moments: Sequence[datetime]) -> list[dat
 
 def patient(watch: Watch) -> Watch:
     """The same watch, with looks that take in at one beat all that came since the last one, however long ago."""
-    looks = tuple(replace(one, most_blocks=MOST_BLOCKS) if isinstance(one, InputWatch) else one for one in watch.looks)
-    return replace(watch, looks=looks)
+
+    def looking_far(one: Look) -> Look:
+        return replace(one, most_blocks=MOST_BLOCKS, ahead=A_DAY) if isinstance(one, InputWatch) else one
+
+    return replace(watch, looks=tuple(map(looking_far, watch.looks)))
 
 
 def beat(watch: Watch, at: datetime) -> Call | None:
@@ -95,7 +99,7 @@ def beat(watch: Watch, at: datetime) -> Call | None:
     store.add_decision(model, "trigger", decision, at, id=f"past-{model}-{at.isoformat()}")
     store.put(model, UNTIL, at.isoformat())
     reason = str(judged.evidence.get("reason", Reason.ROUTINE.value))
-    return Call(at, situation.version, reason, judged.because) if fired else None
+    return Call(at, situation.version, reason, tuple(judged.telling)) if fired else None
 
 
 def over_time(store: RecordStore, model: str, most: int = 12) -> list[dict[str, Any]]:
