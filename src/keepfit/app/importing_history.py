@@ -291,7 +291,7 @@ class Import:
         facts = {
             "source": plan.source, "answers": stored.answers, "labels": stored.labels, "resumed": stored.resumed,
             "versions": dict(numbers), "looks": told.looks, "alarm": call_json(told.alarm),
-            "calls": len(told.calls), "next": next_step(plan, told),
+            "calls": len(told.calls), "next": next_step(plan, bool(trend)),
         }  # fmt: skip
         because = (
             f"{plan.survey.rows} rows of {plan.source}: {stored.answers} answers and {stored.labels} labels were new",
@@ -341,12 +341,12 @@ def call_json(call: Call | None) -> dict[str, Any] | None:
     return {"at": call.at.isoformat(), "version": call.version, "reason": call.reason, "because": list(call.because)}
 
 
-def next_step(plan: Plan, told: Told) -> str:
+def next_step(plan: Plan, looked: bool) -> str:
     """What to do now."""
     if not plan.survey.labelled:
         return "keepfit label FILE brings labels; then accuracy and backtest have something to go by"
     if plan.labels is Source.VOLUNTEERED:
         return "import again with --label-source complete (or asked), if that is what the labels are"
-    if told.looks == 0:
+    if not looked:
         return f"keepfit backtest says what other policies would have cost; a look back needs {FEWEST} labelled answers"
     return "keepfit status --plot accuracy.png draws it; keepfit backtest says what other policies would have cost"

@@ -348,11 +348,12 @@ def status_json(project: Project) -> dict[str, Any]:
     running = project.store.jobs(project.model, kind="retrain", states=[JobState.RUNNING, JobState.WAITING], limit=1)
     champion = None if live is None else single(live.traffic)
     others = [] if live is None else sorted(live.traffic.versions - {champion})
+    elsewhere = None if champion is None else foreign_name(project.store, project.model, champion)
     return {
         "name": project.model, "task": project.settings.task,
         "champion": champion, "challenger": others[-1] if others else None,
-        "elsewhere": None if champion is None else foreign_name(project.store, project.model, champion),
-        "accuracy_by_time": named(LATE["over_time"])(project.store, project.model, 6),
+        "elsewhere": elsewhere,
+        "accuracy_by_time": by_checks(project) if elsewhere is not None else [],
         "rollout": standing(project.store, project.model),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
         "accuracy": project.store.get(project.model, "accuracy"),
@@ -390,7 +391,7 @@ def status(project: Project, json: bool) -> None:
         ("live", live(now["champion"], now["elsewhere"])),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
-        ("accuracy by time", by_time(now["accuracy_by_time"])),
+        *([("accuracy by time", by_time(now["accuracy_by_time"]))] if now["accuracy_by_time"] else []),
         ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"]))) if job else "none"),
@@ -413,10 +414,16 @@ def live(champion: int | None, elsewhere: str | None) -> str:
     return f"version {champion}" + (f" ({elsewhere!r}, served elsewhere)" if elsewhere is not None else "")
 
 
+def by_checks(project: Project) -> list[dict[str, Any]]:
+    """The accuracies that the newest checks have seen."""
+    found: list[dict[str, Any]] = named(LATE["over_time"])(project.store, project.model, 6, 300)
+    return found
+
+
 def by_time(seen: Sequence[Mapping[str, Any]]) -> str:
     """A few of the accuracies so far, each with its interval."""
     rows = [f"{one['at']:%Y-%m-%d} {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in seen]
-    return "\n".join(rows) if len(rows) > 1 else "one look or none yet"
+    return "\n".join(rows)
 
 
 def stage(now: Mapping[str, Any]) -> str:

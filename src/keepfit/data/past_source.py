@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from keepfit.data.columns import Sample
 from keepfit.data.tables import Record, as_text, column_names, kind_of, read_records, rows_of_parquet
 from keepfit.errors import BackendError, InvalidInput, SettingsError
-from keepfit.redaction import redacted, remember_address
+from keepfit.redaction import redacted, remember
 
 SAMPLED = 2_000
 BATCH = 2_000
@@ -92,9 +92,9 @@ class PastQuery:
     _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        remember_address(self.url)
         try:
             parsed = make_url(self.url)
+            remember(parsed.password or "")
         except ArgumentError as error:
             words = "--from is no database URL; write dialect://user:password@host/name, env:NAME or file:PATH"
             raise SettingsError(words) from error

@@ -102,15 +102,14 @@ def beat(watch: Watch, at: datetime) -> Call | None:
     return Call(at, situation.version, reason, tuple(judged.telling)) if fired else None
 
 
-def over_time(store: RecordStore, model: str, most: int = 12) -> list[dict[str, Any]]:
-    """The accuracy on labels at the checks so far, oldest first, evenly thinned: at, value, low, high, n, version."""
-    checks = store.decisions(model, subject="trigger", limit=5_000)
+def over_time(store: RecordStore, model: str, most: int = 12, checks: int = 5_000) -> list[dict[str, Any]]:
+    """The accuracy on labels at the newest `checks` checks, oldest first, evenly thinned: at, value, low, high, n, version."""
     found = [
         {
             "at": check.at, "value": one.value, "low": one.low, "high": one.high, "n": one.n,
             "version": one.model_version,
         }
-        for check in reversed(checks)
+        for check in reversed(store.decisions(model, subject="trigger", limit=checks))
         for plain in check.decision.evidence.get("measurements", ())
         if plain["name"] == "accuracy" and (one := Measurement.from_json(plain)).known and one.judged
     ]  # fmt: skip
