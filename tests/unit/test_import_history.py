@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from keepfit.app.project import Project
-from keepfit.data import past_stage
 from keepfit.data.past_columns import PastColumns
 from keepfit.data.records import Example, Source, Window
 from keepfit.errors import BackendError, InvalidInput, Refused, SettingsError
@@ -198,7 +197,7 @@ def test_one_wrong_row_is_named_and_nothing_is_imported(
 ) -> None:
     made = rows()
     made[7] = {**made[7], **changes}
-    with pytest.raises(InvalidInput, match=f"nothing was imported.*{words}"):
+    with pytest.raises(InvalidInput, match=rf"nothing was imported.*{words}"):
         imported(project, table(tmp_path, made), columns=PastColumns(id="id"))
     assert stored(project) == 0
     assert foreign_numbers(project.store, project.model) == {}
@@ -209,7 +208,7 @@ def test_all_that_is_wrong_is_said_at_once(project: Project, tmp_path: Path) -> 
     made[3] = row(3, text="")
     made[4] = row(4, time="never")
     made[5] = row(5, time="never")
-    with pytest.raises(InvalidInput, match="2 rows: a time that cannot be read.*1 rows: an empty text"):
+    with pytest.raises(InvalidInput, match=r"2 rows: a time that cannot be read.*1 rows: an empty text"):
         imported(project, table(tmp_path, made))
 
 
@@ -278,7 +277,7 @@ def test_labels_must_fit_the_classes_of_the_champion(project: Project, tmp_path:
     data = tmp_path / "data.csv"
     data.write_text("text,label\n" + "\n".join(lines) + "\n", "utf-8")
     assert project.train(data)["deployed"]
-    with pytest.raises(InvalidInput, match="the model does not know.*the classes are ham, spam"):
+    with pytest.raises(InvalidInput, match=r"the model does not know.*the classes are ham, spam"):
         imported(project, table(tmp_path, rows()))
     done = imported(project, table(tmp_path, rows()), new_classes=True)
     assert done["answers"] == 20
@@ -312,7 +311,7 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(project: Project, tmp_p
 def test_a_row_with_too_many_fields_is_refused(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "past.csv"
     file.write_text("text,prediction,time\ngood,pos,2026-01-01T00:00:00Z\nbad,neg,2026-01-01T01:00:00Z,more\n", "utf-8")
-    with pytest.raises(InvalidInput, match="1 rows: a row cannot be read, first row 2 .has 4 fields"):
+    with pytest.raises(InvalidInput, match=r"1 rows: a row cannot be read, first row 2 .has 4 fields"):
         imported(project, file)
 
 
@@ -340,15 +339,12 @@ def killing(after: int) -> Callable[[str, int, int | None], None]:
     return tell
 
 
-def test_a_killed_import_goes_on_and_writes_every_row_once(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(past_stage, "CHUNK", 10)
+def test_a_killed_import_goes_on_and_writes_every_row_once(project: Project, tmp_path: Path) -> None:
     file = table(tmp_path, rows(45))
     with pytest.raises(Killed):
-        imported(project, file, tell=killing(20))
+        imported(project, file, tell=killing(20), chunk=10)
     assert stored(project) == 20
-    done = imported(project, file)
+    done = imported(project, file, chunk=10)
     assert (done["answers"], done["labels"], done["resumed"]) == (45, 45, 20)
     assert stored(project) == 45
     assert not list((project.home.state / "imports").iterdir())
@@ -393,7 +389,9 @@ def test_a_query_of_another_database_is_read(project: Project, tmp_path: Path) -
     asked = {"query": "SELECT * FROM answers WHERE id <> 'r0';", "looks": 0}
     assert project.import_history(url=f"file:{tmp_path / 'url'}", **asked)["answers"] == 19
     with sqlite3.connect(tmp_path / "other.db") as other:
-        other.execute("INSERT INTO answers SELECT 'new', 'good new', 'pos', 0.1, 0.9, 'pos', time, 'a' FROM answers LIMIT 1")
+        other.execute(
+            "INSERT INTO answers SELECT 'new', 'good new', 'pos', 0.1, 0.9, 'pos', time, 'a' FROM answers LIMIT 1"
+        )
     other.close()
     assert project.import_history(url=url, **asked)["answers"] == 1
 
@@ -407,7 +405,9 @@ def test_rows_that_come_while_it_is_read_are_left_for_the_next_time(project: Pro
             told.append(of)
             other = sqlite3.connect(tmp_path / "other.db")
             other.execute("PRAGMA journal_mode=WAL")
-            other.execute("INSERT INTO answers SELECT 'late', 'good', 'pos', 0.1, 0.9, 'pos', time, 'a' FROM answers LIMIT 1")
+            other.execute(
+                "INSERT INTO answers SELECT 'late', 'good', 'pos', 0.1, 0.9, 'pos', time, 'a' FROM answers LIMIT 1"
+            )
             other.commit()
             other.close()
 

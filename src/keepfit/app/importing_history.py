@@ -16,6 +16,7 @@ from keepfit.app.setting_values import secret, zone
 from keepfit.data.past_columns import PastColumns, choose_past_columns
 from keepfit.data.past_rows import Reader, Terms, digest
 from keepfit.data.past_source import PastFile, PastQuery, PastSource
+from keepfit.data.past_stage import CHUNK
 from keepfit.data.records import Cause, Source, Traffic
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, SettingsError
@@ -49,6 +50,8 @@ class Wanted:
     new_classes: bool = False
     embed: bool = False
     looks: int = 100
+    chunk: int = CHUNK
+    """Rows that are held in memory, and stored at once."""
     dry_run: bool = False
 
 
@@ -162,10 +165,10 @@ class Import:
 
     def read(self, terms: Terms, place: Path, now: datetime) -> tuple[Survey, list[str]]:
         """All rows onto the stage, and why they are refused."""
-        store, model = self.project.store, self.project.model
         reader = Reader(terms, now)
+        desk = past.Desk(self.project.store, self.project.model, place, self.asked.chunk)
         try:
-            found, clashes = past.survey(self.source, reader, place, store, model, self.tell)
+            found, clashes = past.survey(self.source, reader, desk, self.tell)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -291,7 +294,8 @@ class Import:
         facts = {
             "source": plan.source, "answers": stored.answers, "labels": stored.labels, "resumed": stored.resumed,
             "versions": dict(numbers), "looks": told.looks, "alarm": call_json(told.alarm),
-            "calls": len(told.calls), "next": next_step(plan, bool(trend)),
+            "calls": len(told.calls), "objection": project.objection() if trend else None,
+            "next": next_step(plan, bool(trend)),
         }  # fmt: skip
         because = (
             f"{plan.survey.rows} rows of {plan.source}: {stored.answers} answers and {stored.labels} labels were new",

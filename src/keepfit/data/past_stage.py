@@ -1,6 +1,6 @@
 """The stage: a history that was read and found good, on the disk, before the first row of it is stored.
 
-    STAGE/rows.parquet    row groups of CHUNK rows
+    STAGE/rows.parquet    one row group for each chunk
     STAGE/marks-00.bin    32 bytes a mark: hash of an id, hash of what stands under it; by the first byte of the former,
                           examples in the first half of the files, answers in the second
 
@@ -60,7 +60,7 @@ class StageWriter:
     rows: int = 0
 
     def add(self, rows: Sequence[PastRow]) -> None:
-        """At most CHUNK rows."""
+        """A chunk of rows, which is a row group."""
         self._writer.write_table(pa.Table.from_pylist([_plain(row) for row in rows], schema=_SCHEMA))
         for row in rows:
             self._mark(0, row.id, json.dumps(row.content))

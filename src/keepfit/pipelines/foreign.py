@@ -29,8 +29,10 @@ from keepfit.training.recipe import Recipe
 NAMES = "foreign"
 """The named value that maps names to numbers, for those who must not load the registry."""
 LONGEST_NAME = 200
-FEWEST, MOST = 100, 2_000
-"""Labelled answers that a reference needs, and takes at most."""
+FEWEST, USUAL, MOST = 100, 400, 2_000
+"""Labelled answers that a reference needs, has where there are so many, and takes at most."""
+BEGINNING = 0.2
+"""The part of a version's answers that counts as its beginning, when it was as good as it was meant to be."""
 
 
 def foreign_numbers(store: RecordStore, model: str) -> dict[str, int]:
@@ -112,20 +114,21 @@ def ensure_reference(
 
 
 def first_labelled(store: RecordStore, model: str, number: int, until: datetime) -> list[tuple[Prediction, Label]]:
-    """The oldest answers that have a label that measures, MOST at most, in the order of their times.
+    """The oldest answers that have a label that measures, in the order of their times: those of its beginning.
 
     Read in windows that double from a day on, so that a long history need not fit into memory.
     """
     made = store.made_by(model, number)
     if made.first is None:
         return []
+    most = min(MOST, max(USUAL, round(BEGINNING * made.count)))
     length, start = 86_400.0, made.first
     end = min(until, datetime.fromtimestamp(made.last.timestamp() + 1, UTC) if made.last is not None else until)
     while True:
         stop = min(datetime.fromtimestamp(start.timestamp() + length, UTC), end)
         pairs = store.labelled(model, Window(start, stop), number)
-        if len(pairs) >= MOST or stop >= end:
-            return pairs[:MOST]
+        if len(pairs) >= most or stop >= end:
+            return pairs[:most]
         length *= 2
 
 

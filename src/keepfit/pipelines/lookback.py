@@ -103,7 +103,10 @@ def beat(watch: Watch, at: datetime) -> Call | None:
 
 
 def over_time(store: RecordStore, model: str, most: int = 12, checks: int = 5_000) -> list[dict[str, Any]]:
-    """The accuracy on labels at the newest `checks` checks, oldest first, evenly thinned: at, value, low, high, n, version."""
+    """The accuracy on labels at the newest `checks` checks, oldest first, evenly thinned.
+
+    Each has at, value, low, high, n and version.
+    """
     found = [
         {
             "at": check.at, "value": one.value, "low": one.low, "high": one.high, "n": one.n,

@@ -181,11 +181,31 @@ class Stored:
     """Rows that an earlier, interrupted import of the same had stored."""
 
 
-def survey(
-    source: PastSource, reader: Reader, place: Path, store: RecordStore, model: str, tell: Tell
-) -> tuple[Survey, Faults]:
-    """Read everything once onto the stage at `place`; what it holds, and what is wrong with it."""
-    found, total = Survey(), source.total()
+@dataclass(frozen=True)
+class Desk:
+    """Where a history is laid out before it is stored."""
+
+    store: RecordStore
+    model: str
+    place: Path
+    """The stage's folder."""
+    chunk: int = stage.CHUNK
+    """Rows that are held in memory, and stored at once."""
+
+    def put(self, writer: stage.StageWriter, held: list[PastRow], clashes: Faults) -> None:
+        """A chunk onto the stage, compared with what is stored; `held` is emptied."""
+        stored = self.store.contents(self.model, {row.id for row in held})
+        for row in held:
+            if row.id in stored and stored[row.id] != row.content:
+                clashes.add("an id that is stored with another text", row.number, f"{row.id}: {stored[row.id]}")
+        if held:
+            writer.add(held)
+        held.clear()
+
+
+def survey(source: PastSource, reader: Reader, desk: Desk, tell: Tell) -> tuple[Survey, Faults]:
+    """Read everything once onto the desk's stage; what it holds, and what is wrong with it."""
+    found, total, place = Survey(), source.total(), desk.place
     if total == 0:
         raise InvalidInput(f"{source.name} has no row; nothing is there to import")
     clashes = Faults()
@@ -199,11 +219,11 @@ def survey(
                 if row is not None:
                     found.add(row)
                     held.append(row)
-                if len(held) == stage.CHUNK:
-                    put(writer, held, store, model, clashes)
+                if len(held) == desk.chunk:
+                    desk.put(writer, held, clashes)
                 if found.read % 2_000 == 0:
                     tell("reading", found.read, total)
-            put(writer, held, store, model, clashes)
+            desk.put(writer, held, clashes)
     except OSError as error:
         raise BackendError(f"{place} cannot be written ({error}); make room on the disk and import again") from error
     if found.read == 0:
@@ -216,17 +236,6 @@ def survey(
         shown = [f"row {row.number} ({row.id!r:.40}: {row.content!s:.40} -> {row.answer})" for row in rows]
         clashes.first["an id that comes again with another text or answer"] = shown
     return found, clashes
-
-
-def put(writer: stage.StageWriter, held: list[PastRow], store: RecordStore, model: str, clashes: Faults) -> None:
-    """A chunk onto the stage, compared with what is stored; `held` is emptied."""
-    stored = store.contents(model, {row.id for row in held})
-    for row in held:
-        if row.id in stored and stored[row.id] != row.content:
-            clashes.add("an id that is stored with another text", row.number, f"{row.id}: {stored[row.id]}")
-    if held:
-        writer.add(held)
-    held.clear()
 
 
 def judge(found: Survey, faults: Faults, clashes: Faults, known: Known, skip_bad: bool) -> list[str]:

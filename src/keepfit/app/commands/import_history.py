@@ -140,6 +140,8 @@ def printed(done: Mapping[str, Any]) -> None:
         lines.append(f"The watch would have raised the alarm at {alarm['at'][:16]} UTC: {'; '.join(alarm['because'])}")
     elif done["looks"]:
         lines.append("The watch would have raised no alarm of harm.")
+    if done["objection"] is not None:
+        lines.append(f"The watch cannot work as it is set: {done['objection']}")
     lines.append(f"Next: {done['next']}")
     for line in lines:
         console.print(escape(line), soft_wrap=True, highlight=False)
