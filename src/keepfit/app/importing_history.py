@@ -27,7 +27,6 @@ from keepfit.pipelines.past import Known, Stored, Survey, Writer
 from keepfit.rollout.rollout import single
 
 Tell = Callable[[str, int, int | None], None]
-IMPORTS = "imports"
 SETTINGS = "settings"
 
 
@@ -159,9 +158,12 @@ class Import:
         return Terms(choose_past_columns(sample, wanted), place, asked.name, asked.normalise, asked.skip_bad)
 
     def place(self, terms: Terms) -> Path:
-        """The folder of this import's stage; the same for the same table under the same terms."""
+        """The folder of this import's stage; the same for the same table under the same terms.
+
+        Among what trainings leave, where a forgetting looks for people's texts.
+        """
         words = f"{self.source.identity()} {self.project.model} {terms} {self.asked.label_source}"
-        return self.project.home.state / IMPORTS / digest(words)
+        return self.project.home.work / f"{past.STAGE}{digest(words)}"
 
     def read(self, terms: Terms, place: Path, now: datetime) -> tuple[Survey, list[str]]:
         """All rows onto the stage, and why they are refused."""

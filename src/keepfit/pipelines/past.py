@@ -32,7 +32,7 @@ Embed = Callable[[Sequence[Any]], tuple[NDArray[np.float32], Mapping[str, NDArra
 """Contents (n) to embeddings (n, d) and measures by name (n,)."""
 MARK = "import"
 """The named value that says how far the import of a stage has come."""
-SURVEY = "survey.json"
+STAGE, SURVEY = "import-", "survey.json"
 MOST_CLASSES = 1_000
 COMPLETE = 0.99
 """Where so many rows have a label, every outcome becomes known."""
@@ -355,4 +355,4 @@ def kept(place: Path) -> dict[str, Any] | None:
 
 def others(root: Path, but: Path) -> Iterable[Path]:
     """Stages of other imports, which nobody will go on with."""
-    return [path for path in root.iterdir() if path.is_dir() and path != but] if root.is_dir() else []
+    return [path for path in root.glob(f"{STAGE}*") if path != but]
