@@ -5,7 +5,8 @@
 Each number of generated rows (texts of 3 to 80 words, probabilities, labels, times over a year, two versions; the
 second one goes stale) is imported by `keepfit import-history` with its look back, and replayed by `keepfit backtest`,
 each in a fresh process; once more it is imported without looking back. The encoder is the embedded MiniLM, and no
-version is trained. Writes benchmarks/results/history.json; exits 1 when the memory of the import grows, or 100,000 rows take over ten minutes.
+version is trained. Writes benchmarks/results/history.json; exits 1 when the memory of the import grows, or 100,000 rows
+take over ten minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ def write(file: Path, n: int) -> None:
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["id", "text", "p_negative", "p_positive", "label", "time", "version"])
-        for number, (text, label) in enumerate(reviews(n, seed=3)):
+        pairs = batched(reviews(2 * n, seed=3))  # classes in turn: of each pair one by lot
+        for number, (text, label) in enumerate(pair[int(rng.integers(2))] for pair in pairs):
             stale = number >= TURN * n
             right = rng.random() > (0.33 if stale else 0.05)
             top = 0.5 + (0.25 if stale else 0.45) * rng.random()
@@ -49,6 +52,11 @@ def write(file: Path, n: int) -> None:
             at = end - timedelta(days=DAYS) * (1 - number / n)
             version = "a" if number < n / 3 else "b"
             writer.writerow([number, text, round(1 - positive, 4), round(positive, 4), label, at.isoformat(), version])
+
+
+def batched(texts: Iterator[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Two at a time."""
+    return zip(texts, texts, strict=True)
 
 
 def run(project: Path, *arguments: str) -> tuple[float, float, dict[str, Any]]:

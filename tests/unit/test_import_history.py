@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from keepfit.app.project import Project
+from keepfit.app.worker import WorkerLock
 from keepfit.data.past_columns import PastColumns
 from keepfit.data.records import Example, Source, Window
-from keepfit.errors import BackendError, InvalidInput, Refused, SettingsError
+from keepfit.errors import BackendError, InvalidInput, NotFound, Refused, SettingsError
 from keepfit.pipelines.foreign import foreign_numbers
 
 TOML = 'tracking = "local"\ntimezone = "Europe/Berlin"\n[models.default]\ntask = "toy"\n'
@@ -459,3 +460,38 @@ def test_an_example_of_life_may_have_a_history_too(project: Project, tmp_path: P
     assert at < pair[1].time
     labelled = project.store.labelled(project.model, EVER)
     assert {label.source for _, label in labelled} == {Source.COMPLETE}
+
+
+def test_labels_can_come_later_by_the_id_and_by_the_text(project: Project, tmp_path: Path) -> None:
+    imported(project, table(tmp_path, [{"comment": one.pop("text"), **one} for one in rows(label=None)]))
+    by_id = table(tmp_path, [{"id": "r3", "label": "neg"}], "ids.csv")
+    by_text = table(tmp_path, [{"comment": "good words 4", "label": "pos"}], "texts.csv")
+    assert project.label(by_id)["new"] == 1
+    assert project.label(by_text)["new"] == 1
+
+
+def test_while_a_worker_runs_the_past_is_not_looked_back_on(project: Project, tmp_path: Path) -> None:
+    file = table(tmp_path, rows(600))
+    lock = WorkerLock(project.home.state, project.store)
+    lock.acquire()
+    try:
+        assert imported(project, file, looks=3)["looks"] == 0
+    finally:
+        lock.release()
+    assert imported(project, file, looks=3)["looks"] == 3
+
+
+def test_the_watch_never_goes_back(project: Project, tmp_path: Path) -> None:
+    imported(project, table(tmp_path, rows(600)), looks=0)
+    project.check()
+    assert imported(project, table(tmp_path, rows(700)), looks=3)["looks"] == 0
+
+
+def test_a_version_without_labels_is_deployed_and_not_looked_back_on(project: Project, tmp_path: Path) -> None:
+    done = imported(project, table(tmp_path, rows(300, label="")), looks=3)
+    assert done["looks"] == 0
+    assert any("no labels" in words for words in done["plan"]["missing"])
+    assert "keepfit label" in done["next"]
+    assert project.champion() == done["versions"]["a"]
+    with pytest.raises(NotFound, match=r"'a', served elsewhere.* nothing to compare with yet: 100 of its answers"):
+        project.check()

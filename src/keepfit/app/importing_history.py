@@ -247,6 +247,8 @@ class Import:
         writer = Writer(project.store, project.model, numbers, classes, plan.labels, embed)
         stored = writer.write(place, self.tell, plan.survey.rows)
         project.store.put(project.model, past.MARK, None)
+        if not project.columns().text:  # a label by the text finds its column, then
+            project.store.put(project.model, "columns", {"text": list(plan.columns.text)})
         return stored
 
     def follow(self, plan: Plan, numbers: Mapping[str, int]) -> Told:
@@ -269,7 +271,7 @@ class Import:
         assert found.last is not None
         project, calls, looks = self.project, [], 0
         store, model = project.store, project.model
-        moments = due(store, model, steps(found.first, found.last, self.asked.looks))
+        moments = due(store, model, steps(found.first, found.last, self.asked.looks)) if self.alone else []
         reigns = found.reigns()
         ends = [since for _, since in reigns[1:]] + [found.last + 2 * AFTER]
         for (name, since), end in zip(reigns, ends, strict=True):
@@ -288,6 +290,11 @@ class Import:
         hush(project)
         project.follow()
         return Told(looks, tuple(calls))
+
+    @property
+    def alone(self) -> bool:
+        """Whether no worker watches; the look back goes through the states of its detectors."""
+        return not self.project.worker_runs()
 
     def result(self, plan: Plan, numbers: Mapping[str, int], stored: Stored, told: Told) -> dict[str, Any]:
         """What was done, stored as a decision and in the audit."""

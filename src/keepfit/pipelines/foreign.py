@@ -18,7 +18,7 @@ import numpy as np
 from keepfit.data.records import Label, Prediction, Window
 from keepfit.data.snapshot import Rows, Split
 from keepfit.data.store import RecordStore
-from keepfit.errors import InvalidInput, Refused
+from keepfit.errors import InvalidInput, NotFound, Refused
 from keepfit.evaluation.evaluator import REFERENCE, Evaluation, Judged, write_reference
 from keepfit.intervals import Interval
 from keepfit.registry.registry import Lineage, ModelVersion, Registry
@@ -111,6 +111,16 @@ def ensure_reference(
     judged = judged_of(pairs, registry.version(model, number).evaluation.labels)
     registry.revise(model, number, lambda copy: bool(write_reference(copy, judged)))
     return len(pairs)
+
+
+def need_reference(store: RecordStore, registry: Registry, model: str, number: int, now: datetime) -> None:
+    """Of a foreign version: make its reference, or raise NotFound while too few of its answers have a label."""
+    name = foreign_name(store, model, number)
+    if name is not None and not ensure_reference(store, registry, model, number, now):
+        raise NotFound(
+            f"version {number} ({name!r}, served elsewhere) has nothing to compare with yet: {FEWEST} of its answers "
+            "need a label that measures (asked or complete); bring labels with keepfit import-history or keepfit label"
+        )
 
 
 def first_labelled(store: RecordStore, model: str, number: int, until: datetime) -> list[tuple[Prediction, Label]]:

@@ -21,8 +21,6 @@ from keepfit.pipelines.looks import Look
 from keepfit.pipelines.watch import Watch, seen
 from keepfit.triggers.trigger import Reason
 
-UNTIL = "looked_back_until"
-"""The named value that says how far a past was looked through."""
 SHORTEST = timedelta(hours=1)
 MOST_BLOCKS, A_DAY = 10**9, timedelta(days=1)
 AFTER = timedelta(seconds=2)
@@ -69,9 +67,10 @@ def steps(first: datetime, last: datetime, looks: int) -> list[datetime]:
 
 
 def due(store: RecordStore, model: str, moments: Sequence[datetime]) -> list[datetime]:
-    """Those that were not looked at yet."""
-    kept = store.get(model, UNTIL)
-    return list(moments) if kept is None else [at for at in moments if at > datetime.fromisoformat(kept)]
+    """Those that are later than every look so far, of the past or of today: the watch never goes back."""
+    checks = store.decisions(model, subject="trigger", limit=100)
+    seen_until = max((check.at for check in checks if "version" in check.decision.evidence), default=None)
+    return [at for at in moments if seen_until is None or at > seen_until]
 
 
 def patient(watch: Watch) -> Watch:
@@ -97,7 +96,6 @@ def beat(watch: Watch, at: datetime) -> Call | None:
     because = (*judged.because, IN_VAIN) if fired else judged.because
     decision = Decision(judged.outcome, because, {**judged.evidence, **seen(situation), PAST: True})
     store.add_decision(model, "trigger", decision, at, id=f"past-{model}-{at.isoformat()}")
-    store.put(model, UNTIL, at.isoformat())
     reason = str(judged.evidence.get("reason", Reason.ROUTINE.value))
     return Call(at, situation.version, reason, tuple(judged.telling)) if fired else None
 
