@@ -14,7 +14,7 @@ from keepfit.app.project import Project
 from keepfit.app.settings import load
 from keepfit.data.records import Example, Label, Prediction, Source
 from keepfit.decision import Outcome
-from keepfit.errors import InvalidInput, NotFound, Refused, SettingsError
+from keepfit.errors import InvalidInput, Refused, SettingsError
 
 TOML = """# ours, kept
 [models.default]                # the only one
@@ -172,11 +172,11 @@ def test_other_endings_and_rates_for_stored_traffic_are_refused(project: Project
         project.backtest()
 
 
-def test_without_a_version_there_is_nothing_to_embed_with(tmp_path: Path) -> None:
+def test_without_a_version_the_encoder_embeds_the_texts(tmp_path: Path) -> None:
     (tmp_path / "keepfit.toml").write_text(f'tracking = "local"\n{TOML}', "utf-8")
     project = Project(tmp_path, environ={})
-    with pytest.raises(NotFound, match="keepfit train"):
-        project.backtest(write_rows(tmp_path / "calm.csv", 500, None))
+    found = project.backtest(write_rows(tmp_path / "calm.csv", 500, None), ["never"], **SMALL)
+    assert found["rows"] == 500
     project.close()
 
 

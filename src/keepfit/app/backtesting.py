@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from keepfit.app.embedding import embedder
 from keepfit.app.project import Project, check_readable
 from keepfit.app.setting_values import duration
 from keepfit.app.settings_file import write_triggers
 from keepfit.app.spending import valued
-from keepfit.app.wiring import answering_half
 from keepfit.data.files import guess_columns, read_rows
 from keepfit.data.records import Window, is_withheld
 from keepfit.decision import Decision
@@ -27,7 +27,6 @@ from keepfit.pipelines.backtest.outcome import Backtest, compare
 from keepfit.pipelines.backtest.policies import in_toml, policy_of, usual
 from keepfit.pipelines.backtest.traffic import Floats, Traffic
 from keepfit.pipelines.worth import Worth
-from keepfit.tasks.task import predict
 
 Tell = Callable[[str, int, int | None], None]
 CHUNK = 256
@@ -61,9 +60,9 @@ class Wanted:
 def run(project: Project, asked: Wanted, tell: Tell = silent) -> Backtest:
     """Replay the traffic under each policy; the recommendation is stored as a decision.
 
-    Raises InvalidInput for data that cannot be replayed, SettingsError for a policy that makes no sense, NotFound
-    before a version is deployed, whose network embeds the texts; Refused, once the result is stored, where it cannot be
-    written into the settings.
+    Texts are embedded by the champion; before keepfit has one, by the encoder of the recipe. Raises InvalidInput for
+    data that cannot be replayed, SettingsError for a policy that makes no sense; Refused, once the result is stored,
+    where it cannot be written into the settings.
     """
     if asked.scale is not None and not 0 < asked.scale < math.inf:
         raise InvalidInput("a row stands for a number of answers above 0", "scale")
@@ -76,10 +75,7 @@ def run(project: Project, asked: Wanted, tell: Tell = silent) -> Backtest:
     if asked.file is None and asked.label_rate is not None:
         raise InvalidInput("stored traffic is labelled as it is; --label-rate is for a file", "label_rate")
     named = [policy_of(text, project.settings.triggers) for text in asked.policies]
-    number = project.champion()
-    traffic = (
-        of_file(project, number, asked, tell) if asked.file is not None else of_store(project, number, asked, tell)
-    )
+    traffic = of_file(project, asked, tell) if asked.file is not None else of_store(project, asked, tell)
     matrix = make(traffic, plan_of(project, asked), project.home.backtests, lambda done, of: tell("training", done, of))
     now = project.home.clock.now()
     price = Worth(project.model, project.store, valued(project.settings, project.home.settings.costs)).price(now)
@@ -124,8 +120,8 @@ def wrote(project: Project, found: Backtest, asked: Wanted) -> tuple[str, ...]:
     return (f"{file.name} now has it as the triggers of {project.model}",)
 
 
-def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traffic:
-    """What was answered in life and has a label that measures; embedded anew where not one model gave all."""
+def of_store(project: Project, asked: Wanted, tell: Tell) -> Traffic:
+    """What was answered in life and has a label that measures; embedded anew where not one network gave all."""
     now = project.home.clock.now()
     store, name = project.store, project.model
     pairs = store.labelled(name, Window(LONG_AGO, now + timedelta(seconds=1)), as_of=asked.as_of)
@@ -140,7 +136,7 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
     pairs = [pairs[i] for i in kept]
     classes = tuple(sorted({label.value for _, label in pairs}))
     index = {value: i for i, value in enumerate(classes)}
-    if len({p.model_version for p, _ in pairs}) == 1 and all(len(p.embedding) for p, _ in pairs):
+    if len({p.model_version for p, _ in pairs}) == 1 and all(len(p.embedding) for p, _ in pairs):  # one network's
         embeddings = np.stack([prediction.embedding for prediction, _ in pairs])
         names = set.intersection(*(set(prediction.measures) for prediction, _ in pairs)) & {"length", "unknown"}
         measures = {n: np.array([p.measures[n] for p, _ in pairs], np.float32) for n in sorted(names)}
@@ -151,12 +147,12 @@ def of_store(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traf
                 f"the texts of {name!r} were not kept [keep.texts], so answers of several versions cannot be compared; "
                 "give a file with time, text and label"
             )
-        embeddings, measures = embedded(project, champion, contents, tell)
+        embeddings, measures = embedded(project, contents, tell)
     truth = np.array([index[label.value] for _, label in pairs], np.int64)
     return Traffic(tuple(p.time for p, _ in pairs), embeddings, truth, classes, measures, scale)
 
 
-def of_file(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traffic:
+def of_file(project: Project, asked: Wanted, tell: Tell) -> Traffic:
     """A table with time, text and label; rows that cannot be read are left out. Raises InvalidInput."""
     file = asked.file
     if file is None:
@@ -184,23 +180,20 @@ def of_file(project: Project, champion: int, asked: Wanted, tell: Tell) -> Traff
     classes = tuple(sorted({label for _, _, label in rows}))
     index = {value: i for i, value in enumerate(classes)}
     truth = np.array([index[label] for _, _, label in rows], np.int64)
-    embeddings, measures = embedded(project, champion, [content for _, content, _ in rows], tell)
+    embeddings, measures = embedded(project, [content for _, content, _ in rows], tell)
     return Traffic(tuple(moment for moment, _, _ in rows), embeddings, truth, classes, measures, scale)
 
 
-def embedded(project: Project, champion: int, contents: Sequence[Any], tell: Tell) -> tuple[Floats, dict[str, Floats]]:
-    """The champion's embeddings, shape (n, d), and measures of the inputs, each of shape (n,)."""
-    model = answering_half(project.home, project.model)(champion)
-    parts: list[Floats] = []
-    measures: list[Mapping[str, float]] = []
+def embedded(project: Project, contents: Sequence[Any], tell: Tell) -> tuple[Floats, dict[str, Floats]]:
+    """Embeddings, shape (n, d), and measures of the inputs, each of shape (n,): the champion's, else the encoder's."""
+    embed = embedder(project, len(contents[0]) if isinstance(contents[0], tuple) else 1)
+    found = []
     for at in range(0, len(contents), CHUNK):
-        prepared = model.prepare(contents[at : at + CHUNK])
-        measures.extend(prepared.measures)
-        parts.append(model.infer(prepared).embeddings)
+        found.append(embed(contents[at : at + CHUNK]))
         tell("embedding", min(at + CHUNK, len(contents)), len(contents))
-    names = set.intersection(*map(set, measures)) if measures else set()
-    columns = {name: np.array([one[name] for one in measures], np.float32) for name in sorted(names)}
-    return np.concatenate(parts) if parts else predict(model, ()).embeddings, columns
+    names = set.intersection(*(set(measures) for _, measures in found))
+    columns = {name: np.concatenate([measures[name] for _, measures in found]) for name in sorted(names)}
+    return np.concatenate([embeddings for embeddings, _ in found]), columns
 
 
 def thinned(n: int, most: int) -> list[int]:

@@ -27,6 +27,7 @@ from keepfit.app.commands import (
     costs,
     diff,
     exporting,
+    import_history,
     importing,
     lineage,
     retention,
@@ -473,7 +474,7 @@ def doctor(
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-for module in (audit, backtest, backup, compress, costs, diff, importing, lineage, retention):
+for module in (audit, backtest, backup, compress, costs, diff, import_history, importing, lineage, retention):
     module.register(cli)
 
 

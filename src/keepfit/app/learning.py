@@ -54,6 +54,7 @@ from keepfit.pipelines.announce import Announcer
 from keepfit.pipelines.cascading import Cascading
 from keepfit.pipelines.choosing import OnWhat
 from keepfit.pipelines.estimating import AccuracyWatch
+from keepfit.pipelines.foreign import need_reference
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.inputs import InputWatch
 from keepfit.pipelines.known import Proposals
@@ -128,9 +129,13 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         Parts(**model.watch.label_parts.model_dump()), model.watch.audit_rate, model.watch.cohorts,
     )  # fmt: skip
     inputs = InputWatch(name, store, home.settings.timezone, model.watch.drift_run_length, model.watch.drift_label_rate)
+
+    def reference(number: int) -> Reference:
+        need_reference(store, registry, name, number, home.clock.now())
+        return normal_of(model, read_reference(version_folder(home, name, number)))
+
     return Watch(
-        name, store, Monitor(minimum=model.watch.min_predictions), trigger(model),
-        lambda number: normal_of(model, read_reference(version_folder(home, name, number))), plan, home.clock,
+        name, store, Monitor(minimum=model.watch.min_predictions), trigger(model), reference, plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
         inputs.more_labels, worth(home, name, store),

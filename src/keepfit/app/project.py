@@ -56,6 +56,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
+from keepfit.pipelines.foreign import refuse_foreign
 from keepfit.pipelines.known import Known
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
@@ -500,6 +501,20 @@ class Project(Verbs):
         """What to label next: what a rollout waits for, then the oldest."""
         return self.store.queue(self.model, limit, waiting_since(self.store, self.model))
 
+    # -- what another system answered -------------------------------------------------------------------------
+
+    def import_history(
+        self, show: Callable[[Any], None] = nothing, tell: Callable[..., None] = nothing, **asked: Any
+    ) -> dict[str, Any]:
+        """Answers, labels and versions of another system, from a file or a database, into the store; then a look back.
+
+        `asked`: file or url and query, columns, timezone, name, label_source, normalise, skip_bad, new_classes, embed,
+        looks, dry_run, as the command's options. `show` gets the plan before anything is stored, `tell` hears (what,
+        done, of). Raises InvalidInput with every reason, and stores nothing, when rows are wrong or do not fit.
+        """
+        found: dict[str, Any] = named(LATE["import_history"])(self, named(LATE["history_wanted"])(**asked), show, tell)
+        return found
+
     # -- looking back on policies ----------------------------------------------------------------------------
 
     def backtest(
@@ -509,7 +524,7 @@ class Project(Verbs):
 
         policies: as for the command line; the usual ones unless given. `asked`: steps, first, label_rate, label_delay,
         rows, scale, out, write, as_of, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for
-        data that cannot be replayed, SettingsError for a policy that makes no sense, NotFound before a version answers.
+        data that cannot be replayed, SettingsError for a policy that makes no sense.
         """
         wanted = named(LATE["backtest_wanted"])(file, tuple(policies), **asked)
         found: dict[str, Any] = named(LATE["backtest"])(self, wanted, tell).to_json()
@@ -537,6 +552,7 @@ class Project(Verbs):
     def promote(self, number: int) -> Decision | None:
         """Serve a registered version now, on a person's word: no rollout watches it. Returns its gate's verdict."""
         version = self.registry.version(self.model, number)
+        refuse_foreign(version)
         self.registry.fetch(self.model, number)
         cause = Cause(actor(), f"{actor()} promoted version {number}", kind="promote")
         settle(self.store, self.registry, self.model, number, cause, self.home.clock)

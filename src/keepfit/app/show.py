@@ -31,6 +31,7 @@ from keepfit.decision import Decision
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
 from keepfit.pipelines.forecast import told as foretold
+from keepfit.pipelines.foreign import foreign_name, is_foreign
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -338,7 +339,11 @@ def versions_of(project: Project, json: bool) -> None:
         roles += ["pinned"] if str(v.number) in pinned else []
         role = ", ".join([*roles, "files removed"] if v.removed is not None else roles)
         now = current_id(snapshots, v.lineage.snapshot_id)
-        made_from = v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
+        made_from = (
+            f"served elsewhere as {v.lineage.code!r}"
+            if is_foreign(v)
+            else v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
+        )
         seen = v.evaluation.metrics["accuracy"]
         accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})" if v.evaluation.n else "not evaluated"
         verdict = v.verdict.outcome.value if v.verdict else ""
@@ -375,9 +380,12 @@ def status_json(project: Project) -> dict[str, Any]:
     running = project.store.jobs(project.model, kind="retrain", states=[JobState.RUNNING, JobState.WAITING], limit=1)
     champion = None if live is None else single(live.traffic)
     others = [] if live is None else sorted(live.traffic.versions - {champion})
+    elsewhere = None if champion is None else foreign_name(project.store, project.model, champion)
     return {
         "name": project.model, "task": project.settings.task,
         "champion": champion, "challenger": others[-1] if others else None,
+        "elsewhere": elsewhere,
+        "accuracy_by_time": by_checks(project) if elsewhere is not None else [],
         "rollout": standing(project.store, project.model),
         "imported": None if champion is None else about_import(project.home, project.model, champion),
         "traffic": {} if live is None else {str(v): share for v, share in live.traffic.shares.items()},
@@ -434,10 +442,11 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
     disk, labelling = foretold(now["forecast"], now["name"])
     for name, value in (
         ("model", f"{now['name']} ({now['task']})"),
-        ("live", f"version {now['champion']}" if now["champion"] else "nothing yet"),
+        ("live", live(now["champion"], now["elsewhere"])),
         *(("imported", found["words"]) for found in [now["imported"]] if found),
         ("rollout", rolling(now["rollout"]) if now["rollout"] else "none"),
         ("accuracy in life", accuracy),
+        *([("accuracy by time", by_time(now["accuracy_by_time"]))] if now["accuracy_by_time"] else []),
         ("labels asked for", asked(now["label_lag"])),
         ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"], job["waits_because"]))) if job else "none"),
@@ -453,6 +462,29 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
     Console().print(shown)
     for note in notes:
         Console().print(escape(note), soft_wrap=True)
+
+
+def live(champion: int | None, elsewhere: str | None) -> str:
+    """Which version answers, and where.
+
+    >>> live(2, "2024-b")
+    "version 2 ('2024-b', served elsewhere)"
+    """
+    if champion is None:
+        return "nothing yet"
+    return f"version {champion}" + (f" ({elsewhere!r}, served elsewhere)" if elsewhere is not None else "")
+
+
+def by_checks(project: Project) -> list[dict[str, Any]]:
+    """The accuracies that the newest checks have seen."""
+    found: list[dict[str, Any]] = named(LATE["over_time"])(project.store, project.model, 6, 300)
+    return found
+
+
+def by_time(seen: Sequence[Mapping[str, Any]]) -> str:
+    """A few of the accuracies so far, each with its interval."""
+    rows = [f"{one['at']:%Y-%m-%d} {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in seen]
+    return "\n".join(rows)
 
 
 def stage(now: Mapping[str, Any]) -> str:

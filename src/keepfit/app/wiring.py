@@ -68,6 +68,9 @@ LATE = {
     "daily": "keepfit.app.retaining:daily",
     "forget": "keepfit.app.retaining:forget",
     "picture": "keepfit.app.evidence:picture",
+    "import_history": "keepfit.app.importing_history:run",
+    "history_wanted": "keepfit.app.importing_history:Wanted",
+    "over_time": "keepfit.pipelines.lookback:over_time",
     "backtest": "keepfit.app.backtesting:run",
     "backtest_wanted": "keepfit.app.backtesting:Wanted",
     "compress": "keepfit.app.compressing:run",
@@ -124,6 +127,8 @@ class Traits:
     contents cannot be written otherwise, so no behaviour is checked."""
     refiner: str | None = None
     """Judges thresholds anew as life comes in."""
+    embedder: str | None = None
+    """Makes embeddings of contents that no version has answered; called with the recipe and the number of columns."""
     compressor: str | None = None
     """Makes a smaller model of a finished one; called with what is allowed it gives the compressor."""
     adopter: str | None = None
@@ -134,10 +139,11 @@ TRAITS: Mapping[str, Traits] = {
     "text": Traits(
         tunable=_FIELDS,
         passes="keepfit.tasks.text.learning:passes_for",
+        embedder="keepfit.tasks.text.embedding:Embedder",
         compressor="keepfit.tasks.text.compression.compress:Compressor",
         adopter="keepfit.tasks.text.importing:TextImport",
     ),
-    "toy": Traits(tunable=_FIELDS),
+    "toy": Traits(tunable=_FIELDS, embedder="keepfit.tasks.toy:ToyEmbedder"),
     "video": Traits(
         importer="keepfit.tasks.video.importing:import_video",
         scorer="keepfit.pipelines.score_video:score_videos",

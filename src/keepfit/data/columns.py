@@ -80,7 +80,7 @@ class Sample:
 
 def choose_columns(sample: Sample, wanted: Columns, need_label: bool) -> Columns:
     """Fill the gaps of `wanted`. Raises InvalidInput with the columns when one is unknown or cannot be told."""
-    check_named(sample, wanted)
+    check_named(sample, wanted.named())
     label = wanted.label or _by_name(sample, LABELS, wanted.text)
     text = wanted.text or _texts_by_name(sample, {label} if label else set())
     if not wanted.text or not wanted.label:
@@ -97,9 +97,9 @@ def choose_columns(sample: Sample, wanted: Columns, need_label: bool) -> Columns
     return replace(_side_columns(sample, wanted, {*text, label or ""}), text=text, label=label)
 
 
-def check_named(sample: Sample, columns: Columns) -> None:
-    """Raises InvalidInput for a column that the table lacks, with the nearest name."""
-    for role, column in columns.named():
+def check_named(sample: Sample, named: Sequence[tuple[str, str]]) -> None:
+    """Raises InvalidInput for one of these (role, column) that the table lacks, with the nearest name."""
+    for role, column in named:
         if column not in sample.header:
             near = difflib.get_close_matches(column.lower(), [c.lower() for c in sample.header], 1, 0.5)
             hint = next((f"; did you mean {c!r}?" for c in sample.header if near and c.lower() == near[0]), "")
@@ -128,12 +128,13 @@ def parse_time(text: str) -> datetime | None:
         return None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Without case, spaces and signs."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _by_name(sample: Sample, names: Sequence[str], taken: Collection[str]) -> str | None:
-    free = {_plain(column): column for column in reversed(sample.header) if column not in taken}
+    free = {plain_name(column): column for column in reversed(sample.header) if column not in taken}
     return next((free[name] for name in names if name in free), None)
 
 
@@ -150,7 +151,7 @@ def _texts_by_name(sample: Sample, taken: Collection[str]) -> tuple[str, ...]:
 def _refuse_missing_header(sample: Sample) -> None:
     """A column whose name is also one of its first values, and an unlikely name, is a row of data."""
     known = {*TEXTS, *LABELS}
-    if any(_plain(c) in known for c in sample.header):
+    if any(plain_name(c) in known for c in sample.header):
         return
     if any(column in sample.values(column) for column in sample.header):
         raise InvalidInput(
@@ -181,7 +182,7 @@ def _label_by_content(sample: Sample, taken: Collection[str]) -> str:
     for column in sample.header:
         values = sample.values(column)
         kinds = len(set(values))
-        free = column not in taken and _plain(column) not in {"split", "id", *TIMES}
+        free = column not in taken and plain_name(column) not in {"split", "id", *TIMES}
         few = kinds <= max(2, min(MOST_CLASSES, len(values) // 2))
         if free and values and few and max(map(len, values)) <= SHORT:
             found[column] = kinds

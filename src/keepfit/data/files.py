@@ -48,7 +48,7 @@ def guess_columns(path: Path, columns: Columns = Columns(), need_label: bool = T
     if not header:
         raise InvalidInput(f"{path.name} has no columns; JSON lines need one object per line, a CSV a header line")
     if columns.text and (columns.label or not need_label):
-        check_named(Sample(path.name, header, ()), columns)
+        check_named(Sample(path.name, header, ()), columns.named())
     rows = [record.values for record in islice(read_records(path), SAMPLED) if record.error is None]
     return choose_columns(Sample(path.name, header, rows), columns, need_label)
 

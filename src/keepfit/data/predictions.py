@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from keepfit.data.database import insert_or_skip, newer_wins
+from keepfit.data.database import chunks, insert_or_skip, newer_wins
 from keepfit.data.records import CONTROL, FIRST, FIRST_SURE, Example, Prediction, Window, is_withheld
 from keepfit.data.schema import EXAMPLES, LABEL_SETS, PREDICTIONS
 from keepfit.errors import NotFound
@@ -47,6 +47,25 @@ def add_later(conn: Connection, model: str, said: Sequence[Prediction]) -> None:
     here = select(*EXAMPLE_COLUMNS).where(E.model == model, E.id.in_([one.example_id for one in said]))
     examples = {example.id: example for example in map(read_example, conn.execute(here))}
     add_predictions(conn, model, [(examples[one.example_id], one) for one in said if one.example_id in examples])
+
+
+def unknown(
+    conn: Connection, model: str, pairs: Sequence[tuple[Example, Prediction]]
+) -> list[tuple[Example, Prediction]]:
+    """Those whose prediction is not stored yet, each once."""
+    known: set[str] = set()
+    for chunk in chunks(said.id for _, said in pairs):
+        known.update(conn.execute(select(P.id).where(P.model == model, P.id.in_(chunk))).scalars())
+    return list({said.id: (example, said) for example, said in pairs if said.id not in known}.values())
+
+
+def contents(conn: Connection, model: str, example_ids: Iterable[str]) -> dict[str, Any]:
+    """By example id what is stored; a list comes back as a tuple."""
+    found: dict[str, Any] = {}
+    for chunk in chunks(example_ids):
+        rows = conn.execute(select(E.id, E.content).where(E.model == model, E.id.in_(chunk)))
+        found.update((id_, tuple(content) if isinstance(content, list) else content) for id_, content in rows)
+    return found
 
 
 def add_examples(conn: Connection, model: str, examples: Iterable[Example]) -> None:

@@ -145,6 +145,28 @@ class RecordStore:
         with self._db.write() as conn:
             predictions.add_predictions(conn, model, pairs)
 
+    def add_past(
+        self, model: str, pairs: Sequence[tuple[Example, Prediction]], labels: Sequence[Label],
+        name: str, far: Mapping[str, Any],
+    ) -> tuple[int, int]:  # fmt: skip
+        """Writes a part of a history and how far it goes (a named value) at once; how many answers and labels are new.
+
+        These are added to `answers` and `labels` of the named value. An answer whose id is there is left as it is.
+        Raises NotFound for a label of an unknown example.
+        """
+        with self._db.write() as conn:
+            new = predictions.unknown(conn, model, pairs)
+            predictions.add_predictions(conn, model, new)
+            said = labelling.add_labels(conn, model, labels)
+            counts = {"answers": far["answers"] + len(new), "labels": far["labels"] + said}
+            history.put_value(conn, model, name, {**far, **counts})
+        return len(new), said
+
+    def contents(self, model: str, example_ids: Collection[str]) -> dict[str, Any]:
+        """What stands under these ids, of those that are stored."""
+        with self._db.read() as conn:
+            return predictions.contents(conn, model, example_ids)
+
     def prediction(self, model: str, prediction_id: str) -> tuple[Example, Prediction]:
         """Raises NotFound."""
         with self._db.read() as conn:

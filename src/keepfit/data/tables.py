@@ -319,3 +319,9 @@ def _explained(records: Iterator[Record], path: Path) -> Iterator[Record]:
         raise InvalidInput(f"{path.name} is a damaged gzip file ({error}); fetch or pack it again") from error
     except OSError as error:
         raise InvalidInput(f"{path.name} cannot be read to its end: {error}") from error
+
+
+def rows_of_parquet(path: Path) -> int:
+    """How many rows a Parquet file says that it has."""
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)

@@ -62,9 +62,9 @@ class Components:
         table = matrix(reference)
         self.columns = table.shape[1]
         self._centre = table.mean(axis=0) if len(table) else np.zeros(self.columns)
-        values, vectors = np.linalg.eigh(np.cov(table, rowvar=False).reshape(self.columns, -1)) if len(table) > 1 else (
-            np.zeros(self.columns), np.eye(self.columns),
-        )  # fmt: skip
+        values, vectors = np.zeros(self.columns), np.eye(self.columns)
+        if len(table) > 1 and self.columns:  # answers of a model elsewhere may have no embedding
+            values, vectors = np.linalg.eigh(np.cov(table, rowvar=False).reshape(self.columns, -1))
         largest = np.argsort(values)[::-1][:most]
         # directions without variance would turn rounding errors into drift
         largest = largest[values[largest] > 1e-9 * max(float(values.max(initial=0.0)), 1e-12)]

@@ -150,10 +150,11 @@ class Monitor:
             "embedding_drift", lambda: shift_limit(normal.projected, len(kept), self._false_alarms, rng)
         )
         leading = range(min(TESTED_COMPONENTS, projected.shape[1]))
+        moved = [self._judge(at(blank, "embedding_drift", drift), limit)] if kept[0].embedding.size else []
         tested = {**shared, **{f"pc{j + 1}": (normal.projected[:, j], projected[:, j]) for j in leading}}
         return [
             *(self._mean(name, before, after, blank) for name, (before, after) in shared.items()),
-            self._judge(at(blank, "embedding_drift", drift), limit),
+            *moved,
             *(self._test(name, *pair, blank, len(tested)) for name, pair in tested.items()),
         ]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -46,6 +48,10 @@ class InputWatch:
     """Answers between two false alarms, on average at least."""
     label_rate: float = 2.0
     """The label rate is multiplied by this after an alarm."""
+    most_blocks: int = MOST_BLOCKS
+    """Taken in at one beat; the next one goes on from there."""
+    ahead: timedelta = BLOCK
+    """For so long a time answers are read at once; who looks back on months reads by the day."""
     _ranks: tuple[str, Ranks] | None = None
 
     def more_labels(self, now: datetime) -> float:
@@ -67,17 +73,29 @@ class InputWatch:
             bets.seasons.disturbed()
             self.store.put(self.model, STATE, self._kept(beat, bets, until))
         begun = until
-        for _ in range(MOST_BLOCKS):
-            if until + BLOCK > beat.now - UNWRITTEN:
-                break
-            block = Window(until if beat.began > beat.now else max(until, beat.began), until + BLOCK)
-            said = self.store.fair_predictions(self.model, block, beat.version, MOST_ROWS)
+        for block, said in self._blocks(beat, until):
             bets.seasons.begin(block.start.astimezone(zone).date().isoformat())
             self._take_in(said, ranks, bets, block, beat)
             until = block.end
         if until != begun:
             self.store.put(self.model, STATE, self._kept(beat, bets, until))
         return [self._measured(bets, ranks, beat)]
+
+    def _blocks(self, beat: Beat, until: datetime) -> Iterator[tuple[Window, list[Prediction]]]:
+        """The blocks that are over, each with its newest answers."""
+        held: list[Prediction] = []
+        known = until
+        for _ in range(self.most_blocks):
+            if until + BLOCK > beat.now - UNWRITTEN:
+                return
+            block = Window(until if beat.began > beat.now else max(until, beat.began), until + BLOCK)
+            if block.end > known:
+                known = max(block.end, min(block.start + self.ahead, beat.now))
+                most = MOST_ROWS * max(1, self.ahead // BLOCK)
+                held = self.store.fair_predictions(self.model, Window(block.start, known), beat.version, most)
+            first, end = (bisect_left(held, moment, key=attrgetter("time")) for moment in (block.start, block.end))
+            yield block, held[first:end][-MOST_ROWS:]
+            until = block.end
 
     def _ready(self, reference: Reference) -> Ranks:
         if self._ranks is None or self._ranks[0] != mark_of(reference):

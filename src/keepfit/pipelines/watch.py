@@ -26,6 +26,7 @@ from keepfit.monitoring.unsure import Unsure
 from keepfit.pipelines.asking import Asking, AskingPlan
 from keepfit.pipelines.cascading import Cascading
 from keepfit.pipelines.counting import Counting
+from keepfit.pipelines.foreign import foreign_name
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.looks import Beat, Look, looked
 from keepfit.pipelines.rolling import Rolling, quietly
@@ -102,9 +103,21 @@ class Watch:
         decision = self.trigger.decide(situation)
         decision = Decision(decision.outcome, decision.because, {**decision.evidence, **seen(situation)})
         decision = self.afforded(decision)
+        if decision.outcome is Outcome.FIRE and (words := self.nothing_to_learn_from()) is not None:
+            return self.keep(Decision(decision.outcome, (*decision.because, words), dict(decision.evidence)))
         if decision.outcome is Outcome.FIRE and not self.comes_first(decision):
             return self.call_for_retraining(decision, situation)
         return self.keep(self.after_rollout(decision) if decision.outcome is Outcome.FIRE else decision)
+
+    def nothing_to_learn_from(self) -> str | None:
+        """Why a call cannot be answered by a retraining: a version elsewhere is watched, and no data was given yet."""
+        live = self.store.deployment(self.model)
+        if live is None or self.store.get(self.model, "snapshot") is not None:
+            return None
+        name = foreign_name(self.store, self.model, single(live.traffic))
+        if name is None:
+            return None
+        return f"{name!r} is served elsewhere and there is no training data yet: `keepfit train DATA` makes a version"
 
     def comes_first(self, decision: Decision) -> bool:
         """Whether a rollout that is under way must end before this retraining; a person's demand waits for nothing."""

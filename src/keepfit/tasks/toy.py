@@ -188,3 +188,15 @@ class ToyTask:
 
     def load(self, folder: Path, precision: str | None = None) -> ToyModel:
         return load(folder, precision)
+
+
+class ToyEmbedder:
+    """Embeddings of texts that no model has answered, as a model would give them."""
+
+    def __init__(self, recipe: Recipe, columns: int = 1) -> None:
+        """What the recipe says does not matter to it."""
+
+    def __call__(self, contents: Sequence[str]) -> tuple[Floats, Mapping[str, Floats]]:
+        """Embeddings (n, 8), and the measure `length` (n,)."""
+        embeddings = np.stack([embed(first_word(content)) for content in contents])
+        return embeddings, {"length": np.array([len(content.split()) for content in contents], np.float32)}

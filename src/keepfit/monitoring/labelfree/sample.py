@@ -66,19 +66,24 @@ class Sample:
 def of_reference(reference: Reference) -> Sample:
     """The rows of a reference whose class the model knows or not; numbers that are none become 0."""
     measures = {name: np.asarray(column, np.float64) for name, column in reference.measures.items()}
-    return Sample(
-        whole(reference.scores), np.nan_to_num(reference.embeddings.astype(np.float64)), reference.truth, measures
-    )
+    scores = whole(reference.scores)
+    return Sample(scores, space(reference.embeddings, scores), reference.truth, measures)
 
 
 def of_predictions(predictions: Sequence[Prediction], names: Sequence[str]) -> Sample:
     """Predictions (at least one) of one version, without truth."""
+    scores = whole(np.stack([p.scores for p in predictions]))
     return Sample(
-        whole(np.stack([p.scores for p in predictions])),
-        np.nan_to_num(np.stack([p.embedding for p in predictions]).astype(np.float64)),
+        scores,
+        space(np.stack([p.embedding for p in predictions]), scores),
         np.full(len(predictions), -1, np.int64),
         {name: np.array([p.measures.get(name, np.nan) for p in predictions], np.float64) for name in names},
     )
+
+
+def space(embeddings: NDArray[np.float32], scores: Doubles) -> Doubles:
+    """Where the answers lie: by their embeddings, shape (n, d); where they have none, by the logs of their scores."""
+    return np.nan_to_num(embeddings.astype(np.float64)) if embeddings.shape[1] else np.asarray(np.log(scores))
 
 
 def whole(scores: NDArray[np.float32]) -> Doubles:
