@@ -15,6 +15,7 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.pipelines.costs import Ledger, Prices
+from keepfit.pipelines.foreign import Intake
 from keepfit.rollout.strategies import Limits, Strategy, immediate
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.predictor import Predictor
@@ -36,8 +37,14 @@ class ServedModel:
     """How an approved version gets its traffic."""
     confirm: bool = False
     """Whether a person must approve before it gets all of it."""
+    intake: Intake | None = None
+    """Takes the answers of a model that is served elsewhere; None: it is served here."""
     new_classes: bool = False
     """Whether a label may be of a class that the model does not know."""
+
+    def trouble(self) -> str | None:
+        """Why this process cannot answer for it as it should; of one that is served elsewhere nothing is asked."""
+        return None if self.intake is not None else self.predictor.ready()
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Service:
 
     def trouble(self) -> list[str]:
         """Why this process cannot do all that it should; empty when it can."""
-        reasons = [served.predictor.ready() for served in self.models.values()]
+        reasons = [served.trouble() for served in self.models.values()]
         reasons += [self.writer.ready(), self.refresher.ready()]
         return [reason for reason in reasons if reason is not None]
 

@@ -16,7 +16,7 @@ from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
-from keepfit.app.wiring import Home, answering_half, open_store, roller, takes_new_classes, unasked
+from keepfit.app.wiring import Home, answering_half, intake, open_store, roller, takes_new_classes, unasked
 from keepfit.data.store import RecordStore
 from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
@@ -61,6 +61,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     refined = {name: Refined(store, name) for name, model in home.settings.models.items() if model.task == "video"}
     forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
     cascades = [predictor.cascade for predictor in predictors.values()]
+    here = [one for name, one in predictors.items() if home.settings.models[name].served == "here"]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
@@ -69,7 +70,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
         models={name: served(home, predictor, store) for name, predictor in predictors.items()},
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *cascades, *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades, *here], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,
@@ -108,7 +109,8 @@ def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     name, model = home.settings.model(predictor.name)
     strategy = roller(home, name, store).strategy
     return ServedModel(
-        predictor, model.task, unasked(model), strategy, model.rollout.confirm, takes_new_classes(model)
+        predictor, model.task, unasked(model), strategy, model.rollout.confirm,
+        intake(home, name, store) if model.served == "elsewhere" else None, takes_new_classes(model),
     )  # fmt: skip
 
 

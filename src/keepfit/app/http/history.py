@@ -62,7 +62,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "last_check": decision_out(checks[0]) if checks else None,
         "retraining": job_out(job) if job else None,
         "cascade": served.predictor.cascade.status(champion),
-        "ready": served.predictor.ready(),
+        "ready": served.trouble(),
     }
 
 

@@ -11,7 +11,7 @@ from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import ExampleBody, PredictBody, PredictOut
 from keepfit.app.http.video import answer_upload
 from keepfit.app.http.video_schemas import UploadForm
-from keepfit.errors import InvalidInput, TooLarge
+from keepfit.errors import InvalidInput, Refused, TooLarge
 from keepfit.serving.predictor import Answer, Request
 
 DIGITS = 6
@@ -23,6 +23,11 @@ def predict(call: Call, body: PredictBody) -> Any:
 
     Each answer has an id; a label that comes later may name it.
     """
+    if call.served.intake is not None:
+        raise Refused(
+            f"the model {call.name!r} is served elsewhere [served]: ask that server, and send its answers to POST "
+            "/predictions"
+        )
     requests = read_requests(body)
     limit = call.service.limits.items
     if len(requests) > limit:
