@@ -87,7 +87,7 @@ class World:
             other = "bad" if answer == "good" else "good"
             said = Said(f"r{self.sent}", version, f"{word} number {self.sent}", None, {answer: 0.9, other: 0.1})
             self.intake.take([said])
-            label = Label(said.id, truth, self.clock.now(), Source.ASKED, "ann", 1.0, said.id)
+            label = Label(said.id, truth, self.clock.now(), Source.ASKED, f"ann {self.sent % 9}", 1.0, said.id)
             self.project.store.add_labels("reviews", [label])
             self.clock.advance(timedelta(seconds=10))
 
@@ -119,7 +119,8 @@ def test_the_first_answers_say_what_is_live_and_it_is_watched_at_once(world: Wor
     world.say(60, "fine", "good", "good", "their-1")
     decision = world.beat()
     assert world.live.traffic.shares == {FOREIGN_FROM + 1: 1.0}
-    assert world.live.applied and world.live.kind == "elsewhere"
+    assert world.live.applied
+    assert world.live.kind == "elsewhere"
     assert "'their-1'" in world.live.reason
     measured = {m["name"]: m for m in decision.evidence["measurements"]}
     assert measured["accuracy"]["value"] == 1.0
@@ -135,13 +136,16 @@ def test_the_whole_loop_but_the_routing(world: World) -> None:
     # the words turn: what is awful is called good
     world.say(80, "awful", "good", "bad", "their-1")
     # a person brings the data; what comes of it is handed over, since it is better than the recorded answers
-    result = world.train(("fine", "good"), ("bad", "bad"), ("awful", "bad"))
+    result = world.train(("fine", "good"), ("nice", "good"), ("bad", "bad"), ("great", "good"), ("awful", "bad"))
     assert result["verdict"] == "pass", result["because"]
-    assert world.live.traffic.shares == {1: 1.0} and not world.live.applied
+    assert world.live.traffic.shares == {1: 1.0}
+    assert not world.live.applied
     world.over.hand_over()
     body, headers, raw = world.hook.calls[0]
     assert (body["version"], body["model"], body["deployment_id"]) == ("1", "reviews", world.live.id)
-    assert body["decision_id"] and body["because"] and "model.json" in body["files"]
+    assert body["decision_id"]
+    assert body["because"]
+    assert "model.json" in body["files"]
     assert Path(body["path"], "model.json").is_file()
     assert headers[SIGNATURE] == signature(SECRET, raw)
     world.over.hand_over()
@@ -151,6 +155,9 @@ def test_the_whole_loop_but_the_routing(world: World) -> None:
     world.say(40, "awful", "bad", "bad", "models:/reviews/1")
     world.beat()
     assert [worker for worker, _ in world.live.applied] == ["elsewhere"]
+    world.clock.advance(timedelta(minutes=70))
+    world.say(5, "awful", "bad", "bad", "1")
+    world.beat()
     # harm of the new version is seen, and it is retrained without anybody's word
     world.say(120, "meh", "good", "bad", "1")
     assert world.beat().outcome is Outcome.FIRE
@@ -181,6 +188,19 @@ def test_the_way_back_can_lead_to_a_version_that_keepfit_never_had(world: World)
     body = world.hook.calls[-1][0]
     assert (body["version"], body["mlflow_uri"], body["path"]) == ("their-1", None, None)
     assert world.project.registry.alias("reviews", Alias.CHAMPION) is None
+
+
+def test_a_version_that_does_harm_while_it_is_watched_is_taken_back_there_too(world: World) -> None:
+    world.train(("fine", "good"), ("bad", "bad"))
+    world.say(60, "fine", "good", "good", "1")
+    world.beat()
+    world.clock.advance(timedelta(minutes=70))
+    world.beat()
+    world.train(("fine", "good"), ("bad", "bad"), ("meh", "good"))
+    world.say(60, "meh", "good", "bad", "2")  # version 1, which keepfit can ask, would have said bad
+    world.beat()
+    assert world.live.kind == "rollback"
+    assert [call[0]["version"] for call in world.hook.calls] == ["1", "1"]
 
 
 def test_a_webhook_that_is_away_is_told_again_with_longer_pauses_and_people_hear_of_it(world: World) -> None:
@@ -255,9 +275,11 @@ def test_an_answer_is_stored_once_however_often_it_is_sent(world: World, client:
     assert client.post("/predictions", json={"predictions": many}).json == {"accepted": 2, "new": 1, "known": 1}
     example, prediction = world.project.store.prediction("reviews", "b")
     assert example.time == datetime(2026, 1, 31, 12, tzinfo=UTC)  # without a zone it is UTC
-    assert prediction.labels == ("bad", "good") and prediction.scores.tolist() == [0.25, 0.75]
+    assert prediction.labels == ("bad", "good")
+    assert prediction.scores.tolist() == [0.25, 0.75]
     label = client.post("/labels", json={"labels": [{"id": "a", "label": "bad"}, {"text": "fine day", "label": "bad"}]})
-    assert label.json is not None and label.json["accepted"] == 2
+    assert label.json is not None
+    assert label.json["accepted"] == 2
 
 
 @pytest.mark.parametrize(
@@ -268,7 +290,8 @@ def test_an_id_with_other_content_is_refused_by_name_and_nothing_of_the_call_is_
 ) -> None:
     client.post("/predictions", json=ONE)
     answer = client.post("/predictions", json={"predictions": [{**ONE, "id": "new"}, {**ONE, **other}]})
-    assert answer.status_code == 409 and answer.json is not None
+    assert answer.status_code == 409
+    assert answer.json is not None
     assert "'a'" in answer.json["detail"]
     assert world.project.store.find_prediction("reviews", example_id="new") is None
 
@@ -298,8 +321,10 @@ def test_bad_input_is_refused_with_its_place(
     single = client.post("/predictions", json={**ONE, **change})
     many = client.post("/predictions", json={"predictions": [ONE, {**ONE, "id": "b", **change}]})
     assert (single.status_code, many.status_code) == (422, 422)
-    assert single.json is not None and many.json is not None
-    assert words in single.json["detail"] and words in many.json["detail"]
+    assert single.json is not None
+    assert many.json is not None
+    assert words in single.json["detail"]
+    assert words in many.json["detail"]
     assert single.json["field"] == field
     assert many.json["field"] == f"predictions.1.{field}"
 
@@ -307,7 +332,8 @@ def test_bad_input_is_refused_with_its_place(
 def test_embeddings_of_a_version_are_all_alike(client: FlaskClient) -> None:
     assert client.post("/predictions", json={**ONE, "embedding": [0.5, 1, 2]}).status_code == 200
     answer = client.post("/predictions", json={**ONE, "id": "b"})
-    assert answer.status_code == 422 and answer.json is not None
+    assert answer.status_code == 422
+    assert answer.json is not None
     assert "embeddings of 3 numbers" in answer.json["detail"]
     only = {**ONE, "id": "c", "embedding": [0.5, 1, 2]}
     del only["text"]
@@ -321,7 +347,8 @@ def test_a_huge_bulk_is_refused_before_it_is_read(client: FlaskClient) -> None:
 
 def test_keepfit_answers_nothing_for_it_and_is_ready_all_the_same(client: FlaskClient) -> None:
     answer = client.post("/predict", json={"text": "fine"})
-    assert answer.status_code == 409 and answer.json is not None
+    assert answer.status_code == 409
+    assert answer.json is not None
     assert "served elsewhere" in answer.json["detail"]
     assert client.get("/health/ready").status_code == 200
 
