@@ -57,7 +57,7 @@ class HandOverSettings(Section):
 
 
 class FollowColumns(Section):
-    """`[models.NAME.follow.columns]`: which column holds what; unset: the column of that very name."""
+    """`[models.NAME.follow.names]`: which column holds what; unset: the column of that very name."""
 
     id: str = Field("id", description="The answer's own id; unset and not there: the file's name and the row.")
     text: str | tuple[str, ...] = Field("text", description="The text, or the text columns.")
@@ -81,7 +81,7 @@ class FollowSettings(Section):
     start: int | str = Field(0, description="The cursor to begin with.")
     version: str | None = Field(None, description="The version's name where no column has it.")
     every: Duration = Field(timedelta(seconds=10), description="Time between two looks.")
-    columns: FollowColumns = FollowColumns()
+    names: FollowColumns = FollowColumns()
 
     @model_validator(mode="after")
     def one_source(self) -> FollowSettings:

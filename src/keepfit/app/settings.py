@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from keepfit.app.cascade_settings import CascadeSettings
-from keepfit.app.elsewhere_settings import ElsewhereSettings, FollowSettings, HandOverSettings
+from keepfit.app.elsewhere_settings import ElsewhereSettings, FollowColumns, FollowSettings, HandOverSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings, VideoRecipeSettings
 from keepfit.app.life_settings import LabelParts, PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.model_settings import ModelSettings
@@ -332,5 +332,5 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
     "cascade": CascadeSettings, "elsewhere": ElsewhereSettings, "hand_over": HandOverSettings,
-    "follow": FollowSettings,
+    "follow": FollowSettings, "names": FollowColumns,
 }  # fmt: skip

@@ -19,7 +19,7 @@ from keepfit.redaction import redacted
 def follower(home: Home, name: str, store: RecordStore, intake: Intake) -> Follower:
     """Follows what the settings of a model name."""
     settings = home.settings.model(name)[1].follow
-    columns = settings.columns
+    columns = settings.names
     texts = (columns.text,) if isinstance(columns.text, str) else columns.text
     roles = Roles(
         columns.id, texts, columns.label, columns.score, columns.probabilities, columns.version, columns.key,

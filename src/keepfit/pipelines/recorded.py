@@ -45,15 +45,15 @@ def recorded_champion(store: RecordStore, model: str, number: int) -> Recorded:
 def recorded_reference(store: RecordStore, model: str, number: int) -> Reference:
     """The first answers of a foreign version, frozen once there are enough, with the truth where labels came.
 
-    Without enough labels the truth is empty: what the accuracy should be is then not known, and nothing is compared
-    with it.
+    Until then, and without enough labels, the truth is empty: what its accuracy should be is not known, and harm that
+    began early must not pass for the normal.
     """
     version = foreign_of(store, model, number)
     first = first_answers(store, model, number)
     labelled = {
         p.id: label.value for p, label in store.labelled(model, span(first), number, frozenset(Source)) if first
     }
-    if len(labelled) >= FEWEST_LABELS:
+    if len(labelled) >= FEWEST_LABELS and store.get(model, f"normal of {number}") is not None:
         first = [one for one in first if one.id in labelled]
         index = {label: place for place, label in enumerate(version.labels)}
         truth = np.array([index.get(labelled[one.id], -1) for one in first], np.int64)
