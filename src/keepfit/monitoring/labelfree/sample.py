@@ -65,9 +65,13 @@ class Sample:
 
 def of_reference(reference: Reference) -> Sample:
     """The rows of a reference whose class the model knows or not; numbers that are none become 0."""
-    measures = {name: np.asarray(column, np.float64) for name, column in reference.measures.items()}
+    known = len(reference.truth)  # none where a model is served elsewhere and too few labels have come
+    measures = {name: np.asarray(column[:known], np.float64) for name, column in reference.measures.items()}
     return Sample(
-        whole(reference.scores), np.nan_to_num(reference.embeddings.astype(np.float64)), reference.truth, measures
+        whole(reference.scores[:known]),
+        np.nan_to_num(reference.embeddings[:known].astype(np.float64)),
+        reference.truth,
+        measures,
     )
 
 
