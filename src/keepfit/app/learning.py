@@ -22,6 +22,7 @@ from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
     DETECTORS,
+    LATE,
     Home,
     answering_half,
     code_version,
@@ -129,19 +130,30 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         Parts(**model.watch.label_parts.model_dump()), model.watch.audit_rate, model.watch.cohorts,
     )  # fmt: skip
     inputs = InputWatch(name, store, home.settings.timezone, model.watch.drift_run_length, model.watch.drift_label_rate)
-
-    def reference(number: int) -> Reference:
-        need_reference(store, registry, name, number, home.clock.now())
-        return normal_of(model, read_reference(version_folder(home, name, number)))
-
+    far, few = model.served == "elsewhere", model.watch.min_predictions
     return Watch(
-        name, store, Monitor(minimum=model.watch.min_predictions), trigger(model), reference, plan, home.clock,
+        name, store, named(LATE["monitor_elsewhere"])(few) if far else Monitor(minimum=few), trigger(model),
+        normals(home, name, store, registry), plan, home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
         inputs.more_labels, worth(home, name, store),
         None if traits(model.task).detects else proposals(home, name, store, registry).propose,
         cascading(home, name, store),
     )  # fmt: skip
+
+
+def normals(home: Home, name: str, store: RecordStore, registry: Registry) -> Callable[[int], Reference]:
+    """What life is compared with, by version."""
+    _, model = home.settings.model(name)
+
+    def own(number: int) -> Reference:
+        need_reference(store, registry, name, number, home.clock.now())
+        return normal_of(model, read_reference(version_folder(home, name, number)))
+
+    if model.served == "here":
+        return own
+    found: Callable[[int], Reference] = named(LATE["normal_elsewhere"])(home, name, store, own)
+    return found
 
 
 def looks(name: str, model: ModelSettings, store: RecordStore, inputs: InputWatch) -> tuple[Look, ...]:

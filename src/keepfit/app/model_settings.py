@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from keepfit.app.cascade_settings import CascadeSettings
+from keepfit.app.elsewhere_settings import ElsewhereSettings, FollowSettings, HandOverSettings, check_served
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings
 from keepfit.app.life_settings import PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.setting_values import Duration, Section
@@ -57,6 +58,9 @@ class ModelSettings(Section):
     )
     approval: bool = Field(False, description="A version that passed its gate waits for `keepfit approve`.")
     keep: KeepSettings = KeepSettings()
+    served: Literal["here", "elsewhere"] = Field(
+        "here", description="elsewhere: another system answers and keepfit watches; see docs/elsewhere.md."
+    )
     columns: ColumnSettings = ColumnSettings()
     recipe: RecipeSettings = RecipeSettings()
     gate: GateSettings = GateSettings()
@@ -65,6 +69,9 @@ class ModelSettings(Section):
     prices: PriceSettings = PriceSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     cascade: CascadeSettings = CascadeSettings()
+    elsewhere: ElsewhereSettings = ElsewhereSettings()
+    hand_over: HandOverSettings = HandOverSettings()
+    follow: FollowSettings = FollowSettings()
     triggers: tuple[Mapping[str, Any], ...] = Field(
         (
             {"kind": "accuracy_floor", "floor": 0.80},
@@ -106,6 +113,7 @@ class ModelSettings(Section):
         if foreign:
             raise ValueError(f"{foreign[0]} does not concern the task {self.task!r}; leave it out")
         self.each_concerns_the_labels()
+        check_served(self)
         return self
 
     def too_slow_to_prove(self) -> str | None:

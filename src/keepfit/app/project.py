@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from keepfit.alerts.alerts import Alert
 from keepfit.app import tokens
@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # loaded only when they are asked for
     from keepfit.data.folds import Folds
     from keepfit.evaluation.spread import Spread
     from keepfit.pipelines.announce import Announcer
+    from keepfit.pipelines.handing_over import HandOver
     from keepfit.pipelines.watch import Watch
     from keepfit.training.recipe import Recipe
     from keepfit.training.trials import Tuned
@@ -137,7 +138,9 @@ class Project(Verbs):
     @cached_property
     def registry(self) -> Registry:
         """The registry."""
-        return open_registry(self.home)
+        found = open_registry(self.home)
+        far = any(model.served == "elsewhere" for model in self.home.settings.models.values())
+        return cast("Registry", named(LATE["with_foreign"])(found, self.store)) if far else found
 
     # -- learning ---------------------------------------------------------------------------------------------
 
@@ -651,10 +654,18 @@ class Project(Verbs):
         inbox = None if model.watch.folder is None else (self.folder / model.watch.folder).absolute()
         refiner = traits(model.task).refiner
         refine = nothing_due if refiner is None else named(refiner)(self.home, name, self.store)
+        far = model.served == "elsewhere"
         return WatchedModel(
             self.watch(name), self.announcer(name, aloud), partial(mirror, self.store, self.registry, name),
-            model.watch.every, inbox, refine,
+            model.watch.every, inbox,
+            named(LATE["elsewhere"])(self.home, name, self.store) if far else nothing_due,
+            named(LATE["hand_over"])(self.home, name, self.store).hand_over if far else nothing_due, refine,
         )  # fmt: skip
+
+    def hand_over(self) -> HandOver:
+        """Tells the server elsewhere what is to answer; see docs/elsewhere.md."""
+        made: HandOver = named(LATE["hand_over"])(self.home, self.model, self.store)
+        return made
 
     def announcer(self, name: str, aloud: Callable[[Alert], None] = nothing) -> Announcer:
         """Who tells people what was recorded about a model."""

@@ -69,6 +69,10 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         "prices",
         "retraining",
         "cascade",
+        "elsewhere",
+        "hand_over",
+        "follow",
+        "follow.names",
     ):
         yield f"[models.NAME.{name}]", SECTIONS[name.rpartition(".")[2]]
 

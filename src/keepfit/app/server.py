@@ -26,6 +26,7 @@ from keepfit.app.http import (
     audit,
     batches,
     costs,
+    elsewhere,
     headers,
     health,
     history,
@@ -56,7 +57,7 @@ SERIAL = "TOKENIZERS_PARALLELISM"
 
 TABLE = (
     *predict.ROUTES, *labels.ROUTES, *batches.ROUTES, *jobs.ROUTES, *history.ROUTES, *video.ROUTES, *audit.ROUTES,
-    *costs.ROUTES,
+    *costs.ROUTES, *elsewhere.ROUTES,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.pipelines.costs import Ledger, Prices
+from keepfit.pipelines.intake import Intake
 from keepfit.rollout.rollout import Roller
 from keepfit.serving.costs import ServingCosts
 from keepfit.serving.predictor import Predictor
@@ -31,12 +32,18 @@ class ServedModel:
     task: str = "text"
     label_source: Source = Source.VOLUNTEERED
     """What a label is that nobody asked for: volunteered, or complete where every outcome becomes known."""
+    intake: Intake | None = None
+    """Takes the answers of a model that is served elsewhere; None: it is served here."""
     new_classes: bool = False
     """Whether a label may be of a class that the model does not know."""
     roller: Roller | None = None
     """Gives an approved version its traffic; None: nothing is approved here."""
     keeps_texts: bool = True
     """Whether texts may lie here as they came, such as in files that are handed in."""
+
+    def trouble(self) -> str | None:
+        """Why this process cannot answer for it as it should; of one that is served elsewhere nothing is asked."""
+        return None if self.intake is not None else self.predictor.ready()
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Service:
 
     def trouble(self) -> list[str]:
         """Why this process cannot do all that it should; empty when it can."""
-        reasons = [served.predictor.ready() for served in self.models.values()]
+        reasons = [served.trouble() for served in self.models.values()]
         reasons += [self.writer.ready(), self.refresher.ready()]
         return [reason for reason in reasons if reason is not None]
 

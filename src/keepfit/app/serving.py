@@ -17,7 +17,16 @@ from keepfit.app.service import HttpLimits, ServedModel, Service
 from keepfit.app.settings import ServerSettings, load
 from keepfit.app.spending import ledger
 from keepfit.app.tracing import tracer_of
-from keepfit.app.wiring import Home, answering_half, discretion, open_store, roller, takes_new_classes, unasked
+from keepfit.app.wiring import (
+    Home,
+    answering_half,
+    discretion,
+    intake,
+    open_store,
+    roller,
+    takes_new_classes,
+    unasked,
+)
 from keepfit.data.store import RecordStore
 from keepfit.serving.cascade import Cascade
 from keepfit.serving.costs import ServingCosts
@@ -65,6 +74,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
     forgetting = [Forgetting(store, predictor.cache, predictor.shadow) for predictor in predictors.values()]
     cascades = [predictor.cascade for predictor in predictors.values()]
     retired = [predictor.retired for predictor in predictors.values()]
+    here = [one for name, one in predictors.items() if home.settings.models[name].served == "here"]
     books = ledger(home, store)
     observed = Observed(store, books, home.clock)
     spent = ServingCosts(store, predictors, writer.tally, home.clock)
@@ -77,7 +87,7 @@ def make(project: Path, tracer: Tracer | None = None) -> Service:
         models={name: served(home, predictor, store) for name, predictor in predictors.items()},
         default=home.settings.model(None)[0],
         writer=writer,
-        refresher=Refresher([*forgetting, *refined.values(), *cascades, *retired, *predictors.values()], at_once=2),
+        refresher=Refresher([*forgetting, *refined.values(), *cascades, *retired, *here], at_once=2),
         clock=home.clock,
         version=__version__,
         batches=home.batches,
@@ -120,8 +130,9 @@ def worker_id() -> str:
 def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     """A model with what its settings say of its labels and its rollouts."""
     name, model = home.settings.model(predictor.name)
+    taken = intake(home, name, store) if model.served == "elsewhere" else None
     rolls, keeps = roller(home, name, store), model.keep.texts == "all" and model.keep.mask is None
-    return ServedModel(predictor, model.task, unasked(model), takes_new_classes(model), rolls, keeps)
+    return ServedModel(predictor, model.task, unasked(model), taken, takes_new_classes(model), rolls, keeps)
 
 
 def http_limits(settings: ServerSettings) -> HttpLimits:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from keepfit.app.cascade_settings import CascadeSettings
+from keepfit.app.elsewhere_settings import ElsewhereSettings, FollowColumns, FollowSettings, HandOverSettings
 from keepfit.app.learning_settings import ColumnSettings, GateSettings, RecipeSettings, VideoRecipeSettings
 from keepfit.app.life_settings import LabelParts, PriceSettings, RetrainingSettings, RolloutSettings, WatchSettings
 from keepfit.app.model_settings import KeepSettings, ModelSettings
@@ -295,8 +296,20 @@ def keep_secret(settings: Settings) -> None:
             remember(unquote(password))
     for url in settings.alerts.urls:
         remember_address(url.get_secret_value())
+    for model in settings.models.values():
+        keep_secrets_of(model)
     if settings.alerts.email is not None:
         remember(settings.alerts.email.password.get_secret_value())
+
+
+def keep_secrets_of(model: ModelSettings) -> None:
+    """What another system is told with."""
+    if model.hand_over.secret is not None:
+        remember(model.hand_over.secret.get_secret_value())
+    for address in (model.hand_over.url, model.follow.url):
+        if address is not None and (password := urlsplit(address).password):
+            remember(password)
+            remember(unquote(password))
 
 
 def check_names(settings: Settings) -> None:
@@ -338,5 +351,6 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "email": EmailSettings, "columns": ColumnSettings, "recipe": RecipeSettings, "video": VideoRecipeSettings,
     "gate": GateSettings, "watch": WatchSettings, "label_parts": LabelParts, "rollout": RolloutSettings,
     "log": LogSettings, "costs": CostSettings, "prices": PriceSettings, "retraining": RetrainingSettings,
-    "cascade": CascadeSettings, "backup": BackupSettings, "keep": KeepSettings,
+    "cascade": CascadeSettings, "backup": BackupSettings, "keep": KeepSettings, "elsewhere": ElsewhereSettings,
+    "hand_over": HandOverSettings, "follow": FollowSettings, "names": FollowColumns,
 }  # fmt: skip

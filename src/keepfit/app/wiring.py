@@ -23,6 +23,7 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Metric
+from keepfit.pipelines.intake import Intake
 from keepfit.registry.files import MANIFEST, damage
 from keepfit.registry.registry import Registry, model_folder
 from keepfit.rollout import strategies
@@ -75,6 +76,12 @@ LATE = {
     "backtest_wanted": "keepfit.app.backtesting:Wanted",
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
+    "hand_over": "keepfit.app.elsewhere:hand_over",
+    "elsewhere": "keepfit.app.elsewhere:beat",
+    "normal_elsewhere": "keepfit.app.elsewhere:normal",
+    "monitor_elsewhere": "keepfit.app.elsewhere:monitor",
+    "with_foreign": "keepfit.pipelines.recorded:with_foreign",
+    "follower": "keepfit.app.table_following:follower",
     "plot_name": "keepfit.app.compression_plot:checked",
     "given_up": "keepfit.app.yearly:given_up",
     "forecast": "keepfit.app.foretelling:current",
@@ -294,6 +301,11 @@ def roller(home: Home, name: str, store: RecordStore) -> Roller:
     """Carries out the rollouts of a model."""
     _, model = home.settings.model(name)
     return Roller(name, store, STRATEGIES[model.rollout.strategy](model.rollout), home.clock, model.rollout.confirm)
+
+
+def intake(home: Home, name: str, store: RecordStore) -> Intake:
+    """The door for the answers of a model that is served elsewhere."""
+    return Intake(name, store, home.models, home.clock, home.settings.model(name)[1].elsewhere.classes)
 
 
 def recipe(model: ModelSettings) -> Recipe:

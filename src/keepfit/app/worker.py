@@ -60,6 +60,10 @@ class WatchedModel:
     """Lets the registry's aliases follow what is deployed, whoever deployed it."""
     every: timedelta
     folder: Path | None = None
+    elsewhere: Callable[[], None] = nothing_due
+    """Of a model that is served elsewhere: reads what is followed, and sees what answers."""
+    hand_over: Callable[[], None] = nothing_due
+    """Tells the other system what is to answer."""
     refine: Callable[[], None] = nothing_due
     """Judges the thresholds of live cameras anew."""
 
@@ -129,6 +133,7 @@ class Worker:
         for name, model in self.models.items():
             if model.folder is not None:
                 self.guarded(f"watching {model.folder}", partial(self.look_into, name, model.folder))
+            self.guarded(f"following {name}", model.elsewhere)
             back = now < self.looked.get(name, now)  # the clock was set back: what is due by it may be far off
             if back or now >= self.due.get(name, now) or self.stirred(name, now):
                 self.due[name], self.looked[name] = now + model.every, now
@@ -170,6 +175,7 @@ class Worker:
     def announce_all(self) -> None:
         """What is new, of every model."""
         for name, model in self.models.items():
+            self.guarded(f"handing over {name}", model.hand_over)
             self.guarded(f"announcing {name}", model.announcer.announce)
 
     def take_up_stranded(self) -> None:

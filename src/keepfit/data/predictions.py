@@ -71,10 +71,10 @@ def contents(conn: Connection, model: str, example_ids: Iterable[str]) -> dict[s
 def add_examples(conn: Connection, model: str, examples: Iterable[Example]) -> None:
     """Writes what is new by id, replaces an older one of other content."""
     ordered = sorted(examples, key=lambda example: example.id)  # two writers of the same ids: no deadlock
-    newer_wins(conn, EXAMPLES, [_example_row(model, example) for example in ordered])
+    newer_wins(conn, EXAMPLES, [example_row(model, example) for example in ordered])
 
 
-def _example_row(model: str, example: Example) -> dict[str, Any]:
+def example_row(model: str, example: Example) -> dict[str, Any]:
     return {
         "model": model,
         "id": example.id,

@@ -22,6 +22,7 @@ from keepfit.data import (
     classes,
     comparing,
     costs,
+    foreign,
     history,
     inspection,
     jobs,
@@ -42,6 +43,7 @@ from keepfit.data.classes import ClassChange, ClassMap, Labelled, Spoken
 from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
+from keepfit.data.foreign import ForeignVersion
 from keepfit.data.inspection import Inspection, Progress
 from keepfit.data.labellers import Labeller, Said
 from keepfit.data.lineage import Made
@@ -207,6 +209,31 @@ class RecordStore:
         """How many are stored, the shadows' too."""
         with self._db.read() as conn:
             return predictions.count_predictions(conn, model, window)
+
+    # a model that is served elsewhere
+
+    def foreign_versions(self, model: str) -> list[ForeignVersion]:
+        """Versions whose files are not here, by number."""
+        with self._db.read() as conn:
+            return foreign.foreign_versions(conn, model)
+
+    def foreign_version(
+        self, model: str, name: str, labels: tuple[str, ...], width: int, at: datetime
+    ) -> ForeignVersion:  # fmt: skip
+        """The version of another system's name, registered now when it is new; a known one stays as it is."""
+        with self._db.write() as conn:
+            return foreign.get_or_register(conn, model, name, labels, width, at)
+
+    def add_answers(
+        self, model: str, pairs: Sequence[tuple[Example, Prediction]], values: Mapping[str, Any] | None = None
+    ) -> int:
+        """Writes what is new by id, with named values, in one transaction; returns how many were new.
+
+        Raises Refused, and writes nothing, when an id is stored with other content.
+        """
+        with self._db.write() as conn:
+            foreign.put_values(conn, model, (values or {}).items())
+            return foreign.add_answers(conn, model, pairs)
 
     # comparing versions
 

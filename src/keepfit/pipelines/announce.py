@@ -76,6 +76,10 @@ class Announcer:
             return set_apart(stored.model, subject.removeprefix("labeller "), decision, stored.at)
         if subject == "retrain" and decision.outcome is Outcome.FAIL:
             return failed(stored.model, "the retraining", "; ".join(decision.because), stored.at)
+        if subject.startswith("hand over v") and decision.outcome is Outcome.FAIL:
+            return failed(stored.model, "the hand-over", "; ".join(decision.because), stored.at)
+        if subject == "follow" and decision.outcome is Outcome.FAIL:
+            return failed(stored.model, "following its answers", "; ".join(decision.because), stored.at)
         if subject == "inputs" and decision.outcome is Outcome.FIRE and not decision.evidence.get("again"):
             return inputs_moved(stored.model, decision, stored.at)
         if subject == "estimate" and decision.outcome is Outcome.FAIL:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.clock import Clock
+from keepfit.data.foreign import is_foreign
 from keepfit.data.records import Cause, Job, JobState, LabelledExample, Source, Window
 from keepfit.data.snapshot import UNKNOWN_TIME, Rows, Snapshot, Split, grow, open_snapshot, renewed
 from keepfit.data.store import RecordStore
@@ -43,9 +44,11 @@ from keepfit.metrics import Metric
 from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
 from keepfit.pipelines.choosing import Choosing, OnWhat, risen
+from keepfit.pipelines.intake import foreign_of
 from keepfit.pipelines.known import Known, held_back
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
+from keepfit.pipelines.recorded import recorded_champion
 from keepfit.pipelines.starting import begin
 from keepfit.pipelines.train_part import TrainPart
 from keepfit.pipelines.trust import LabelTrust
@@ -142,6 +145,7 @@ class Retraining:
         LabelTrust(self.model, self.store, self.clock).judge()
         labelled = self.store.training_data(self.model, until=job.at)
         fresh += labelled
+        fresh = [one for one in fresh if one.example.content is not None]  # known elsewhere, by an embedding alone
         fresh = [one for one in fresh if self.task.learns_from(one.example.content, self.folders.snapshots)]
         began |= {"base": base.id, "labels": len(labelled)}
         base, learnt = known.base(self.folders.snapshots, base), self.learnt_classes()
@@ -159,7 +163,7 @@ class Retraining:
         """
         wanted, live, id_ = self.plan.on_what, self.champion(), f"{job.id}-window"
         spares = bool(wanted.cheaper) and job.request.get("reason") == "harm" and job.request.get("recipe") is None
-        if live is None or "snapshot" in job.request or (wanted.window == ALL and not spares):
+        if live is None or is_foreign(live) or "snapshot" in job.request or (wanted.window == ALL and not spares):
             return {}
         with contextlib.suppress(NotFound):
             return {"snapshot": self.store.decision(id_).decision.evidence["snapshot"]}
@@ -356,7 +360,9 @@ class Retraining:
             trial,
             reason=gate_reason(job),
             contradicted=snapshot.contradicted_ids(),
-            champion_behaviour=None if match.champion is None else self.behaviour(match.champion, match.candidate),
+            champion_behaviour=None
+            if match.champion is None or self.is_recorded()
+            else self.behaviour(match.champion, match.candidate),
             spread=None if (known := job.request.get("spread")) is None else Spread.from_json(known),
         )
 
@@ -373,7 +379,11 @@ class Retraining:
         return Match.of(candidate, None if number is None else self.version(number))
 
     def version(self, number: int) -> Model:
-        """A registered version, with its classes as they are called today."""
+        """A registered version, with its classes as they are called today; a foreign one by its recorded answers."""
+        if is_foreign(number):
+            return self.called(
+                recorded_champion(self.store, self.model, number), foreign_of(self.store, self.model, number).at
+            )
         model = self.task.load(self.registry.fetch(self.model, number))
         return self.called(model, self.registry.version(self.model, number).at)
 
@@ -390,7 +400,7 @@ class Retraining:
 
     def compared(self, candidate: Model, match: Match, recent: NDArray[np.bool_]) -> Trial:
         """What the gate looks at in any case; `recent` are those of the rows (n,) that speak of the present."""
-        sample, rival = match.candidate.rows.contents[:50], match.champion
+        sample, rival = match.candidate.rows.contents[:50], None if self.is_recorded() else match.champion
         return Trial(
             candidate=match.candidate,
             champion=match.against,
@@ -406,6 +416,11 @@ class Retraining:
         """The version that has the traffic, or most of it."""
         live = self.store.deployment(self.model)
         return None if live is None else single(live.traffic)
+
+    def is_recorded(self) -> bool:
+        """Whether the champion is another system's, known by its answers alone: it can be asked nothing new."""
+        live = self.champion()
+        return live is not None and is_foreign(live)
 
     def recipe_asked(self, job: Job) -> Recipe:
         """The job's own recipe where it names one, else the settings'."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from keepfit.clock import Clock
 from keepfit.data.asked import alike_from_all
+from keepfit.data.foreign import is_foreign
 from keepfit.data.labellers import SILENCE
 from keepfit.data.records import (
     DISAGREEMENT,
@@ -274,6 +275,8 @@ class Rolling:
 
         What cannot be answered here is left out: it is no failure in life, and labels that miss only delay the proof.
         """
+        if is_foreign(version):  # it answers elsewhere, and can be asked nothing here
+            return {}
         fresh = [p for p in predictions if (version, p.example_id) not in self.unreadable][: self.most]
         examples = [self.store.prediction(self.model, prediction.id)[0] for prediction in fresh]
         try:

@@ -75,7 +75,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "retraining": {**job_out(job), "waits_because": why_it_waits(store, job)} if job else None,
         "cascade": served.predictor.cascade.status(champion),
         "class_map": store.classes(name).told(),
-        "ready": served.predictor.ready(),
+        "ready": served.trouble(),
         "memory": None if call.service.memory is None else call.service.memory.of(name).to_json(),
     }
 

@@ -68,7 +68,8 @@ def add_event(call: Call, body: EventBody) -> Any:
 
 def apply(call: Call, deployment_id: int) -> dict[str, Any]:
     """Serve the newest deployment in this process now. Raises BackendError when it cannot be brought up."""
-    call.served.predictor.insist()
+    if call.served.intake is None:  # else the worker hands it over
+        call.served.predictor.insist()
     history = call.service.store.deployments(call.name, limit=20)
     return deployment_out(next(row for row in history if row.id == deployment_id))
 

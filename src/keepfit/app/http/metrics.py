@@ -56,7 +56,7 @@ class ServingCollector(Collector):
         )
         ready = GaugeMetricFamily("keepfit_ready", "1 when the model answers as it should.", labels=["model"])
         for name, served in self._service.models.items():
-            ready.add_metric([name], float(served.predictor.ready() is None))
+            ready.add_metric([name], float(served.trouble() is None))
             for version, share in served.predictor.live.traffic.shares.items():
                 info.add_metric([name, str(version)], share)
             for version, batcher in served.predictor.batchers().items():

@@ -12,7 +12,7 @@ from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import ExampleBody, HuggingFaceBody, HuggingFaceOut, PredictBody, PredictOut
 from keepfit.app.http.video import answer_upload
 from keepfit.app.http.video_schemas import UploadForm
-from keepfit.errors import InvalidInput, TooLarge
+from keepfit.errors import InvalidInput, Refused, TooLarge
 from keepfit.serving.predictor import Answer, Request
 
 DIGITS = 6
@@ -26,6 +26,11 @@ def predict(call: Call, body: PredictBody) -> Any:
     has the probability 0 from then on, and the others are divided by the rest of the sum, until a version answers that
     was trained without it.
     """
+    if call.served.intake is not None:
+        raise Refused(
+            f"the model {call.name!r} is served elsewhere [served]: ask that server, and send its answers to POST "
+            "/predictions"
+        )
     requests = read_requests(body)
     answers, version = ask(call, requests, field_of(body))
     if "inputs" in body.model_fields_set:

@@ -65,9 +65,10 @@ class Sample:
 
 def of_reference(reference: Reference) -> Sample:
     """The rows of a reference whose class the model knows or not; numbers that are none become 0."""
-    measures = {name: np.asarray(column, np.float64) for name, column in reference.measures.items()}
-    scores = whole(reference.scores)
-    return Sample(scores, space(reference.embeddings, scores), reference.truth, measures)
+    known = len(reference.truth)  # none where a model is served elsewhere and too few labels have come
+    measures = {name: np.asarray(column[:known], np.float64) for name, column in reference.measures.items()}
+    scores = whole(reference.scores[:known])
+    return Sample(scores, space(reference.embeddings[:known], scores), reference.truth, measures)
 
 
 def of_predictions(predictions: Sequence[Prediction], names: Sequence[str]) -> Sample:
