@@ -526,8 +526,8 @@ class Project(Verbs):
         """What policies of retraining would have cost on stored traffic, or on a file with time, text and label.
 
         policies: as for the command line; the usual ones unless given. `asked`: steps, first, label_rate, label_delay,
-        rows, scale, out, write, as_of, as the command's options. `tell` hears (what, done, of). Raises InvalidInput for
-        data that cannot be replayed, SettingsError for a policy that makes no sense.
+        rows, scale, out, write, as_of (a time), as the command's options. `tell` hears (what, done, of). Raises
+        InvalidInput for data that cannot be replayed, SettingsError for a policy that makes no sense.
         """
         wanted = named(LATE["backtest_wanted"])(file, tuple(policies), **asked)
         found: dict[str, Any] = named(LATE["backtest"])(self, wanted, tell).to_json()

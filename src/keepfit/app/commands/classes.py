@@ -79,7 +79,7 @@ def rename(
 
 def merge(
     names: Annotated[
-        list[str], typer.Argument(help="Classes that are one from now on; last what it is called: A,B C or A B C.")
+        list[str], typer.Argument(help="Classes that are one from now on, and last their name: A,B C or A B C.")
     ],
     into: Annotated[
         str | None, typer.Option(help="What they are called, where it is not the last name; one of them, or a new one.")
