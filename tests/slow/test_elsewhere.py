@@ -35,7 +35,7 @@ latency_ratio = 1000
 [models.reviews.gate.invariances]
 case = 0.1
 """
-).replace('served = "elsewhere"', 'served = "elsewhere"\ntask = "toy"')
+).replace('served = "elsewhere"', 'served = "elsewhere"\ntask = "toy"\nsettle_after = "10s"')
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

@@ -603,7 +603,8 @@ def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World)
     assert document["openapi"].startswith("3.1")
     bare = {path for path in document["paths"] if not path.startswith("/models/")}
     assert bare == {
-        "/", "/predict", "/labels", "/labels/queue", "/batches", "/batches/{id}", "/batches/{id}/output",
+        "/", "/predict", "/predictions", "/labels", "/labels/queue", "/batches", "/batches/{id}",
+        "/batches/{id}/output",
         "/retrain", "/rollback", "/approve", "/events", "/status", "/history", "/decisions",
         "/audit", "/lineage/{id}",
         "/streams", "/streams/{id}", "/streams/{id}/frames", "/costs",

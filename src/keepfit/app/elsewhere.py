@@ -13,9 +13,10 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
 from keepfit.evaluation.evaluator import Reference
 from keepfit.monitoring.monitor import Monitor
+from keepfit.pipelines.blind import Blind
 from keepfit.pipelines.handing_over import Described, HandOver, Post
 from keepfit.pipelines.intake import WIDTH
-from keepfit.pipelines.recorded import Blind, recorded_reference, told_elsewhere
+from keepfit.pipelines.recorded import recorded_reference, told_elsewhere
 from keepfit.redaction import redacted
 from keepfit.registry.files import manifest
 

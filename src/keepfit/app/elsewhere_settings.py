@@ -81,7 +81,7 @@ class FollowSettings(Section):
     start: int | str = Field(0, description="The cursor to begin with.")
     version: str | None = Field(None, description="The version's name where no column has it.")
     every: Duration = Field(timedelta(seconds=10), description="Time between two looks.")
-    names: FollowColumns = FollowColumns()
+    names: FollowColumns = Field(FollowColumns(), description="Which column holds what.")
 
     @model_validator(mode="after")
     def one_source(self) -> FollowSettings:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from keepfit import __version__
 from keepfit.app.life_settings import RolloutSettings
@@ -23,7 +23,6 @@ from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Metric
-from keepfit.pipelines.intake import Intake
 from keepfit.registry.files import MANIFEST, damage
 from keepfit.registry.registry import Registry, model_folder
 from keepfit.rollout import strategies
@@ -33,6 +32,9 @@ from keepfit.serving.discretion import Discretion
 from keepfit.tasks.loading import load_answering
 from keepfit.tasks.task import Model, Report, Task
 from keepfit.training.recipe import Recipe
+
+if TYPE_CHECKING:  # loaded where a model is served elsewhere
+    from keepfit.pipelines.intake import Intake
 
 STATE = ".keepfit"
 
@@ -76,6 +78,7 @@ LATE = {
     "backtest_wanted": "keepfit.app.backtesting:Wanted",
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
+    "intake_elsewhere": "keepfit.pipelines.foreign:Intake",
     "hand_over": "keepfit.app.elsewhere:hand_over",
     "elsewhere": "keepfit.app.elsewhere:beat",
     "normal_elsewhere": "keepfit.app.elsewhere:normal",
@@ -305,7 +308,9 @@ def roller(home: Home, name: str, store: RecordStore) -> Roller:
 
 def intake(home: Home, name: str, store: RecordStore) -> Intake:
     """The door for the answers of a model that is served elsewhere."""
-    return Intake(name, store, home.models, home.clock, home.settings.model(name)[1].elsewhere.classes)
+    classes = home.settings.model(name)[1].elsewhere.classes
+    made: Intake = named(LATE["intake_elsewhere"])(name, store, home.models, home.clock, classes)
+    return made
 
 
 def recipe(model: ModelSettings) -> Recipe:

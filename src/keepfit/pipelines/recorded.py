@@ -15,7 +15,6 @@ from keepfit.data.splits import content_group
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.evaluation.evaluator import Evaluation, Reference
-from keepfit.monitoring.monitor import Measurement, Monitor
 from keepfit.pipelines.intake import foreign_of
 from keepfit.registry.registry import Alias, Lineage, ModelVersion, Registry
 from keepfit.tasks.recorded import Recorded
@@ -27,7 +26,6 @@ FEWEST_LABELS = 30
 """With so many labels among them, the labelled ones are: only then can its accuracy be a normal, too."""
 MOST = 100_000
 ALWAYS = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-NO_EMBEDDING = "these answers came without embeddings, so nothing is said of how the inputs look"
 
 
 def recorded_champion(store: RecordStore, model: str, number: int) -> Recorded:
@@ -98,20 +96,6 @@ def told_elsewhere(reference: Reference, width: int) -> Reference:
     """
     blank = np.zeros((len(reference.scores), 1), np.float32)
     return replace(reference, embeddings=reference.embeddings if width else blank, measures={})
-
-
-class Blind(Monitor):
-    """A monitor of answers that came without embeddings: it says so, instead of calling a constant unchanged."""
-
-    def measure(self, *given: Any, **named: Any) -> list[Measurement]:
-        found = super().measure(*given, **named)
-        predictions = given[0]
-        if not predictions or any(one.embedding.any() for one in predictions):
-            return found
-        kept = [one for one in found if not one.name.startswith("ks:pc")]
-        return [
-            replace(one, breached=False, note=NO_EMBEDDING) if one.name == "embedding_drift" else one for one in kept
-        ]
 
 
 class WithForeign:
