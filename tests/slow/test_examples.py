@@ -46,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "keepfit.toml").write_text(SETTINGS, "utf-8")
     project = Project(folder)
     project.home = replace(project.home, clock=ManualClock(datetime.now(UTC) - timedelta(hours=1)))
-    project.train(write(folder / "data.csv", {"good": "pos", "bad": "neg"}))
+    project.train(write(folder / "data.csv", {"good": "pos", "bad": "neg", "dull": "neg"}))
     project.close()
     return folder
 
@@ -87,7 +87,7 @@ class Shell:
         command.chmod(0o755)
         self.output = place / "github_output"
         self.output.touch()
-        self.project, self.fresh = project, write(place / "fresh.csv", {"good": "pos", "bad": "pos", "odd": "neg"})
+        self.project, self.fresh = project, write(place / "fresh.csv", {"good": "pos", "bad": "pos", "dull": "neg"})
         self.environ = os.environ | {
             "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "GITHUB_OUTPUT": str(self.output),
             "PROJECT_FOLDER": str(project), "FRESH_LABELS": str(self.fresh),
@@ -155,7 +155,7 @@ def test_the_dag_retrains_and_judges_when_that_is_wanted(harmed: Path, place: Pa
     project = Project(harmed)
     assert [version.number for version in project.models()] == [2, 1]
     project.close()
-    write(shell.fresh, {"good": "neg", "bad": "neg", "odd": "pos"})
+    write(shell.fresh, {"good": "neg", "bad": "neg", "dull": "pos"})
     assert shell(rendered(operators["gate"]["bash_command"], shell)).returncode == 1
 
 
