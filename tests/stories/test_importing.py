@@ -102,7 +102,13 @@ def answer(project: Project, texts: list[str], truth: list[str] | None = None) -
     """A server's answers, in order; with the truth, each answer was asked for and is labelled."""
     writer = RecordWriter(project.store)
     predictor = Predictor(
-        MODEL, project.store, answering_half(project.home, MODEL), writer, project.home.clock, "here", ServingLimits()
+        MODEL,
+        project.store,
+        answering_half(project.home, MODEL, project.store),
+        writer,
+        project.home.clock,
+        "here",
+        ServingLimits(),
     )
     predictor.refresh()
     said = [predictor.predict([Request(text)])[0].prediction for text in texts]
