@@ -18,7 +18,7 @@ from keepfit.app.project import Project
 from keepfit.app.worker import WorkerLock
 from keepfit.data.past_columns import PastColumns
 from keepfit.data.records import Example, Source, Window
-from keepfit.errors import BackendError, InvalidInput, NotFound, Refused, SettingsError
+from keepfit.errors import BackendError, InvalidInput, Refused, SettingsError
 
 TOML = 'tracking = "local"\ntimezone = "Europe/Berlin"\n[models.default]\ntask = "toy"\n'
 START = datetime(2026, 1, 1, tzinfo=UTC)
