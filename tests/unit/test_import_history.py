@@ -493,5 +493,4 @@ def test_a_version_without_labels_is_deployed_and_not_looked_back_on(project: Pr
     assert "keepfit label" in done["next"]
     assert project.champion() == done["versions"]["a"]
     names = {one["name"] for one in project.check().evidence["measurements"]}
-    assert {"label_mix", "confidence"} <= names
     assert "accuracy" not in names
