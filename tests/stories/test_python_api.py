@@ -26,7 +26,10 @@ VERBS = {
     "label": "label", "labels export": "labels_next", "labels next": "labels_next", "labels trust": "trust",
     "lineage": "lineage", "live": "live", "models": "models", "promote": "promote", "prune": "prune",
     "retrain": "retrain", "rollback": "rollback", "status": "status", "token add": "add_token",
-    "token list": "tokens", "token revoke": "revoke_token", "token set": "change_token", "train": "train",
+    "token list": "tokens", "backup": "backup", "restore": "restore",
+    "import": "import_model", "import-history": "import_history", "tune": "tune", "classes add": "change_classes",
+    "classes split": "change_classes", "classes undo": "undo_classes", "classes map": "classes",
+    "classes accuracy": "class_accuracy", "token revoke": "revoke_token", "token set": "change_token", "train": "train",
 }  # fmt: skip
 
 

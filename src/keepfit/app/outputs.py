@@ -111,6 +111,14 @@ class Trained(BaseModel):
     cross_validation: dict[str, Any] | None = Field(None, description="With --cv: kind, values, sizes, metrics.")
 
 
+class ClassMapSaid(Out):
+    """By which class map the numbers are."""
+
+    as_of: datetime | None = Field(description="Null: the newest map.")
+    changes: int
+    newest: datetime | None
+
+
 class Evaluated(Out):
     """The champion on a file."""
 
@@ -125,6 +133,7 @@ class Evaluated(Out):
     slices: dict[str, Any]
     unknown: dict[str, int] = Field(description="Rows of classes that the model does not know.")
     reliability: list[dict[str, Any]]
+    class_map: ClassMapSaid
 
 
 class Scored(Out):
@@ -201,6 +210,9 @@ class Status(Out):
     """The models as in `GET /status`, with `worker`."""
 
     models: list[dict[str, Any]]
+    default: str
+    removed: list[Any] = Field(description="Models that are not in the settings any more; their data stay.")
+    remarks: Told
 
 
 class Version(Out):
@@ -409,12 +421,93 @@ class Change(Out):
     action: str
     names: list[str]
     into: str | None
+    parts: list[str] = Field(description="What a class was split into.")
+    noted: datetime | None
 
 
 class Changed(Out):
     """The change that was noted."""
 
     change: Change
+    class_map: ClassMapSaid
+
+
+class Undone(Out):
+    """The change that was taken back."""
+
+    undone: Change
+
+
+class MapSaid(Out):
+    """`classes map`: every change, in the order in which they hold."""
+
+    class_map: ClassMapSaid
+    changes: list[Change]
+
+
+class InLife(BaseModel):
+    """`classes accuracy`: the accuracy in life, as the map of a moment reads the labels."""
+
+    model_config = ConfigDict(extra="allow")
+
+    class_map: ClassMapSaid
+
+
+class Backed(BaseModel):
+    """A backup: the manifest without its list of files."""
+
+    model_config = ConfigDict(extra="allow")
+
+    file: str
+    files: int
+    bytes: int = Field(description="Of what is in it.")
+    written_bytes: int
+    made: datetime
+    not_in: Told
+
+
+class Restored(BaseModel):
+    """What was restored, and what begins again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    made: datetime
+    folder: str
+    files: int
+    audit: dict[str, Any]
+    interrupted: list[str] = Field(description="Jobs that were running when the backup was made.")
+    waiting: int
+    settings: str
+
+
+class ImportedModel(BaseModel):
+    """The version that was made of a model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    version: int
+    verdict: str
+    evaluated: bool
+    origin: dict[str, Any]
+    labels: list[str]
+    precision: str
+
+
+class ImportedHistory(BaseModel):
+    """What was taken from a history; with --dry-run the plan alone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    plan: dict[str, Any]
+
+
+class Tuned(BaseModel):
+    """The best recipe of a search so far."""
+
+    model_config = ConfigDict(extra="allow")
+
+    best: dict[str, Any]
+    because: Told
 
 
 class Classes(Out):
@@ -463,6 +556,16 @@ class Shown(BaseModel):
 
 OUTPUTS: Mapping[str, Any] = {
     "approve": VersionDone,
+    "backup": Backed,
+    "import": ImportedModel,
+    "import-history": ImportedHistory,
+    "restore": Restored,
+    "tune": Tuned,
+    "classes accuracy": InLife,
+    "classes add": Changed,
+    "classes map": MapSaid,
+    "classes split": Changed,
+    "classes undo": Undone,
     "audit list": Entries,
     "audit verify": Verified,
     "backtest": Backtested,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +120,42 @@ class Verbs:
         done: ClassChange = note(self, action, tuple(names), into, since, tuple(parts))[0]
         return done
 
+    def undo_classes(self) -> ClassChange:
+        """Take back the change that was noted last. Raises Refused when the version that answers has learnt it."""
+        learnt = named("keepfit.app.commands.classes:learnt_by")(self)
+        return self.store.undo_classes(self.model, actor(), self.home.clock.now(), learnt)
+
+    def class_accuracy(
+        self, since: datetime | None = None, until: datetime | None = None, as_of: datetime | None = None
+    ) -> Mapping[str, Any]:
+        """How often answers of a span were right, in all and by class, and by which class map that was counted."""
+        found: Mapping[str, Any] = named("keepfit.app.commands.class_changes:counted")(self, since, until, as_of)
+        return found
+
     # -- keeping order ----------------------------------------------------------------------------------------
+
+    def backup(self, target: Path, tell: Callable[..., None] = lambda *_: None) -> Mapping[str, Any]:
+        """Write everything that the project knows into one file or folder, while everything runs.
+
+        Raises Refused when the target exists, or a pruning or forgetting runs; BackendError when a disk or database
+        fails.
+        """
+        place = named(LATE["backup_target"])(target, self.home)
+        done: Mapping[str, Any] = named(LATE["backup"])(self.home, self.store).run(place, actor(), tell)
+        return done
+
+    @classmethod
+    def restore(
+        cls, source: Path, folder: Path, replace: bool = False, tell: Callable[..., None] = lambda *_: None
+    ) -> Mapping[str, Any]:
+        """Make the project of a folder from a backup; `replace`: in the place of what is there, which stays beside it.
+
+        Raises InvalidInput for a backup that is damaged, Refused for one of a newer release or a folder that holds
+        something, BackendError when a disk or database fails.
+        """
+        made = named(LATE["restore"])(source, folder, replace, os.environ, actor(), tell)
+        done: Mapping[str, Any] = made.run()
+        return done
 
     def prune(self, dry_run: bool = True) -> Pruned:
         """What is over the limits of the section retention, of every model; deleted unless `dry_run`."""
