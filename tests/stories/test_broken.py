@@ -33,7 +33,7 @@ def test_a_version_with_one_changed_byte_is_never_loaded(tmp_path: Path) -> None
     (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(rows) + "\n", "utf-8")
     project = Project(tmp_path)
     project.train(tmp_path / "data.csv")
-    load = answering_half(project.home, "default")
+    load = answering_half(project.home, "default", project.store)
     load(1)
     file = project.home.models / "default" / "1" / "model.json"
     content = file.read_text("utf-8")

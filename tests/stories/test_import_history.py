@@ -17,7 +17,6 @@ from keepfit.app.wiring import answering_half
 from keepfit.data.past_columns import PastColumns
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, Refused
-from keepfit.pipelines.foreign import foreign_version
 
 TOML = """
 tracking = "local"
@@ -91,9 +90,9 @@ def test_the_status_and_the_plot_show_the_accuracy_by_time(told: tuple[Project, 
     checks = project.store.decisions(project.model, subject="trigger", limit=1_000)
     assert len(points(checks, "accuracy")) >= 35
     assert len(points(checks, "accuracy:estimated")) >= 20
-    names = {one["name"] for one in checks[0].decision.evidence["measurements"]}
-    assert {"label_mix", "confidence", "input_drift"} <= names
-    assert "embedding_drift" not in names  # there are no embeddings
+    measured = {one["name"]: one for one in checks[0].decision.evidence["measurements"]}
+    assert {"label_mix", "confidence", "input_drift"} <= set(measured)
+    assert "without embeddings" in measured["embedding_drift"]["note"]
 
 
 def test_the_versions_of_then_stand_in_the_history_of_deployments(told: tuple[Project, dict]) -> None:
@@ -138,16 +137,16 @@ def test_what_is_served_elsewhere_is_never_served_here(told: tuple[Project, dict
         project.promote(number)
     with pytest.raises(Refused, match="no way back"):
         project.rollback()
-    with pytest.raises(BackendError, match="'2025-a' is served elsewhere"):
-        answering_half(project.home, project.model)(number)
+    with pytest.raises(BackendError, match=r"'2025-a'.* is served elsewhere.*keepfit train"):
+        answering_half(project.home, project.model, project.store)(number)
 
 
 def test_a_name_is_one_version(told: tuple[Project, dict]) -> None:
     project, done = told
-    again = foreign_version(
-        project.store, project.registry, project.model, "2025-a", ("neg", "pos"), project.home.clock.now()
-    )
-    assert again == done["versions"]["2025-a"]
+    again = project.store.foreign_version(project.model, "2025-a", ("neg", "pos"), 0, project.home.clock.now())
+    assert again.number == done["versions"]["2025-a"]
+    assert [one.lineage.code for one in project.models()] == ["2025-b", "2025-a"]
+    assert project.registry.version(project.model, again.number).evaluation.labels == ("neg", "pos")
 
 
 def test_the_watch_goes_on_where_the_history_was_left(told: tuple[Project, dict], tmp_path: Path) -> None:

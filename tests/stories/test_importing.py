@@ -16,9 +16,11 @@ from transformers import pipeline
 
 from keepfit.app.cli import cli, run
 from keepfit.app.project import Project
-from keepfit.app.wiring import answering_half
-from keepfit.data.records import Label, Source
+from keepfit.app.wiring import LATE, answering_half, named
+from keepfit.data.records import Job, JobState, Label, Source
+from keepfit.decision import Outcome
 from keepfit.errors import InvalidInput, SettingsError
+from keepfit.pipelines.alone import alone
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.predictor import Predictor, Request
 from keepfit.serving.writer import RecordWriter
@@ -102,7 +104,13 @@ def answer(project: Project, texts: list[str], truth: list[str] | None = None) -
     """A server's answers, in order; with the truth, each answer was asked for and is labelled."""
     writer = RecordWriter(project.store)
     predictor = Predictor(
-        MODEL, project.store, answering_half(project.home, MODEL), writer, project.home.clock, "here", ServingLimits()
+        MODEL,
+        project.store,
+        answering_half(project.home, MODEL, project.store),
+        writer,
+        project.home.clock,
+        "here",
+        ServingLimits(),
     )
     predictor.refresh()
     said = [predictor.predict([Request(text)])[0].prediction for text in texts]
@@ -186,6 +194,37 @@ def test_a_killed_import_goes_on_and_leaves_one_version(empty: Project, theirs: 
     done = empty.import_model(str(theirs / "model"), data=theirs / "data.csv")
     assert (done["version"], done["deployed"], len(empty.models())) == (1, True, 1)
     assert not list(empty.home.work.glob("import*"))
+
+
+def test_a_killed_import_that_nobody_goes_on_with_blocks_nothing(empty: Project) -> None:
+    store, now = empty.store, empty.home.clock.now()
+    store.add_job(Job("left", MODEL, "import", now, JobState.RUNNING, {"reason": "import"}))
+    daily = named(LATE["daily"])(empty.home, store, empty.registry)
+    with alone(empty.home.work / f"import-{MODEL}", "it runs"):
+        daily()
+        assert store.job("left").state is JobState.RUNNING  # somebody is at it
+    daily()
+    daily.thread.join()
+    assert store.job("left").state is JobState.FAILED
+    assert "interrupted" in store.job("left").result["error"]
+    assert store.decisions(MODEL, subject="import")[0].decision.outcome is Outcome.FAIL
+    assert store.decisions(MODEL, subject="prune")  # which had waited for its end
+
+
+def test_an_imported_network_outlives_a_pruning_and_comes_back_with_a_backup(project: Project, tmp_path: Path) -> None:
+    kept = sorted(
+        p.relative_to(project.home.state) for p in (project.home.state / "imported").rglob("*") if p.is_file()
+    )
+    assert kept
+    named(LATE["prune"])(project.home, project.store, project.registry).run("ann")
+    archive = tmp_path / "b.tar"
+    command(project, "backup", archive)
+    with contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as end:
+        run(lambda: cli(["restore", str(archive), "--to", str(tmp_path / "again")]), False)
+    assert not end.value.code
+    for path in kept:
+        assert (project.home.state / path).is_file()
+        assert (tmp_path / "again" / ".keepfit" / path).read_bytes() == (project.home.state / path).read_bytes()
 
 
 def test_what_is_wrong_leaves_nothing_behind(empty: Project, theirs: Path, tmp_path: Path) -> None:

@@ -194,4 +194,4 @@ def loaded(project: Project, number: int) -> Model:
     folder = project.registry.fetch(project.model, number)
     if project.traits.detects:
         return learning_half(project.settings.task).load(folder)
-    return answering_half(project.home, project.model)(number)
+    return answering_half(project.home, project.model, project.store)(number)

@@ -20,7 +20,9 @@ from keepfit.app.overview import close_others, every, finding
 from keepfit.app.project import Project
 from keepfit.app.settings import FILE
 from keepfit.app.wiring import named
+from keepfit.data.foreign import is_foreign
 from keepfit.errors import KeepfitError
+from keepfit.pipelines.foreign import cannot_answer, foreign_name
 from keepfit.redaction import redacted
 
 LEAST_DISK = 2 * 2**30
@@ -114,6 +116,10 @@ def deployment(project: Project) -> Finding:
     if live is None:
         return Finding(False, "deployment", "nothing is deployed yet; run keepfit train DATA")
     number = project.champion()
+    if is_foreign(number):
+        here, name = project.settings.served == "here", foreign_name(project.store, project.model, number)
+        sentence = cannot_answer(project.store, project.model, number) if here else f"{name!r} answers elsewhere"
+        return Finding(not here, "deployment", sentence)
     project.registry.fetch(project.model, number)
     return Finding(True, "deployment", f"version {number}, its files are whole")
 

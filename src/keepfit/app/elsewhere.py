@@ -1,4 +1,4 @@
-"""A model that is served elsewhere, put together from the settings: its hand-over, what is followed, its normal."""
+"""A model that is served elsewhere, put together from the settings: its hand-over, and what is followed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING
 import requests
 
 from keepfit.app.wiring import LATE, Home, intake, named, version_folder
-from keepfit.data.foreign import is_foreign
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
-from keepfit.evaluation.evaluator import Reference
-from keepfit.monitoring.monitor import Monitor
-from keepfit.pipelines.blind import Blind
 from keepfit.pipelines.handing_over import Described, HandOver, Post
-from keepfit.pipelines.intake import WIDTH
-from keepfit.pipelines.recorded import recorded_reference, told_elsewhere
 from keepfit.redaction import redacted
 from keepfit.registry.files import manifest
 
@@ -55,22 +49,6 @@ def described(home: Home, name: str, number: int) -> Described:
     folder = version_folder(home, name, number)
     uri = None if home.settings.tracking == "local" else f"models:/{name}/{number}"
     return Described(uri, str(folder.absolute()), manifest(folder))
-
-
-def normal(home: Home, name: str, store: RecordStore, own: Callable[[int], Reference]) -> Callable[[int], Reference]:
-    """What a version's answers elsewhere are compared with: `own` reads those of our own versions."""
-
-    def read(number: int) -> Reference:
-        if is_foreign(number):
-            return recorded_reference(store, name, number)
-        return told_elsewhere(own(number), int(store.get(name, f"{WIDTH}{number}") or 0))
-
-    return read
-
-
-def monitor(minimum: int) -> Monitor:
-    """One that says where embeddings are missing."""
-    return Blind(minimum=minimum)
 
 
 def beat(home: Home, name: str, store: RecordStore) -> Callable[[], None]:

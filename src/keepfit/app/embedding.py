@@ -9,8 +9,8 @@ import numpy as np
 
 from keepfit.app.project import Project
 from keepfit.app.wiring import answering_half, named, recipe
+from keepfit.data.foreign import is_foreign
 from keepfit.errors import SettingsError
-from keepfit.pipelines.foreign import foreign_name
 from keepfit.rollout.rollout import single
 from keepfit.tasks.task import Floats, Model
 
@@ -26,8 +26,8 @@ def embedder(project: Project, columns: int = 1) -> Embed:
     """
     live = project.store.deployment(project.model)
     champion = None if live is None else single(live.traffic)
-    if champion is not None and foreign_name(project.store, project.model, champion) is None:
-        return by_model(answering_half(project.home, project.model)(champion))
+    if champion is not None and not is_foreign(champion):
+        return by_model(answering_half(project.home, project.model, project.store)(champion))
     entry = project.traits.embedder
     if entry is None:
         raise SettingsError(f"the task {project.settings.task!r} has no encoder of its own; train a version first")

@@ -15,6 +15,7 @@ from keepfit.app.recipes import about_import
 from keepfit.app.wiring import LATE, named, recipe
 from keepfit.errors import InvalidInput, NotFound, SettingsError
 from keepfit.pipelines.importing import Importing, Wanted
+from keepfit.pipelines.interrupted import close_interrupted
 
 Tell = Callable[[str, int, int | None], None]
 URIS = ("models:/", "runs:/")
@@ -44,6 +45,7 @@ def run(
         backbone,
     )
     rooms = project.retraining(project.model)
+    close_interrupted(project.store, project.home.work, project.home.clock)
     Importing(rooms, importer).refuse()  # before anything is fetched or read
     project.home.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=project.home.work) as aside:

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from keepfit.app.embedding import embedder
+from keepfit.app.embedding import Embed, embedder
 from keepfit.app.project import Project, actor, check_readable
 from keepfit.app.setting_values import secret, zone
+from keepfit.app.wiring import discretion
+from keepfit.data.foreign import ForeignVersion, is_foreign
 from keepfit.data.past_columns import PastColumns, choose_past_columns
 from keepfit.data.past_rows import Reader, Terms, digest
 from keepfit.data.past_source import PastFile, PastQuery, PastSource
 from keepfit.data.past_stage import CHUNK
 from keepfit.data.records import Cause, Source, Traffic
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import InvalidInput, SettingsError
+from keepfit.errors import InvalidInput, Refused, SettingsError
 from keepfit.pipelines import past
-from keepfit.pipelines.foreign import FEWEST, ensure_reference, foreign_numbers, foreign_version
+from keepfit.pipelines.handing_over import OBSERVED, WORKER
 from keepfit.pipelines.lookback import AFTER, Call, Told, beat, due, over_time, patient, steps
 from keepfit.pipelines.past import Known, Stored, Survey, Writer
+from keepfit.pipelines.recorded import FEWEST, first_labelled
 from keepfit.rollout.rollout import single
 
 Tell = Callable[[str, int, int | None], None]
@@ -84,6 +87,11 @@ def run(project: Project, asked: Wanted, show: Callable[[Plan], None], tell: Tel
     source = source_of(asked)
     if project.traits.detects:
         raise SettingsError("a history is of classifiers of texts; of video nothing can be imported yet")
+    if asked.embed and not discretion(project.model, project.settings).keeps_texts:
+        raise SettingsError(
+            f"[models.{project.model}.keep] lets no text be stored as it came, not even for the time of an import, and "
+            "--embed needs them; leave --embed out"
+        )
     lock = project.store.sole("import of a history")
     lock.acquire()
     try:
@@ -138,8 +146,10 @@ class Import:
             past.keep(place, found.kept())
         for other in past.others(place.parent, place):
             shutil.rmtree(other, ignore_errors=True)
-        numbers = self.versions(plan, now)
-        stored = self.write(plan, numbers, place)
+        embed = embedder(self.project, max(1, len(plan.columns.text))) if self.asked.embed else None
+        versions = self.versions(plan, place, embed, now)
+        numbers = {name: known.number for name, known in versions.items()}
+        stored = self.write(plan, versions, place, embed)
         shutil.rmtree(place, ignore_errors=True)
         told = self.follow(plan, numbers) if found.rows else Told(0)
         return self.result(plan, numbers, stored, told)
@@ -168,7 +178,8 @@ class Import:
     def read(self, terms: Terms, place: Path, now: datetime) -> tuple[Survey, list[str]]:
         """All rows onto the stage, and why they are refused."""
         reader = Reader(terms, now)
-        desk = past.Desk(self.project.store, self.project.model, place, self.asked.chunk)
+        said = discretion(self.project.model, self.project.settings)
+        desk = past.Desk(self.project.store, self.project.model, place, self.asked.chunk, said)
         try:
             found, clashes = past.survey(self.source, reader, desk, self.tell)
         except BaseException:
@@ -180,11 +191,10 @@ class Import:
     def known(self) -> Known:
         """What is known of the model before the import."""
         project = self.project
-        numbers = foreign_numbers(project.store, project.model)
-        fixed = {name: project.registry.version(project.model, n).evaluation.labels for name, n in numbers.items()}
+        fixed = {one.name: one.labels for one in project.store.foreign_versions(project.model)}
         live = project.store.deployment(project.model)
         champion = None if live is None else single(live.traffic)
-        own = champion is not None and champion not in numbers.values()
+        own = champion is not None and not is_foreign(champion)
         classes = project.registry.version(project.model, champion).evaluation.labels if own and champion else ()
         return Known(classes, fixed, self.asked.new_classes)
 
@@ -230,21 +240,27 @@ class Import:
             words.append(f"no versions: all answers count as those of {self.asked.name!r} (--as NAME)")
         return words
 
-    def versions(self, plan: Plan, now: datetime) -> dict[str, int]:
-        """The number of each version of the other system, registered where it is new."""
+    def versions(self, plan: Plan, place: Path, embed: Embed | None, now: datetime) -> dict[str, ForeignVersion]:
+        """Each version of the other system, registered where it is new. Raises Refused where embeddings do not fit."""
         project, found = self.project, plan.survey
-        return {
-            name: foreign_version(project.store, project.registry, project.model, name, plan.classes, now)
+        width = 0 if embed is None else past.width_of(place, embed)
+        versions = {
+            name: project.store.foreign_version(project.model, name, plan.classes, width, now, computed=width > 0)
             for name in sorted(found.versions, key=lambda name: (found.versions[name].first, name))
         }
+        for known in versions.values():
+            if width and (known.width != width or not known.computed):
+                raise Refused(
+                    f"the answers of {known.name!r} are here already, and their embeddings are of another kind; leave "
+                    "--embed out"
+                )
+        return versions
 
-    def write(self, plan: Plan, numbers: Mapping[str, int], place: Path) -> Stored:
+    def write(self, plan: Plan, versions: Mapping[str, ForeignVersion], place: Path, embed: Embed | None) -> Stored:
         """The rows into the store."""
         project = self.project
-        classes = {name: project.registry.version(project.model, n).evaluation.labels for name, n in numbers.items()}
-        columns = max(1, len(plan.columns.text))
-        embed = embedder(project, columns) if self.asked.embed else None
-        writer = Writer(project.store, project.model, numbers, classes, plan.labels, embed)
+        said = discretion(project.model, project.settings)
+        writer = Writer(project.store, project.model, versions, plan.labels, embed, said)
         stored = writer.write(place, self.tell, plan.survey.rows)
         project.store.put(project.model, past.MARK, None)
         if not project.columns().text:  # a label by the text finds its column, then
@@ -258,10 +274,7 @@ class Import:
             return Told(0)
         past_marks(project, found.last)
         live = project.store.deployment(project.model)
-        every = set(foreign_numbers(project.store, project.model).values())
-        if live is not None and single(live.traffic) not in every:
-            for number in numbers.values():
-                ensure_reference(project.store, project.registry, project.model, number, found.last + AFTER)
+        if live is not None and not is_foreign(single(live.traffic)):
             return Told(0)  # keepfit's own champion is watched; the past is there for plots and comparisons
         return self.look_back(found, numbers)
 
@@ -277,7 +290,7 @@ class Import:
         for (name, since), end in zip(reigns, ends, strict=True):
             number = numbers[name]
             deploy_elsewhere(project, name, number, since)
-            rows = ensure_reference(store, project.registry, model, number, end)
+            rows = first_labelled(store, model, number, end)
             live = store.deployment(model)
             if not rows or live is None or single(live.traffic) != number:
                 continue
@@ -334,8 +347,9 @@ def deploy_elsewhere(project: Project, name: str, number: int, since: datetime) 
     if live is not None and (single(live.traffic) == number or live.at >= since):
         return
     reason = f"version {number} is {name!r}, served elsewhere: most answers were its own from then on"
-    cause = Cause(actor(), reason, token=f"elsewhere-{number}-{since.isoformat()}")
-    project.store.deploy(project.model, Traffic({number: 1.0}), cause, since)
+    cause = Cause(actor(), reason, OBSERVED, token=f"elsewhere-{number}-{since.isoformat()}")
+    row = project.store.deploy(project.model, Traffic({number: 1.0}), cause, since)
+    project.store.applied(row.id, WORKER, since)
 
 
 def hush(project: Project) -> None:

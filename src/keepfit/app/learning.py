@@ -22,7 +22,6 @@ from keepfit.app.spending import ledger, valued
 from keepfit.app.tracing import tracer_of
 from keepfit.app.wiring import (
     DETECTORS,
-    LATE,
     Home,
     answering_half,
     code_version,
@@ -36,6 +35,7 @@ from keepfit.app.wiring import (
 )
 from keepfit.data.columns import Columns
 from keepfit.data.files import read_rows
+from keepfit.data.foreign import is_foreign
 from keepfit.data.labellers import FILE
 from keepfit.data.records import Example, Label, LabelledExample, Source, text_group
 from keepfit.data.snapshot import Snapshot, Split, open_snapshot
@@ -50,18 +50,19 @@ from keepfit.evaluation.rules import Better, Floors, Guard, LatencyBudget, Negat
 from keepfit.evaluation.spread_floors import SpreadFloors
 from keepfit.metrics import METRICS, Metric, auc, cost_metric
 from keepfit.monitoring.asking import Parts
-from keepfit.monitoring.monitor import Monitor
 from keepfit.pipelines.announce import Announcer
+from keepfit.pipelines.blind import Blind
 from keepfit.pipelines.cascading import Cascading
 from keepfit.pipelines.choosing import OnWhat
 from keepfit.pipelines.estimating import AccuracyWatch
-from keepfit.pipelines.foreign import need_reference
 from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.inputs import InputWatch
+from keepfit.pipelines.intake import WIDTH
 from keepfit.pipelines.known import Proposals
 from keepfit.pipelines.looks import ChosenDetectors, Look
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.quarantine import quarantine
+from keepfit.pipelines.recorded import recorded_reference, told_elsewhere
 from keepfit.pipelines.retrain import Behaviour, Folders, Plan, Retraining
 from keepfit.pipelines.rolling import Rolling
 from keepfit.pipelines.taking import Days
@@ -130,10 +131,9 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
         Parts(**model.watch.label_parts.model_dump()), model.watch.audit_rate, model.watch.cohorts,
     )  # fmt: skip
     inputs = InputWatch(name, store, home.settings.timezone, model.watch.drift_run_length, model.watch.drift_label_rate)
-    far, few = model.served == "elsewhere", model.watch.min_predictions
     return Watch(
-        name, store, named(LATE["monitor_elsewhere"])(few) if far else Monitor(minimum=few), trigger(model),
-        normals(home, name, store, registry), plan, home.clock,
+        name, store, Blind(minimum=model.watch.min_predictions), trigger(model), normals(home, name, store), plan,
+        home.clock,
         lambda at, values: registry.log_window(name, at, values), rolling(home, name, store, registry),
         ledger(home, store).objection, harming(home, name, store), looks(name, model, store, inputs),
         inputs.more_labels, worth(home, name, store),
@@ -142,18 +142,28 @@ def watch(home: Home, name: str, store: RecordStore, registry: Registry) -> Watc
     )  # fmt: skip
 
 
-def normals(home: Home, name: str, store: RecordStore, registry: Registry) -> Callable[[int], Reference]:
-    """What life is compared with, by version."""
+def normals(home: Home, name: str, store: RecordStore) -> Callable[[int], Reference]:
+    """What life is compared with, by version; of those that are served elsewhere what they answered first."""
     _, model = home.settings.model(name)
+    last: dict[int, Reference] = {}
 
-    def own(number: int) -> Reference:
-        need_reference(store, registry, name, number, home.clock.now())
-        return normal_of(model, read_reference(version_folder(home, name, number)))
+    def read(number: int) -> Reference:
+        if is_foreign(number):  # the same object while it is the same: much is made ready for it
+            found = recorded_reference(store, name, number, home.clock.now())
+            last[number] = last[number] if number in last and same(last[number], found) else found
+            return last[number]
+        own = normal_of(model, read_reference(version_folder(home, name, number)))
+        return own if model.served == "here" else told_elsewhere(own, int(store.get(name, f"{WIDTH}{number}") or 0))
 
-    if model.served == "here":
-        return own
-    found: Callable[[int], Reference] = named(LATE["normal_elsewhere"])(home, name, store, own)
-    return found
+    return read
+
+
+def same(one: Reference, other: Reference) -> bool:
+    """Whether two references are of the same answers with the same truth."""
+    return all(
+        np.array_equal(getattr(one, part), getattr(other, part), equal_nan=True)
+        for part in ("scores", "embeddings", "truth", "times")
+    )
 
 
 def looks(name: str, model: ModelSettings, store: RecordStore, inputs: InputWatch) -> tuple[Look, ...]:
@@ -224,7 +234,7 @@ def rolling(home: Home, name: str, store: RecordStore, registry: Registry) -> Ro
     rollout = model.rollout
     most = FEW if traits(model.task).detects else MANY
     return Rolling(
-        roller(home, name, store), registry, lru_cache(maxsize=2)(answering_half(home, name)), rollout.protect,
+        roller(home, name, store), registry, lru_cache(maxsize=2)(answering_half(home, name, store)), rollout.protect,
         rollout.tolerance, rollout.max_failures, most, days(home, model),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from keepfit.alerts.alerts import Alert
 from keepfit.app import tokens
@@ -41,6 +41,7 @@ from keepfit.app.worker import WatchedModel, Worker, WorkerLock, calm_down, noth
 from keepfit.data.columns import Columns
 from keepfit.data.costs import BATCH, TUNE
 from keepfit.data.files import guess_columns
+from keepfit.data.foreign import is_foreign
 from keepfit.data.records import (
     Cause,
     Deployment,
@@ -56,7 +57,7 @@ from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.evaluation.evaluator import evaluate, judge
-from keepfit.pipelines.foreign import refuse_foreign
+from keepfit.pipelines.foreign import as_version, refuse_foreign, with_foreign
 from keepfit.pipelines.known import Known
 from keepfit.pipelines.metering import Spending
 from keepfit.pipelines.progress import how_far
@@ -137,10 +138,8 @@ class Project(Verbs):
 
     @cached_property
     def registry(self) -> Registry:
-        """The registry."""
-        found = open_registry(self.home)
-        far = any(model.served == "elsewhere" for model in self.home.settings.models.values())
-        return cast("Registry", named(LATE["with_foreign"])(found, self.store)) if far else found
+        """The registry, which knows of versions that are served elsewhere, too."""
+        return with_foreign(open_registry(self.home), self.store)
 
     # -- learning ---------------------------------------------------------------------------------------------
 
@@ -259,7 +258,8 @@ class Project(Verbs):
         if start not in starts and (start != "steps" or len(starts) == 1):
             has = ", ".join(starts)
             raise SettingsError(f"a model of {self.settings.task} has no start {start!r}; it has {has}")
-        if start != "new" and self.store.deployment(self.model) is None:
+        live = self.store.deployment(self.model)
+        if start != "new" and (live is None or is_foreign(single(live.traffic))):
             raise Refused(f"no version of {self.model!r} answers yet that a start {start!r} could build on")
         return {"recipe": self.recipe.with_(start=start).to_json()}
 
@@ -360,7 +360,7 @@ class Project(Verbs):
         if self.traits.detects:  # only the learning half can render the events of an unlabelled video
             model = learning_half(self.settings.task).load(version_folder(self.home, self.model, number))
         else:
-            model = answering_half(self.home, self.model)(number)
+            model = answering_half(self.home, self.model, self.store)(number)
         retraining = self.retraining(self.model)
         judged = judge(retraining.called(model, self.registry.version(self.model, number).at), snapshot.rows())
         own = retraining.plan.metrics(judged.labels)
@@ -456,7 +456,10 @@ class Project(Verbs):
         """Score a file (or videos) with the champion; killed and called again it goes on."""
         number = self.champion()
         model = answered(
-            answering_half(self.home, self.model)(number), self.store.today(self.model), number, self.home.clock.now()
+            answering_half(self.home, self.model, self.store)(number),
+            self.store.today(self.model),
+            number,
+            self.home.clock.now(),
         )
         if self.traits.scorer is not None:
             score = partial(named(self.traits.scorer), model, source, target, number, progress)
@@ -539,7 +542,7 @@ class Project(Verbs):
 
     def rollback(self, to: int | None = None) -> Deployment:
         """Back to the last version that really served; servers follow by themselves within a second."""
-        done = rollback(self.store, self.model, to, actor(), self.home.clock)
+        done = rollback(self.store, self.model, to, actor(), self.home.clock, self.settings.served == "here")
         if not self.worker_runs():  # it lets the registry follow at its next beat, and nobody need wait for that
             self.follow()
         return done
@@ -555,8 +558,10 @@ class Project(Verbs):
     def promote(self, number: int) -> Decision | None:
         """Serve a registered version now, on a person's word: no rollout watches it. Returns its gate's verdict."""
         version = self.registry.version(self.model, number)
-        refuse_foreign(version)
-        self.registry.fetch(self.model, number)
+        if self.settings.served == "here":
+            refuse_foreign(self.store, self.model, number)
+        if not is_foreign(number):
+            self.registry.fetch(self.model, number)
         cause = Cause(actor(), f"{actor()} promoted version {number}", kind="promote")
         settle(self.store, self.registry, self.model, number, cause, self.home.clock)
         return version.verdict
@@ -608,8 +613,12 @@ class Project(Verbs):
         return drawn
 
     def models(self) -> list[ModelVersion]:
-        """Every version, newest first. Raises BackendError when the registry knows none, though one was deployed."""
-        found = self.registry.versions(self.model)
+        """Every version, newest first, those that are served elsewhere among them.
+
+        Raises BackendError when the registry knows none, though one was deployed.
+        """
+        far = [as_version(self.model, one) for one in self.store.foreign_versions(self.model)]
+        found = sorted([*self.registry.versions(self.model), *far], key=lambda one: (one.at, one.number), reverse=True)
         if not found and (live := self.store.deployment(self.model)) is not None:
             raise BackendError(
                 f"the registry knows no version of {self.model!r}, though version {single(live.traffic)} is deployed: "

@@ -17,6 +17,7 @@ from keepfit.data.retention import PINNED, Keep
 from keepfit.data.store import RecordStore
 from keepfit.errors import NotFound
 from keepfit.pipelines.forget import Forget
+from keepfit.pipelines.interrupted import close_interrupted
 from keepfit.pipelines.overdue import OPEN, Overdue, Places, Policy
 from keepfit.pipelines.prune import Prune
 from keepfit.registry.registry import Registry
@@ -67,7 +68,10 @@ def places_of(home: Home) -> Places:
 
 def daily(home: Home, store: RecordStore, registry: Registry) -> Daily:
     """The pruning of the worker."""
-    return Daily(store, home.clock, lambda: prune(home, store, registry).run("keepfit", wait=BACKUP_S))
+    return Daily(
+        store, home.clock, lambda: prune(home, store, registry).run("keepfit", wait=BACKUP_S),
+        lambda: close_interrupted(store, home.work, home.clock),
+    )  # fmt: skip
 
 
 @dataclass
@@ -77,10 +81,13 @@ class Daily:
     store: RecordStore
     clock: Clock
     prune: Callable[[], object]
+    close: Callable[[], None] = lambda: None
+    """Ends jobs that a kill has left open, so that nothing waits for them."""
     thread: threading.Thread | None = None
 
     def __call__(self) -> None:
         """Begin one when it is due."""
+        self.close()
         now, last = self.clock.now(), self.store.get("", DAILY)
         if last is not None and now - datetime.fromisoformat(last["at"]) < DAY:
             return
@@ -100,6 +107,7 @@ class Daily:
 
 def forget(home: Home, store: RecordStore, registry: Registry) -> Forget:
     """The forgetting of a project."""
+    close_interrupted(store, home.work, home.clock)
     models = tuple(home.settings.models)
     known = tuple(model for model in prune(home, store, registry).overdue.all_models() if model not in models)
     return Forget(

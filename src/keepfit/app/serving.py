@@ -114,7 +114,7 @@ def predictors_of(home: Home, writer: RecordWriter, store: RecordStore, tracer: 
     )
     return {
         name: Predictor(
-            name, store, answering_half(home, name), writer, home.clock, worker,
+            name, store, answering_half(home, name, store), writer, home.clock, worker,
             for_videos(limits) if model.task == "video" else limits, tracer,
             Cascade(store, name, model.cascade.plan()), Resting(home.clock, settings.unload_idle_after),
         )
@@ -131,7 +131,7 @@ def served(home: Home, predictor: Predictor, store: RecordStore) -> ServedModel:
     """A model with what its settings say of its labels and its rollouts."""
     name, model = home.settings.model(predictor.name)
     taken = intake(home, name, store) if model.served == "elsewhere" else None
-    rolls, keeps = roller(home, name, store), model.keep.texts == "all" and model.keep.mask is None
+    rolls, keeps = roller(home, name, store), discretion(name, model).keeps_texts
     return ServedModel(predictor, model.task, unasked(model), taken, takes_new_classes(model), rolls, keeps)
 
 

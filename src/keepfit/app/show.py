@@ -23,6 +23,7 @@ from keepfit.app.project import Project
 from keepfit.app.recipes import about_import
 from keepfit.app.turns import why_it_waits
 from keepfit.app.wiring import LATE, named
+from keepfit.data.foreign import is_foreign
 from keepfit.data.records import AUDIT, Deployment, Job, JobState, QueueItem, StoredDecision
 from keepfit.data.retention import PINNED
 from keepfit.data.snapshot import current_id
@@ -31,7 +32,7 @@ from keepfit.decision import Decision
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.monitoring.cohorts import LAG
 from keepfit.pipelines.forecast import told as foretold
-from keepfit.pipelines.foreign import foreign_name, is_foreign
+from keepfit.pipelines.foreign import foreign_name
 from keepfit.redaction import redacted
 from keepfit.registry.registry import Alias, ModelVersion, model_folder
 from keepfit.rollout.rollout import WAITING, single, standing
@@ -341,7 +342,7 @@ def versions_of(project: Project, json: bool) -> None:
         now = current_id(snapshots, v.lineage.snapshot_id)
         made_from = (
             f"served elsewhere as {v.lineage.code!r}"
-            if is_foreign(v)
+            if is_foreign(v.number)
             else v.lineage.snapshot_id[:12] + ("" if now == v.lineage.snapshot_id else f", now {now[:12]}")
         )
         seen = v.evaluation.metrics["accuracy"]
@@ -380,7 +381,7 @@ def status_json(project: Project) -> dict[str, Any]:
     running = project.store.jobs(project.model, kind="retrain", states=[JobState.RUNNING, JobState.WAITING], limit=1)
     champion = None if live is None else single(live.traffic)
     others = [] if live is None else sorted(live.traffic.versions - {champion})
-    elsewhere = None if champion is None else foreign_name(project.store, project.model, champion)
+    elsewhere = foreign_name(project.store, project.model, champion)
     return {
         "name": project.model, "task": project.settings.task,
         "champion": champion, "challenger": others[-1] if others else None,

@@ -19,10 +19,12 @@ from keepfit.app.life_settings import RolloutSettings
 from keepfit.app.model_settings import ModelSettings
 from keepfit.app.settings import Settings
 from keepfit.clock import Clock, SystemClock
+from keepfit.data.foreign import is_foreign
 from keepfit.data.records import Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, SettingsError
 from keepfit.metrics import Metric
+from keepfit.pipelines.foreign import cannot_answer
 from keepfit.registry.files import MANIFEST, damage
 from keepfit.registry.registry import Registry, model_folder
 from keepfit.rollout import strategies
@@ -81,9 +83,6 @@ LATE = {
     "intake_elsewhere": "keepfit.pipelines.intake:Intake",
     "hand_over": "keepfit.app.elsewhere:hand_over",
     "elsewhere": "keepfit.app.elsewhere:beat",
-    "normal_elsewhere": "keepfit.app.elsewhere:normal",
-    "monitor_elsewhere": "keepfit.app.elsewhere:monitor",
-    "with_foreign": "keepfit.pipelines.recorded:with_foreign",
     "follower": "keepfit.app.table_following:follower",
     "plot_name": "keepfit.app.compression_plot:checked",
     "given_up": "keepfit.app.yearly:given_up",
@@ -279,10 +278,15 @@ def version_folder(home: Home, name: str, number: int) -> Path:
     return folder
 
 
-def answering_half(home: Home, name: str) -> Callable[[int], Model]:
-    """Loads a version for answering, without torch and without the registry. Raises BackendError when it is damaged."""
+def answering_half(home: Home, name: str, store: RecordStore) -> Callable[[int], Model]:
+    """Loads a version for answering, without torch and without the registry.
+
+    Raises BackendError when it is damaged, or is served elsewhere.
+    """
 
     def load(number: int) -> Model:
+        if is_foreign(number):
+            raise BackendError(cannot_answer(store, name, number))
         threads, folder = home.settings.server.engine_threads or None, version_folder(home, name, number)
         if (folder / MANIFEST).exists() and (wrong := damage(folder)) is not None:
             raise BackendError(
@@ -303,13 +307,15 @@ def limits(rollout: RolloutSettings) -> strategies.Limits:
 def roller(home: Home, name: str, store: RecordStore) -> Roller:
     """Carries out the rollouts of a model."""
     _, model = home.settings.model(name)
-    return Roller(name, store, STRATEGIES[model.rollout.strategy](model.rollout), home.clock, model.rollout.confirm)
+    here, confirm = model.served == "here", model.rollout.confirm
+    return Roller(name, store, STRATEGIES[model.rollout.strategy](model.rollout), home.clock, confirm, here)
 
 
 def intake(home: Home, name: str, store: RecordStore) -> Intake:
     """The door for the answers of a model that is served elsewhere."""
-    classes = home.settings.model(name)[1].elsewhere.classes
-    made: Intake = named(LATE["intake_elsewhere"])(name, store, home.models, home.clock, classes)
+    _, model = home.settings.model(name)
+    classes, said = model.elsewhere.classes, discretion(name, model)
+    made: Intake = named(LATE["intake_elsewhere"])(name, store, home.models, home.clock, classes, said)
     return made
 
 

@@ -13,10 +13,11 @@ from keepfit.data.database import IN_LIST, insert_new, insert_or_replace, insert
 from keepfit.data.predictions import E, P, add_predictions, example_row, half_bytes, label_set_id
 from keepfit.data.records import Example, Prediction
 from keepfit.data.schema import EXAMPLES, NAMED_VALUES
-from keepfit.errors import Refused
+from keepfit.errors import InvalidInput, Refused
 
 FOREIGN_FROM = 1_000_000
 """Numbers above it are of other systems' versions: a registry counts its own from 1."""
+LONGEST_NAME = 200
 _PREFIX = "foreign version "
 
 Pairs = Sequence[tuple[Example, Prediction]]
@@ -35,6 +36,8 @@ class ForeignVersion:
     """Numbers in each of its embeddings; 0: it sends none."""
     at: datetime
     """When it was heard of first."""
+    computed: bool = False
+    """Its embeddings were made here, from the texts of an imported history; none are sent."""
 
 
 def is_foreign(number: int) -> bool:
@@ -55,22 +58,30 @@ def foreign_versions(conn: Connection, model: str) -> list[ForeignVersion]:
 
 
 def get_or_register(
-    conn: Connection, model: str, name: str, labels: tuple[str, ...], width: int, at: datetime
+    conn: Connection, model: str, name: str, labels: tuple[str, ...], width: int, at: datetime, computed: bool = False
 ) -> ForeignVersion:  # fmt: skip
-    """The version of this name; it gets the next number when it is new, whoever else registers at the same time."""
+    """The version of this name; it gets the next number when it is new, whoever else registers at the same time.
+
+    Raises InvalidInput for a name that is empty or longer than LONGEST_NAME, or a version without classes.
+    """
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise InvalidInput(f"a version's name has 1 to {LONGEST_NAME} characters, not {len(name.strip())}", "version")
+    if not labels:
+        raise InvalidInput(f"the version {name!r} needs its classes before it can be registered", "labels")
     while True:
         known = foreign_versions(conn, model)
         if (found := next((one for one in known if one.name == name), None)) is not None:
             return found
         number = known[-1].number + 1 if known else FOREIGN_FROM + 1
-        value = {"name": name, "labels": list(labels), "width": width, "at": at.isoformat()}
+        value = {"name": name, "labels": list(labels), "width": width, "at": at.isoformat(), "computed": computed}
         if insert_new(conn, NAMED_VALUES, {"model": model, "name": f"{_PREFIX}{number}", "value": value}):
             return _read(number, value)
 
 
 def _read(number: int, value: dict[str, Any]) -> ForeignVersion:
     at = datetime.fromisoformat(value["at"])
-    return ForeignVersion(number, value["name"], tuple(value["labels"]), int(value["width"]), at)
+    computed = bool(value.get("computed"))
+    return ForeignVersion(number, value["name"], tuple(value["labels"]), int(value["width"]), at, computed)
 
 
 def add_answers(conn: Connection, model: str, pairs: Pairs) -> int:

@@ -44,6 +44,8 @@ class PastRow:
     label_time: datetime | None
     key: str | None
     context: Mapping[str, str]
+    group: str | None = None
+    """Of the text as it came, where it is not kept so."""
 
     def prediction_id(self) -> str:
         """The same for the same answer, however often it is imported."""

@@ -33,7 +33,7 @@ _SCHEMA = pa.schema(
     [
         ("number", pa.int64()), ("id", pa.string()), ("content", pa.string()), ("time", pa.int64()),
         ("version", pa.string()), ("said", pa.string()), ("scores", pa.string()), ("label", pa.string()),
-        ("label_time", pa.int64()), ("key", pa.string()), ("context", pa.string()),
+        ("label_time", pa.int64()), ("key", pa.string()), ("context", pa.string()), ("group", pa.string()),
     ]
 )  # fmt: skip
 
@@ -132,6 +132,7 @@ def _plain(row: PastRow) -> dict[str, Any]:
         "label": None if row.label is None else _ascii(row.label),
         "label_time": None if row.label_time is None else microseconds(row.label_time),
         "key": None if row.key is None else _ascii(row.key), "context": json.dumps(dict(row.context)),
+        "group": row.group,
     }  # fmt: skip
 
 
@@ -151,5 +152,5 @@ def _row(values: dict[str, Any]) -> PastRow:
     return PastRow(
         values["number"], word("id"), tuple(content) if isinstance(content, list) else content, moment("time"),
         word("version"), word("said"), word("scores"), word("label"), moment("label_time"), word("key"),
-        word("context"),
+        word("context"), values["group"],
     )  # fmt: skip

@@ -218,11 +218,14 @@ class RecordStore:
             return foreign.foreign_versions(conn, model)
 
     def foreign_version(
-        self, model: str, name: str, labels: tuple[str, ...], width: int, at: datetime
+        self, model: str, name: str, labels: tuple[str, ...], width: int, at: datetime, computed: bool = False
     ) -> ForeignVersion:  # fmt: skip
-        """The version of another system's name, registered now when it is new; a known one stays as it is."""
+        """The version of another system's name, registered now when it is new; a known one stays as it is.
+
+        Raises InvalidInput for a name that is empty or too long, or a version without classes.
+        """
         with self._db.write() as conn:
-            return foreign.get_or_register(conn, model, name, labels, width, at)
+            return foreign.get_or_register(conn, model, name, labels, width, at, computed)
 
     def add_answers(
         self, model: str, pairs: Sequence[tuple[Example, Prediction]], values: Mapping[str, Any] | None = None

@@ -18,6 +18,7 @@ from typing import Any
 from keepfit.clock import Clock
 from keepfit.data.archive import ABOUT, FORMAT, Writing, writing
 from keepfit.data.cut import Progress
+from keepfit.data.foreign import is_foreign
 from keepfit.data.sole import KEEPING, keeping
 from keepfit.data.store import RecordStore
 from keepfit.data.upgrading import HEAD
@@ -127,7 +128,7 @@ class Backup:
         for model in self.models:
             live = self.store.deployment(model)
             for number in live.traffic.shares if live is not None else ():
-                if f"{STATE}/models/{model}/{number}/model.json" not in into.files:
+                if not is_foreign(number) and f"{STATE}/models/{model}/{number}/model.json" not in into.files:
                     lacking.append(f"version {number} of {model!r} has no files on this machine")
         return lacking
 

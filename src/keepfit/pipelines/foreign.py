@@ -1,160 +1,94 @@
-"""Foreign versions: models that are served elsewhere and only watched here, under the names that they have there.
+"""Foreign versions: models that are served elsewhere and watched here, under the names that they have there.
 
-A foreign version is registered like any other, so its number is nobody else's, and its lineage says "elsewhere". Its
-folder holds no network: it is compared with and looked back on, but neither served nor promoted. What its monitors
-compare with is made of its own first answers that have a label that measures.
+The record store gives each name one number (see data/foreign.py), whoever brings it: an imported history, POST
+/predictions or a followed table. Here is what people and other rooms see of them: names, sentences, and a registry that
+knows of them, too. A foreign version has neither files nor runs, so it is never loaded.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any, cast
 
-import numpy as np
-
-from keepfit.data.records import Label, Prediction, Window
-from keepfit.data.snapshot import Rows, Split
+from keepfit.data.foreign import ForeignVersion, is_foreign
+from keepfit.data.snapshot import Split
 from keepfit.data.store import RecordStore
-from keepfit.errors import InvalidInput, NotFound, Refused
-from keepfit.evaluation.evaluator import REFERENCE, Evaluation, Judged, write_reference
+from keepfit.errors import NotFound, Refused
+from keepfit.evaluation.evaluator import Evaluation
 from keepfit.intervals import Interval
-from keepfit.registry.registry import Lineage, ModelVersion, Registry
-from keepfit.tasks.loading import ELSEWHERE
-from keepfit.tasks.task import Output
+from keepfit.registry.registry import Alias, Lineage, ModelVersion, Registry
 from keepfit.training.recipe import Recipe
 
-NAMES = "foreign"
-"""The named value that maps names to numbers, for those who must not load the registry."""
-LONGEST_NAME = 200
-FEWEST, USUAL, MOST = 100, 400, 2_000
-"""Labelled answers that a reference needs, has where there are so many, and takes at most."""
-BEGINNING = 0.2
-"""The part of a version's answers that counts as its beginning, when it was as good as it was meant to be."""
+ELSEWHERE = "elsewhere"
+"""The stage of an answer that another system gave, the origin of a version of its, and its place in a status."""
 
 
-def foreign_numbers(store: RecordStore, model: str) -> dict[str, int]:
-    """The numbers of the foreign versions by their own names; asks the store alone."""
-    return {str(name): int(number) for name, number in (store.get(model, NAMES) or {}).items()}
+def foreign_of(store: RecordStore, model: str, number: int) -> ForeignVersion:
+    """What is known of a foreign version. Raises NotFound."""
+    found = next((one for one in store.foreign_versions(model) if one.number == number), None)
+    if found is None:
+        raise NotFound(f"no version {number} of {model!r} was ever heard of")
+    return found
 
 
-def foreign_name(store: RecordStore, model: str, number: int) -> str | None:
+def foreign_name(store: RecordStore, model: str, number: int | None) -> str | None:
     """The name of a foreign version where it is served; None of one of keepfit's own."""
-    return next((name for name, known in foreign_numbers(store, model).items() if known == number), None)
+    return foreign_of(store, model, number).name if number is not None and is_foreign(number) else None
 
 
-def is_foreign(version: ModelVersion) -> bool:
-    """Whether it is served elsewhere."""
-    return version.lineage.reason == ELSEWHERE
+def name_of(store: RecordStore, model: str, number: int) -> str:
+    """A version as people call it."""
+    return repr(foreign_of(store, model, number).name) if is_foreign(number) else f"version {number}"
 
 
-def refuse_foreign(version: ModelVersion) -> None:
+def cannot_answer(store: RecordStore, model: str, number: int) -> str:
+    """The sentence for whoever wants to serve a foreign version here."""
+    return (
+        f"version {number} ({foreign_name(store, model, number)!r}) is served elsewhere, so it cannot answer here; "
+        "`keepfit train` or `keepfit import` makes a version that can"
+    )
+
+
+def refuse_foreign(store: RecordStore, model: str, number: int) -> None:
     """Raises Refused for a foreign version, which nobody can serve here."""
-    if is_foreign(version):
-        raise Refused(
-            f"version {version.number} ({version.lineage.code!r}) is served elsewhere: keepfit watches it and has no "
-            "network of it, so it cannot be promoted or served here; `keepfit train` makes a version that can"
-        )
+    if is_foreign(number):
+        raise Refused(cannot_answer(store, model, number))
 
 
-def foreign_version(
-    store: RecordStore, registry: Registry, model: str, name: str, labels: Sequence[str], at: datetime
-) -> int:
-    """The number of the foreign version of this name; registered with its classes (in the order of its scores) if new.
-
-    The same name is one version, from however many processes it is asked for. Raises InvalidInput for a name that is
-    empty or longer than 200 characters, or without classes.
-    """
-    known = foreign_numbers(store, model)
-    if name in known:
-        return known[name]
-    if not name.strip() or len(name) > LONGEST_NAME:
-        raise InvalidInput(f"a version's name has 1 to {LONGEST_NAME} characters, not {len(name)}", "version")
-    if not labels:
-        raise InvalidInput(f"the version {name!r} needs its classes before it can be registered", "labels")
-    lineage = Lineage(ELSEWHERE, Recipe(), ELSEWHERE, f"{ELSEWHERE}-{model}-{name}", None, name)
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        facts = {"format": 1, "task": ELSEWHERE, "name": name, "labels": list(labels)}
-        (folder / "model.json").write_text(json.dumps(facts, sort_keys=True), "utf-8")
-        made = registry.register(model, folder, lineage, unjudged(labels), at)
-    registry.fetch(model, made.number)
-    # read again: another process may have registered another name meanwhile
-    store.put(model, NAMES, {**foreign_numbers(store, model), name: made.number})
-    return made.number
-
-
-def unjudged(labels: Sequence[str]) -> Evaluation:
-    """What is known of a version before anything is: nothing."""
-    names = tuple(labels)
-    nothing = Interval(0.0, 0.0, 1.0, 0)
+def as_version(model: str, known: ForeignVersion) -> ModelVersion:
+    """A foreign version as a registry tells of its own: the name stands for the code, and nothing was evaluated."""
+    k, nothing = len(known.labels), Interval(0.0, 0.0, 1.0, 0)
     metrics = {"accuracy": nothing, "macro_f1": nothing}
-    return Evaluation(ELSEWHERE, Split.TEST, 0, names, metrics, {}, tuple((0,) * len(names) for _ in names))
+    unjudged = Evaluation(ELSEWHERE, Split.TEST, 0, known.labels, metrics, {}, tuple((0,) * k for _ in range(k)))
+    lineage = Lineage(ELSEWHERE, Recipe(), ELSEWHERE, f"{ELSEWHERE}-{model}-{known.number}", None, known.name)
+    return ModelVersion(model, known.number, lineage, unjudged, known.at)
 
 
-def ensure_reference(
-    store: RecordStore, registry: Registry, model: str, number: int, until: datetime, fewest: int = FEWEST
-) -> int:
-    """Make the reference of a foreign version out of its first labelled answers, once; how many rows it has.
+class WithForeign:
+    """A registry that also knows of foreign versions; `versions`, of what was made here, is the registry's own."""
 
-    0 while fewer than `fewest` answers before `until` have a label that measures.
-    """
-    folder = registry.fetch(model, number)
-    if (folder / REFERENCE).is_file():
-        with np.load(folder / REFERENCE, allow_pickle=False) as archive:
-            return len(archive["truth"])
-    pairs = first_labelled(store, model, number, until)
-    if len(pairs) < fewest:
-        return 0
-    judged = judged_of(pairs, registry.version(model, number).evaluation.labels)
-    registry.revise(model, number, lambda copy: bool(write_reference(copy, judged)))
-    return len(pairs)
+    def __init__(self, registry: Registry, store: RecordStore) -> None:
+        self._registry, self._store = registry, store
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
 
-def need_reference(store: RecordStore, registry: Registry, model: str, number: int, now: datetime) -> None:
-    """Of a foreign version: make its reference, or raise NotFound while too few of its answers have a label."""
-    name = foreign_name(store, model, number)
-    if name is not None and not ensure_reference(store, registry, model, number, now):
-        raise NotFound(
-            f"version {number} ({name!r}, served elsewhere) has nothing to compare with yet: {FEWEST} of its answers "
-            "need a label that measures (asked or complete); bring labels with keepfit import-history or keepfit label"
-        )
+    def version(self, name: str, number: int) -> ModelVersion:
+        """Raises NotFound."""
+        if not is_foreign(number):
+            return self._registry.version(name, number)
+        return as_version(name, foreign_of(self._store, name, number))
+
+    def fetch(self, name: str, number: int) -> Any:
+        """Raises NotFound for a version whose files are elsewhere."""
+        if is_foreign(number):
+            raise NotFound(cannot_answer(self._store, name, number))
+        return self._registry.fetch(name, number)
+
+    def set_alias(self, name: str, alias: Alias, number: int | None) -> None:
+        """While another system's version answers, none of ours is champion."""
+        self._registry.set_alias(name, alias, None if number is not None and is_foreign(number) else number)
 
 
-def first_labelled(store: RecordStore, model: str, number: int, until: datetime) -> list[tuple[Prediction, Label]]:
-    """The oldest answers that have a label that measures, in the order of their times: those of its beginning.
-
-    Read in windows that double from a day on, so that a long history need not fit into memory.
-    """
-    made = store.made_by(model, number)
-    if made.first is None:
-        return []
-    most = min(MOST, max(USUAL, round(BEGINNING * made.count)))
-    length, start = 86_400.0, made.first
-    end = min(until, datetime.fromtimestamp(made.last.timestamp() + 1, UTC) if made.last is not None else until)
-    while True:
-        stop = min(datetime.fromtimestamp(start.timestamp() + length, UTC), end)
-        pairs = store.labelled(model, Window(start, stop), number)
-        if len(pairs) >= most or stop >= end:
-            return pairs[:most]
-        length *= 2
-
-
-def judged_of(pairs: Sequence[tuple[Prediction, Label]], labels: Sequence[str]) -> Judged:
-    """Answers beside the truth, as an evaluation has them; contents are not needed."""
-    index = {label: number for number, label in enumerate(labels)}
-    said = [prediction for prediction, _ in pairs]
-    truth = tuple(label.value for _, label in pairs)
-    ids, times = tuple(one.example_id for one in said), tuple(one.time for one in said)
-    n = len(pairs)
-    rows = Rows(("",) * n, truth, ids, ids, times, np.ones(n, bool), np.ones(n, np.float32))
-    width = max(len(one.embedding) for one in said)
-    embeddings = np.stack([one.embedding if len(one.embedding) else np.zeros(width, np.float32) for one in said])
-    names = set.intersection(*(set(one.measures) for one in said))
-    return Judged(
-        rows, tuple(labels), np.array([index.get(value, -1) for value in truth], np.int64),
-        Output(np.stack([one.scores for one in said]), embeddings),
-        {name: np.array([one.measures[name] for one in said], np.float32) for name in sorted(names)},
-    )  # fmt: skip
+def with_foreign(registry: Registry, store: RecordStore) -> Registry:
+    """The same registry, knowing of foreign versions."""
+    return cast(Registry, WithForeign(registry, store))

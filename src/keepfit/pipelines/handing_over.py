@@ -23,15 +23,15 @@ from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError
-from keepfit.pipelines.intake import foreign_of, name_of
+from keepfit.pipelines.foreign import ELSEWHERE, foreign_of, name_of
 from keepfit.pipelines.recorded import ALWAYS
 from keepfit.rollout.rollout import single
 
 HANDED = "handed_over"
 """Under this name the store keeps how far the hand-over of the newest deployment is."""
-OBSERVED = "elsewhere"
+OBSERVED = ELSEWHERE
 """The kind of a deployment that was seen, not made."""
-WORKER = "elsewhere"
+WORKER = ELSEWHERE
 """Who applied a deployment of a model that is served elsewhere."""
 STEADY = 20
 """So many answers in a row by another version than the deployed one are no stragglers."""

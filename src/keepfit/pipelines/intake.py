@@ -14,15 +14,14 @@ import numpy as np
 import orjson
 
 from keepfit.clock import Clock
-from keepfit.data.foreign import ForeignVersion, is_foreign
-from keepfit.data.records import Example, Prediction
+from keepfit.data.records import EMBEDDED, Example, Prediction
 from keepfit.data.store import RecordStore
-from keepfit.errors import InvalidInput, NotFound, Refused
+from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import read_reference
+from keepfit.pipelines.foreign import ELSEWHERE
 from keepfit.registry.registry import model_folder
+from keepfit.serving.discretion import Discretion, tell_of_masks
 
-STAGE = "elsewhere"
-"""The stage of an answer that another system gave."""
 SUM_WITHIN = 0.01
 """Probabilities that were rounded to two decimals still count; they are scaled to add up to 1."""
 SKEW = timedelta(minutes=5)
@@ -31,8 +30,8 @@ WIDEST = 8192
 """Numbers in an embedding at most."""
 WIDTH = "elsewhere width "
 """Under this name and its number the store keeps the size of the embeddings that come for a version of ours."""
-BLANK = np.zeros(1, np.float32)
-"""In the place of an embedding that was not sent: a constant never drifts."""
+NOTHING = np.zeros(0, np.float32)
+"""In the place of an embedding that was not sent."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ class KnownVersion:
     number: int
     labels: tuple[str, ...]
     width: int
+    computed: bool = False
+    """Its embeddings were made here, from an imported history, so its answers come without."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Intake:
     clock: Clock
     classes: tuple[str, ...] = ()
     """Those of the settings; none: a version's first answer says them."""
+    discretion: Discretion = field(default_factory=Discretion)
+    """What of a text may be stored."""
 
     def take(self, said: Sequence[Said], values: Mapping[str, Any] | None = None, at: str = "predictions") -> Taken:
         """Durable when it returns, all or none; `values` are stored in the same transaction.
@@ -100,6 +103,7 @@ class Intake:
                 raise InvalidInput(f"{where}: {error}", f"{where}.{error.field}" if error.field else where) from error
             seen[one.id] = one
         new = self.store.add_answers(self.model, pairs, values)
+        tell_of_masks(self.store, self.model, self.discretion)
         return Taken(new, len(said) - new)
 
     def take_what_fits(self, said: Sequence[Said], values: Mapping[str, Any]) -> tuple[Taken, list[str]]:
@@ -124,10 +128,11 @@ class Intake:
                 except Refused as error:
                     wrong.append(str(error))
             self.store.add_answers(self.model, [], values)
+        tell_of_masks(self.store, self.model, self.discretion)
         return Taken(new, len(said) - new - len(wrong)), wrong
 
     def pair(self, one: Said, known: dict[str, KnownVersion]) -> tuple[Example, Prediction]:
-        """What is stored of an answer. Raises InvalidInput with the field."""
+        """What may be stored of an answer. Raises InvalidInput with the field."""
         check_form(one)
         now = self.clock.now()
         if one.time is not None and one.time > now + SKEW:
@@ -135,10 +140,10 @@ class Intake:
         if one.version not in known:
             known[one.version] = self.version_of(one)
         version = known[one.version]
-        embedding = BLANK if one.embedding is None else np.asarray(one.embedding, np.float32)
-        if (0 if one.embedding is None else len(embedding)) != version.width:
+        embedding = NOTHING if one.embedding is None else np.asarray(one.embedding, np.float32)
+        if len(embedding) != (0 if version.computed else version.width):
             sent = f"{len(one.embedding)} numbers" if one.embedding is not None else "none"
-            usual = f"{version.width} numbers" if version.width else "none"
+            usual = f"{version.width} numbers" if version.width and not version.computed else "none"
             raise InvalidInput(
                 f"version {one.version!r} has embeddings of {usual} and this answer of {sent}; "
                 "send all of a version alike",
@@ -147,28 +152,33 @@ class Intake:
         time = one.time or now
         group = None if one.text is not None else f"elsewhere-{one.id}"  # what is not known is like nothing else
         example = Example(one.text, time, one.id, one.key, dict(one.context), group)
+        missing = {EMBEDDED: 0.0} if version.computed else {}
         prediction = Prediction(
             one.id, version.number, version.labels, scores_of(one, version.labels), embedding, time, one.id, one.key,
-            dict(one.context), measures_of(one.text), STAGE,
+            dict(one.context), measures_of(one.text) | missing, ELSEWHERE,
         )  # fmt: skip
-        return example, prediction
+        return self.discretion.kept(example, prediction)
 
     def version_of(self, one: Said) -> KnownVersion:
         """The version that an answer names: keepfit's own number or MLflow URI, else another system's name."""
-        if (number := own_number(one.version, self.model)) is not None:
-            return self.own_version(number, one)
-        labels = self.classes or labels_of(one)
-        width = 0 if one.embedding is None else len(one.embedding)
         known = next((v for v in self.store.foreign_versions(self.model) if v.name == one.version), None)
+        number = own_number(one.version, self.model)
+        if number is not None and (known is None or self.handed_over(number)):
+            return self.own_version(number, one)
         if known is None:
+            labels = self.classes or labels_of(one)
+            width = 0 if one.embedding is None else len(one.embedding)
             scores_of(one, labels)  # what is wrong in itself must not name a version
             known = self.store.foreign_version(self.model, one.version, labels, width, self.clock.now())
-        return KnownVersion(known.number, known.labels, known.width)
+        return KnownVersion(known.number, known.labels, known.width, known.computed)
+
+    def handed_over(self, number: int) -> bool:
+        """Whether a version of keepfit's own ever was to answer there."""
+        return any(number in row.traffic.versions for row in self.store.deployments(self.model, 10_000))
 
     def own_version(self, number: int, one: Said) -> KnownVersion:
         """A version that keepfit made and handed over."""
-        history = self.store.deployments(self.model, 10_000)
-        if not any(number in row.traffic.versions for row in history):
+        if not self.handed_over(number):
             raise InvalidInput(
                 f"version {number} was never handed over; a bare number is one of keepfit's versions, so give your "
                 'system\'s own name, such as "reviews-2026-01"',
@@ -288,18 +298,3 @@ def width_kept(store: RecordStore, model: str, number: int, sent: int) -> int:
     if kept is None:
         store.put(model, f"{WIDTH}{number}", sent)
     return sent if kept is None else int(kept)
-
-
-def name_of(store: RecordStore, model: str, number: int) -> str:
-    """A version as people call it."""
-    if not is_foreign(number):
-        return f"version {number}"
-    return next((repr(v.name) for v in store.foreign_versions(model) if v.number == number), f"version {number}")
-
-
-def foreign_of(store: RecordStore, model: str, number: int) -> ForeignVersion:
-    """Raises NotFound."""
-    found = next((v for v in store.foreign_versions(model) if v.number == number), None)
-    if found is None:
-        raise NotFound(f"no version {number} of {model!r} was ever heard of")
-    return found

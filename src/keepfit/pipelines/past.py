@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.data import past_stage as stage
+from keepfit.data.foreign import ForeignVersion
 from keepfit.data.labellers import FILE
 from keepfit.data.past_columns import near
 from keepfit.data.past_rows import NAIVE, SUMS, Faults, PastRow, Reader, digest
 from keepfit.data.past_source import PastSource
-from keepfit.data.records import Example, Label, Prediction, Source
+from keepfit.data.records import EMBEDDED, Example, Label, Prediction, Source
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput
+from keepfit.pipelines.foreign import ELSEWHERE
+from keepfit.serving.discretion import Discretion, tell_of_masks
 
 Tell = Callable[[str, int, int | None], None]
 Embed = Callable[[Sequence[Any]], tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]]
@@ -191,6 +194,15 @@ class Desk:
     """The stage's folder."""
     chunk: int = stage.CHUNK
     """Rows that are held in memory, and stored at once."""
+    discretion: Discretion = field(default_factory=Discretion)
+    """What of a text may be stored, on the stage, too."""
+
+    def kept(self, row: PastRow) -> PastRow:
+        """The row with its text as it may be stored."""
+        if self.discretion.keeps_texts:
+            return row
+        example = self.discretion.example(Example(row.content, row.time, row.id))
+        return replace(row, content=example.content, group=example.group)
 
     def put(self, writer: stage.StageWriter, held: list[PastRow], clashes: Faults) -> None:
         """A chunk onto the stage, compared with what is stored; `held` is emptied."""
@@ -218,7 +230,7 @@ def survey(source: PastSource, reader: Reader, desk: Desk, tell: Tell) -> tuple[
                 row = reader.read(record)
                 if row is not None:
                     found.add(row)
-                    held.append(row)
+                    held.append(desk.kept(row))
                 if len(held) == desk.chunk:
                     desk.put(writer, held, clashes)
                 if found.read % 2_000 == 0:
@@ -228,6 +240,7 @@ def survey(source: PastSource, reader: Reader, desk: Desk, tell: Tell) -> tuple[
         raise BackendError(f"{place} cannot be written ({error}); make room on the disk and import again") from error
     if found.read == 0:
         raise InvalidInput(f"{source.name} has no row; nothing is there to import")
+    tell_of_masks(desk.store, desk.model, desk.discretion)
     repeats = stage.repeats(place)
     found.equal, found.mended, found.notes = repeats.equal, reader.mended.sentences(), source.notes()
     if repeats.other:
@@ -282,12 +295,12 @@ class Writer:
 
     store: RecordStore
     model: str
-    numbers: Mapping[str, int]
-    """The version's number by its name."""
-    classes: Mapping[str, tuple[str, ...]]
-    """Of each version, in the order of the scores."""
+    versions: Mapping[str, ForeignVersion]
+    """By name."""
     source: Source
     embed: Embed | None = None
+    discretion: Discretion = field(default_factory=Discretion)
+    """Which embeddings may be stored; texts stand on the stage as they may be."""
 
     def write(self, place: Path, tell: Tell, total: int) -> Stored:
         """Everything that is not stored yet; killed and called again it goes on after the last whole part."""
@@ -309,15 +322,16 @@ class Writer:
         embeddings, measures = (None, {}) if self.embed is None else self.embed([row.content for row in chunk])
         found = []
         for place, row in enumerate(chunk):
-            example = Example(row.content, row.time, row.id, row.key, row.context)
-            classes = self.classes[row.version]
+            example = Example(row.content, row.time, row.id, row.key, row.context, row.group)
+            version = self.versions[row.version]
             vector = NOTHING if embeddings is None else embeddings[place]
             cheap = {name: float(column[place]) for name, column in measures.items()}
+            missing = {EMBEDDED: 0.0} if len(vector) != version.width else {}
             said = Prediction(
-                row.id, self.numbers[row.version], classes, scores_of(row, classes), vector, row.time,
-                row.prediction_id(), row.key, row.context, cheap,
+                row.id, version.number, version.labels, scores_of(row, version.labels), vector, row.time,
+                row.prediction_id(), row.key, row.context, cheap | missing, ELSEWHERE,
             )  # fmt: skip
-            found.append((example, said))
+            found.append((example, self.discretion.prediction(said)))
         return found
 
     def label(self, row: PastRow) -> Label | None:
@@ -328,6 +342,12 @@ class Writer:
         id_ = digest(f"label\0{row.id}\0{row.label}\0{at.isoformat()}\0{self.source}")
         chance = 1.0 if self.source is Source.ASKED else None
         return Label(row.id, row.label, at, self.source, FILE, chance, row.prediction_id(), id_)
+
+
+def width_of(place: Path, embed: Embed) -> int:
+    """Numbers in an embedding, by the first row of a stage."""
+    first = next(iter(stage.chunks(place)), [])
+    return 0 if not first else int(embed([first[0].content])[0].shape[1])
 
 
 def scores_of(row: PastRow, classes: Sequence[str]) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ from keepfit.metrics import Metric
 from keepfit.pipelines.answering import Answers
 from keepfit.pipelines.cheaper import EARLIER, MIX, Cheaper, verdict_of
 from keepfit.pipelines.choosing import Choosing, OnWhat, risen
-from keepfit.pipelines.intake import foreign_of
+from keepfit.pipelines.foreign import foreign_of
 from keepfit.pipelines.known import Known, held_back
 from keepfit.pipelines.matching import Match
 from keepfit.pipelines.progress import STEPS, kept
@@ -231,6 +231,7 @@ class Retraining:
         asked, live, id_ = self.recipe_asked(job).start, self.champion(), f"{job.id}-start"
         if asked == "new":
             return {"start": "new", "parent": live}
+        live = None if live is not None and is_foreign(live) else live  # there are no weights of it here
         try:
             decision = self.store.decision(id_).decision
         except NotFound:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock, spelt
+from keepfit.data.foreign import is_foreign
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.retention import REMOVED
 from keepfit.data.store import RecordStore
@@ -143,6 +144,8 @@ class Roller:
     clock: Clock
     confirm: bool = False
     """Whether a person must approve before all the traffic is the challenger's."""
+    here: bool = True
+    """Whether keepfit serves the model; then a champion from elsewhere has no traffic that it could share."""
 
     def start(self, version: int, cause: Cause, brought: Mapping[str, Any]) -> bool:
         """Enter the first step; true when the version is champion already, since there is nothing to wait for.
@@ -155,7 +158,7 @@ class Roller:
         live, before = next(iter(history), None), under_way(self.store, self.model)
         if any(row.token is not None and (row.token == id_ or row.token.startswith(f"{id_}-")) for row in history):
             return before is None and live is not None and single(live.traffic) == version
-        if live is None or single(live.traffic) == version:
+        if live is None or single(live.traffic) == version or (self.here and is_foreign(single(live.traffic))):
             deploy(self.store, self.model, version, cause, self.clock)
             adopt(self.store, self.model, brought)
             return True
@@ -345,11 +348,14 @@ def adopt(store: RecordStore, model: str, values: Mapping[str, Any]) -> None:
         store.put(model, name, value)
 
 
-def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: Clock) -> Deployment:
+def rollback(
+    store: RecordStore, model: str, to: int | None, actor: str, clock: Clock, here: bool = True
+) -> Deployment:  # fmt: skip
     """Go back to the last version that really served before the present one, or to a named one that did.
 
     While a rollout goes on, that is its champion, unless no server could ever serve it. A second rollback goes further
-    back, not forth again. Needs neither registry nor worker.
+    back, not forth again. `here`: keepfit serves the model, so no way leads to a version that is served elsewhere.
+    Needs neither registry nor worker.
     Raises Refused when there is nothing to go back to, NotFound when version `to` never served.
     """
     history = store.deployments(model, limit=10_000)
@@ -358,10 +364,13 @@ def rollback(store: RecordStore, model: str, to: int | None, actor: str, clock: 
     removed = store.get(model, REMOVED) or {}
     if to is not None and str(to) in removed:
         raise Refused(f"the files of version {to} were removed to make room; choose another one, or train it again")
-    served = [version for version in served_before(history) if str(version) not in removed]
+    if to is not None and here and is_foreign(to):
+        raise Refused(f"version {to} is served elsewhere, so there is no way back to it here")
+    served = [one for one in served_before(history) if str(one) not in removed and not (here and is_foreign(one))]
     rollout = under_way(store, model)
     if to is None and rollout is None and not served:
-        raise Refused(f"version {single(history[0].traffic)} is the only one that ever served; there is no way back")
+        only = "the only one that ever served" + (" here" if here and is_foreign(single(history[-1].traffic)) else "")
+        raise Refused(f"version {single(history[0].traffic)} is {only}; there is no way back")
     if to is not None and to not in versions_served(history):
         known = ", ".join(map(str, sorted(versions_served(history)))) or "none"
         raise NotFound(f"version {to} never served {model!r}; versions that did: {known}")

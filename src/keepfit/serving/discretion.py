@@ -10,11 +10,13 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 
 from keepfit.data.records import EMBEDDED, Example, Prediction, withheld
+from keepfit.data.store import RecordStore
 
 log = logging.getLogger(__name__)
 MASK_FAILED = "mask_failed"
@@ -36,12 +38,18 @@ class Discretion:
     error: str = ""
     """The kind of the last failure; never its words, which may quote the text."""
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether texts may be stored as they came."""
+        return self.texts == "all" and self.mask is None
+
     def kept(self, example: Example, prediction: Prediction) -> tuple[Example, Prediction]:
         """What may be stored of them."""
-        return self._example(example), self._prediction(prediction)
+        return self.example(example), self.prediction(prediction)
 
-    def _example(self, example: Example) -> Example:
-        if self.texts == "all" and self.mask is None:
+    def example(self, example: Example) -> Example:
+        """With the text as it may be stored; its group stays that of the text as it came."""
+        if example.content is None or self.keeps_texts:
             return example
         group = example.group_or_default()  # of the text as it came, so that a label that names it is matched
         content = withheld(group) if self.texts == "none" else self._masked(example.content, group)
@@ -58,11 +66,21 @@ class Discretion:
             return withheld(group)
         return masked if isinstance(content, tuple) else masked[0]
 
-    def _prediction(self, prediction: Prediction) -> Prediction:
+    def prediction(self, prediction: Prediction) -> Prediction:
+        """With its embedding, or without."""
         if self.embeddings >= 1 or drawn(prediction.id) < self.embeddings:
             return prediction
         measures = {**prediction.measures, EMBEDDED: 0.0}
         return replace(prediction, embedding=np.zeros(0, np.float32), measures=measures)
+
+
+def tell_of_masks(store: RecordStore, model: str, discretion: Discretion) -> None:
+    """Count in the store how often the mask has failed since the last look."""
+    if discretion.failed:
+        before = store.get(model, MASK_FAILED) or {"count": 0}
+        count, discretion.failed = before["count"] + discretion.failed, 0
+        at = datetime.now(UTC).isoformat()
+        store.put(model, MASK_FAILED, {"count": count, "at": at, "error": discretion.error})
 
 
 def drawn(id_: str) -> float:

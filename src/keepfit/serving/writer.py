@@ -7,13 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import groupby, islice
 
 from keepfit.data.records import Example, Prediction
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
-from keepfit.serving.discretion import ALL, MASK_FAILED, Discretion
+from keepfit.serving.discretion import ALL, Discretion, tell_of_masks
 from keepfit.serving.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -187,14 +186,7 @@ class RecordWriter:
             discretion = self._discretion.get(model, ALL)
             pairs = [discretion.kept(example, prediction) for _, example, prediction in records]
             self._store.add_predictions(model, pairs)
-            if discretion.failed:
-                self._tell_of_masks(model, discretion)
-
-    def _tell_of_masks(self, model: str, discretion: Discretion) -> None:
-        before = self._store.get(model, MASK_FAILED) or {"count": 0}
-        count, discretion.failed = before["count"] + discretion.failed, 0
-        at = datetime.now(UTC).isoformat()
-        self._store.put(model, MASK_FAILED, {"count": count, "at": at, "error": discretion.error})
+            tell_of_masks(self._store, model, discretion)
 
     def _put_off(self, error: BackendError) -> bool:
         """Note the trouble and pause; false when the process is closing and must not wait any longer."""

@@ -16,8 +16,6 @@ from keepfit.tasks.trade import Trade
 GROUP = "keepfit.tasks"
 """Other packages' tasks: entry points of this group, NAME = module:load."""
 OWN = "keepfit.tasks."
-ELSEWHERE = "elsewhere"
-"""The task of a folder without a network: a version that is served elsewhere and only watched here."""
 LOADERS: Mapping[str, str] = {
     "text": "keepfit.tasks.text.model:load",
     "video": "keepfit.tasks.video.model:load",
@@ -47,10 +45,6 @@ def answering_entry(folder: Path) -> str:
     """The `module:function` that loads a folder, from its model.json; nothing is imported. Raises BackendError."""
     facts = _facts(folder)
     task = str(facts.get("task"))
-    if task == ELSEWHERE:
-        raise BackendError(
-            f"the version {facts.get('name')!r} is served elsewhere; keepfit watches it and cannot answer"
-        )
     entry = str(facts.get("load", LOADERS.get(task, "")))
     others = {point.name: point.value for point in entry_points(group=GROUP)}
     entry = entry or others.get(task, "")

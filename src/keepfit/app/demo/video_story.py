@@ -169,7 +169,7 @@ def score(project: Project, video: Path, phases: Phases) -> Judged:
     """Every frame, by the version that is deployed."""
     phases.begin("scoring the whole video")
     version = project.champion()
-    model = cast(VideoModel, answering_half(project.home, project.model)(version))
+    model = cast(VideoModel, answering_half(project.home, project.model, project.store)(version))
     about, began = facts(video), time.monotonic()
     total = (about.duration_s or 0) * about.fps
     found = scored_by(model, video, lambda frames: counted(frames, total, phases))

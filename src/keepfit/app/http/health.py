@@ -29,7 +29,7 @@ def install(app: OpenAPI, service: Service, registry: CollectorRegistry) -> None
 
     def ready_of_model(name: str) -> Response:
         """200 when this model answers here (an unloaded one does: the next request loads it); otherwise 503."""
-        trouble = service.model(name).predictor.ready()
+        trouble = service.model(name).trouble()
         return readiness(service, [] if trouble is None else [trouble], [name])
 
     def metrics() -> Response:

@@ -10,6 +10,7 @@ from keepfit.app.turns import why_it_waits
 from keepfit.data.records import Deployment, Job, StoredDecision
 from keepfit.monitoring.cohorts import LAG
 from keepfit.pipelines.forecast import FORECAST
+from keepfit.pipelines.foreign import foreign_name
 from keepfit.rollout.rollout import WAITING, single, standing
 
 
@@ -65,6 +66,7 @@ def model_status(call: Call, name: str) -> dict[str, Any]:
         "name": name,
         "task": served.task,
         "champion": champion,
+        "elsewhere": foreign_name(store, name, champion),
         "challenger": others[-1] if others else None,
         "traffic": traffic_out(shares),
         "rollout": standing(store, name),

@@ -47,7 +47,10 @@ def worker_runs(call: Call) -> bool:
 def roll_back(call: Call, body: RollbackBody) -> Any:
     """Go back to the last version that really served, a second time one further; done when this answers."""
     service = call.service
-    deployment = rollout.rollback(service.store, call.name, body.to, call.caller.name, service.clock)
+    deployment = rollout.rollback(
+        service.store, call.name, body.to, call.caller.name, service.clock,
+        call.served.intake is None,
+    )  # fmt: skip
     return apply(call, deployment.id)
 
 

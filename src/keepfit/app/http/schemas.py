@@ -366,6 +366,7 @@ class ModelStatusOut(BaseModel):
     name: str
     task: str
     champion: int | None
+    elsewhere: str | None = Field(description="Under which name the champion is served elsewhere.")
     challenger: int | None
     traffic: dict[str, float]
     rollout: RolloutOut | None

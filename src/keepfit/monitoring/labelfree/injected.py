@@ -32,7 +32,8 @@ class Shifts:
         self._sample, self._size = sample, size
         self._components = Components(sample.embeddings, DIRECTIONS)
         self._projected = self._components.project(sample.embeddings)
-        clusters = min(CLUSTERS, max(1, len(sample) // 20))
+        distinct = len(np.unique(self._projected, axis=0))  # few, where only the answers are known and all are sure
+        clusters = min(CLUSTERS, max(1, len(sample) // 20), distinct)
         self._cluster = KMeans(clusters, n_init=1, random_state=seed, max_iter=50).fit_predict(self._projected)
         self._deviation = sample.embeddings.std(axis=0)
         logs = np.log(np.maximum(sample.scores, SMALLEST))
