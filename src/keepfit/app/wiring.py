@@ -78,7 +78,7 @@ LATE = {
     "backtest_wanted": "keepfit.app.backtesting:Wanted",
     "compress": "keepfit.app.compressing:run",
     "compression_plot": "keepfit.app.compression_plot:draw",
-    "intake_elsewhere": "keepfit.pipelines.foreign:Intake",
+    "intake_elsewhere": "keepfit.pipelines.intake:Intake",
     "hand_over": "keepfit.app.elsewhere:hand_over",
     "elsewhere": "keepfit.app.elsewhere:beat",
     "normal_elsewhere": "keepfit.app.elsewhere:normal",
