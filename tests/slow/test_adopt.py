@@ -7,6 +7,7 @@ anything in a line, and alone on a line for any number of lines. What runs in th
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -124,7 +125,7 @@ def walk(page: str, heading: str, folder: Path, environ: Mapping[str, str]) -> i
         raise Stumbled(f"{heading!r} ended with code {code}\n{told[-3000:]}\nIt had printed:\n{said[-3000:]}{logs}")
     printed = {int(part.partition("\n")[0]): part.partition("\n")[2] for part in said.split(f"\n{MARK}")[1:]}
     compared = 0
-    for before, block in zip(parts, parts[1:], strict=False):
+    for before, block in itertools.pairwise(parts):
         if block.kind == "text":
             found = tidied(printed[before.line])
             if not expected(block.lines).fullmatch(found):
