@@ -124,13 +124,15 @@ def walk(page: str, heading: str, folder: Path, environ: Mapping[str, str]) -> i
         logs = "".join(f"\n== {one.name}\n{one.read_text('utf-8', 'replace')[-3000:]}" for one in here.glob("*.log"))
         raise Stumbled(f"{heading!r} ended with code {code}\n{told[-3000:]}\nIt had printed:\n{said[-3000:]}{logs}")
     printed = {int(part.partition("\n")[0]): part.partition("\n")[2] for part in said.split(f"\n{MARK}")[1:]}
-    compared = 0
+    compared, wrong = 0, list[str]()
     for before, block in itertools.pairwise(parts):
         if block.kind == "text":
             found = tidied(printed[before.line])
             if not expected(block.lines).fullmatch(found):
-                raise Stumbled(f"{heading!r}: line {block.line} shows what was not printed, which was:\n{found}")
+                wrong.append(f"{heading!r}: line {block.line} shows what was not printed, which was:\n{found}")
             compared += 1
+    if wrong:
+        raise Stumbled("\n".join(wrong))
     return compared
 
 
