@@ -249,6 +249,7 @@ def test_history_decisions_and_models_have_the_documented_shapes(shell: Shell) -
 def test_live_says_what_answered_at_a_moment(shell: Shell) -> None:
     moment = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     assert shell.json("live", "--at", moment)["deployments"][0]["traffic"] == {"1": 1.0}
+    assert shell.json("live")["deployments"][0]["traffic"] == {"1": 1.0}, "now, where no moment is given"
     before = shell("live", "--at", "2020-01-01")
     assert before.code == 2
     assert "nothing was live" in before.err

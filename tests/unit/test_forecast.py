@@ -73,13 +73,21 @@ def test_hours_and_days_follow_from_the_last_weeks(store: RecordStore, clock: Ma
     assert "15 seconds a label [costs.seconds_per_label]" in labelling
 
 
+def test_a_disk_that_is_far_from_full_is_not_counted_in_days(
+    store: RecordStore, clock: ManualClock, tmp_path: Path
+) -> None:
+    lived(store, clock, 10)
+    disk, _ = told(forecast(store, clock, tmp_path / "state", free=10**15).run(), "m")
+    assert disk.startswith("not full within ten years: ")
+
+
 @pytest.mark.parametrize("days", [0, 2])
 def test_a_short_history_says_nothing(store: RecordStore, clock: ManualClock, tmp_path: Path, days: int) -> None:
     lived(store, clock, days)
     found = forecast(store, clock, tmp_path / "state").run()
     assert found["disk"]["full_in_days"] is None
     assert found["labels"]["m"]["hours_a_week"] is None
-    assert all("cannot say yet" in words for words in told(found, "m"))
+    assert all("cannot say yet" in words and "3 days of them" in words for words in told(found, "m"))
 
 
 def test_only_the_last_four_weeks_count(store: RecordStore, clock: ManualClock, tmp_path: Path) -> None:

@@ -375,14 +375,15 @@ def history(project: ProjectOption = HERE, model: ModelOption = None, json: Json
 
 @cli.command()
 def live(
-    at: Annotated[str, typer.Option("--at", help="A moment such as 2026-03-01T12:00.")],
+    at: Annotated[str | None, typer.Option("--at", help="A moment such as 2026-03-01T12:00; now unless given.")] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """What was live at a moment."""
-    moment = parse_time(at)
-    if moment is None:
+    given = None if at is None else parse_time(at)
+    if at is not None and given is None:
         raise InvalidInput(f"{at!r} is no time; write one like 2026-03-01T12:00 (UTC unless it names a zone)")
     home = Project(project, model)
+    moment = given or home.home.clock.now()
     found = home.live(moment)
     if found is None:
         raise NotFound(f"nothing was live at {moment.isoformat()}")

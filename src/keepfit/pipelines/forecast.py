@@ -19,6 +19,8 @@ FORECAST = "forecast"
 LOOKS_BACK = timedelta(days=28)
 LEAST = timedelta(days=3)
 """Less says nothing of a week."""
+FAR_DAYS = 3650
+"""A disk that lasts longer is not counted in days: little is known of so far a time."""
 KINDS = {
     "models": "versions", "mlartifacts": "versions", "snapshots": "snapshots", "videos": "videos",
     "batches": "batches", "mailbox": "alerts",
@@ -110,14 +112,15 @@ def too_short(past: timedelta) -> str | None:
     if past >= LEAST:
         return None
     had = "there are no answers" if not past else f"the answers go back {past.total_seconds() / DAY_S:.1f} days"
-    return f"cannot say yet: {had}, and {LEAST.days} are needed"
+    return f"cannot say yet: {had}, and {LEAST.days} days of them are needed"
 
 
 def told(forecast: Mapping[str, Any], model: str) -> tuple[str, str]:
     """The disk and the labelling of a model, each as a line for people."""
     disk, labels = forecast["disk"], forecast["labels"].get(model)
     full = disk["full_in_days"]
-    room = disk["because"] if full is None else f"full in {full:.0f} days: {disk['because']}"
+    when = "" if full is None else f"full in {full:.0f} days: " if full <= FAR_DAYS else "not full within ten years: "
+    room = f"{when}{disk['because']}"
     hours = None if labels is None else labels["hours_a_week"]
     work = "not known" if labels is None else labels["because"]
     return room, work if hours is None else f"{hours:.1f} hours a week: {work}"

@@ -65,6 +65,7 @@ def printed(result: dict[str, Any]) -> None:
     console = Console()
     shown = show.table("policy", "accuracy", "retrained", "in vain", "seconds", "cost", "more than the best")
     shown.columns[0].overflow, shown.columns[0].no_wrap = "ellipsis", True
+    shown.columns[-1].min_width = len("recommended")
     for one in result["policies"]:
         more = one["more_than_best"]
         last = "" if more is None else f"{more[0]:+.0f} to {more[1]:+.0f}"
