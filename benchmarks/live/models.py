@@ -50,7 +50,7 @@ def place() -> Path:
 
 FIRST = f"""
 [models.{MODEL}.cascade]
-keeps = "accuracy"
+keeps = "agreement"
 """
 
 
