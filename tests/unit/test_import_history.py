@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keepfit.app.commands.import_history import printed
 from keepfit.app.project import Project
 from keepfit.app.worker import WorkerLock
 from keepfit.data.past_columns import PastColumns
@@ -494,3 +495,17 @@ def test_a_version_without_labels_is_deployed_and_not_looked_back_on(project: Pr
     assert project.champion() == done["versions"]["a"]
     names = {one["name"] for one in project.check().evidence["measurements"]}
     assert "accuracy" not in names
+
+
+def test_what_would_have_called_for_a_retraining_without_harm_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done: dict[str, Any] = {
+        "answers": 2, "labels": 2, "resumed": 0, "versions": {"a": 1_000_001}, "notes": [], "accuracy": [],
+        "alarm": None, "looks": 9, "objection": None, "next": "keepfit train DATA",
+        "first_call": {"at": "2026-01-02T03:04:05+00:00", "because": ["100 of 100 new labels are in"]},
+    }  # fmt: skip
+    printed(done)
+    assert "no alarm of harm; it would first have called for a retraining at 2026-01-02T03:04 UTC: 100 of" in (
+        capsys.readouterr().out
+    )
+    printed({**done, "first_call": None})
+    assert "no alarm, and called for no retraining" in capsys.readouterr().out

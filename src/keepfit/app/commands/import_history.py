@@ -138,8 +138,11 @@ def printed(done: Mapping[str, Any]) -> None:
     if done["alarm"] is not None:
         alarm = done["alarm"]
         lines.append(f"The watch would have raised the alarm at {alarm['at'][:16]} UTC: {'; '.join(alarm['because'])}")
+    elif (call := done["first_call"]) is not None:
+        said = f"would first have called for a retraining at {call['at'][:16]} UTC: {'; '.join(call['because'])}"
+        lines.append(f"The watch would have raised no alarm of harm; it {said}")
     elif done["looks"]:
-        lines.append("The watch would have raised no alarm of harm.")
+        lines.append("The watch would have raised no alarm, and called for no retraining.")
     if done["objection"] is not None:
         lines.append(f"The watch cannot work as it is set: {done['objection']}")
     lines.append(f"Next: {done['next']}")
