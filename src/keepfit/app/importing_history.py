@@ -317,7 +317,8 @@ class Import:
             "source": plan.source, "answers": stored.answers, "labels": stored.labels, "resumed": stored.resumed,
             "versions": dict(numbers), "looks": told.looks, "alarm": call_json(told.alarm),
             "calls": len(told.calls),
-            "first_call": call_json(told.calls[0] if told.calls else None), "objection": project.objection() if trend else None,
+            "first_call": call_json(told.calls[0] if told.calls else None),
+            "objection": project.objection() if trend else None,
             "next": next_step(plan, bool(trend)),
         }  # fmt: skip
         because = (
