@@ -114,14 +114,9 @@ def of_registry(home: Home) -> Cut | None:
     def copy(target: Path, progress: Progress) -> None:
         make(url, str(home.state / "mlartifacts"))
         make(f"sqlite:///{target}", str(home.state / "mlartifacts"))
-        copy_all(engine(url), None, target, not_keepfits, progress)
+        copy_all(engine(url), None, target, named(LATE["registry_table"]), progress)
 
     return Cut(REGISTRY, copy, make_url(url).get_backend_name())
-
-
-def not_keepfits(name: str) -> bool:
-    """MLflow's tables may share a database with keepfit's."""
-    return not name.startswith("keepfit_")
 
 
 def copy_all(

@@ -172,7 +172,8 @@ class Import:
 
         Among what trainings leave, where a forgetting looks for people's texts.
         """
-        words = f"{self.source.identity()} {self.project.model} {terms} {self.asked.label_source}"
+        how = f"{terms} {self.asked.label_source} {self.project.settings.keep}"
+        words = f"{self.source.identity()} {self.project.model} {how}"
         return self.project.home.work / f"{past.STAGE}{digest(words)}"
 
     def read(self, terms: Terms, place: Path, now: datetime) -> tuple[Survey, list[str]]:

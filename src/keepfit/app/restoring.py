@@ -18,9 +18,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from keepfit.app.backing import file_of, jobs_database, kind_of, not_keepfits, registry_database, tracking_url
+from keepfit.app.backing import file_of, jobs_database, kind_of, registry_database, tracking_url
 from keepfit.app.settings import FILE, load
-from keepfit.app.wiring import Home
+from keepfit.app.wiring import LATE, Home, named
 from keepfit.app.worker import WorkerLock
 from keepfit.data.archive import about, settle, unpack
 from keepfit.data.cut import Progress, check_whole, counted, moved
@@ -181,7 +181,7 @@ class Restore:
         path = file_of(url)
         if path is None:
             engine: Engine = opened(url)
-            wanted = is_record if name == RECORDS else not_keepfits
+            wanted = {RECORDS: is_record, REGISTRY: named(LATE["registry_table"])}.get(name, lambda table: True)
             try:
                 pour(source, engine, schema, wanted, self.progress(f"filling the {name}"))
             finally:
@@ -207,6 +207,8 @@ def held(home: Home) -> list[str]:
     path = file_of(home.store_url)
     if path is None or path.is_file():
         said += records_of(home)
+    if (url := tracking_url(home)) is not None and file_of(url) is None and (runs := named(LATE["registry_runs"])(url)):
+        said.append(f"the MLflow database of [tracking] holds {runs} runs and models, of whomever")
     if not said and (path is None or not path.is_file()) and files:
         said.append(f"{home.state} has {len(files)} files")
     return said

@@ -31,6 +31,16 @@ def plain_secrets(values: Mapping[str, Any]) -> dict[str, str]:
     for place, url in enumerate(at(values, ("alerts", "urls")) or ()):
         if isinstance(url, str) and not url.startswith(ELSEWHERE):
             found[f"alerts.urls[{place}]"] = url
+    models = values.get("models")
+    for name in models if isinstance(models, Mapping) else ():
+        follow, hook = at(values, ("models", name, "follow", "url")), at(values, ("models", name, "hand_over", "url"))
+        if isinstance(follow, str) and not follow.startswith(ELSEWHERE) and (password := password_of(follow)):
+            found[f"models.{name}.follow.url"] = password
+        if isinstance(hook, str) and not hook.startswith(ELSEWHERE) and (urlsplit(hook).query or password_of(hook)):
+            found[f"models.{name}.hand_over.url"] = hook
+        secret = at(values, ("models", name, "hand_over", "secret"))
+        if isinstance(secret, str) and secret and not secret.startswith(ELSEWHERE):
+            found[f"models.{name}.hand_over.secret"] = secret
     password = at(values, ("alerts", "email", "password"))
     if isinstance(password, str) and password and not password.startswith(ELSEWHERE):
         found["alerts.email.password"] = password
@@ -60,14 +70,18 @@ def read_values(folder: Path) -> dict[str, Any]:
 
 
 def without_secrets(folder: Path) -> tuple[str | None, list[str]]:
-    """The text of the file with *** for each plain secret, and the names of these settings; None without a file."""
+    """The text of the file with *** for each plain secret, and the names of these settings; None without a file.
+
+    None, too, where a secret is written in a way (with escapes) that could not be found in the text.
+    """
     file = folder / FILE
     if not file.is_file():
         return None, []
     words, found = file.read_text("utf-8-sig"), plain_secrets(read_values(folder))
     for secret in sorted(found.values(), key=len, reverse=True):
         words = words.replace(secret, HIDDEN)
-    return words, sorted(found)
+    left = set(plain_secrets(tomllib.loads(words)).values()) & set(found.values())
+    return None if left else words, sorted(found)
 
 
 def secret_files(values: Any) -> Iterator[Path]:

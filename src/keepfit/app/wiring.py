@@ -95,6 +95,8 @@ LATE = {
     "jobs_engine": "keepfit.pipelines.jobs_database:engine_of",
     "jobs_schema": "keepfit.pipelines.jobs_database:SCHEMA",
     "registry_tables": "keepfit.registry.mlflow_tables:make_tables",
+    "registry_table": "keepfit.registry.mlflow_tables:is_mlflows",
+    "registry_runs": "keepfit.registry.mlflow_tables:runs_in",
     "registry_engine": "keepfit.registry.mlflow_tables:engine_of",
     "import_model": "keepfit.app.importing:run",
     "mlflow_import": "keepfit.registry.mlflow_import:fetched",

@@ -134,11 +134,19 @@ class Backup:
 
 
 def state_files(state: Path) -> Iterator[Path]:
-    """The files below the state folder that a backup holds, sorted; nothing that passes, such as locks."""
-    for folder, below, names in os.walk(state):
+    """The files below the state folder that a backup holds, sorted; nothing that passes, such as locks.
+
+    A folder that is a link (to a bigger disk) is gone into, once.
+    """
+    seen: set[str] = set()
+    for folder, below, names in os.walk(state, followlinks=True):
         here = Path(folder)
+        if (real := os.path.realpath(here)) in seen:
+            below[:] = []
+            continue
+        seen.add(real)
         top = here == state
-        below[:] = sorted(name for name in below if not _PASSING.search(name) and not (top and name in MADE_ANEW))
+        below[:] = sorted(name for name in below if not name.startswith(".") and not (top and name in MADE_ANEW))
         yield from (here / name for name in sorted(names) if not _PASSING.search(name))
 
 

@@ -86,6 +86,8 @@ class HandOver:
         latest = self.store.briefs(self.model, Window(start, now + timedelta(minutes=5)), limit=STEADY)
         heard = [one for one in latest if not one.shadow]
         if not heard:
+            if live is not None and not live.applied:
+                self.wait_for(live, set())
             return
         last = heard[-1]
         if live is None:
@@ -111,9 +113,11 @@ class HandOver:
             self.keep(live, Decision(Outcome.PASS, words, {"deployment": live.id}), "seen")
         elif now - live.at > self.seen_within:
             others = ", ".join(name_of(self.store, self.model, one) for one in sorted(versions))
+            since = f"{others} still answers" if others else "nothing has answered since"
+            ago = spelt(self.seen_within)
             words = (
-                f"{name_of(self.store, self.model, version)} was to take over {spelt(self.seen_within)} ago, and "
-                f"{others} still answers: look why the server there does not load it, or go back by `keepfit rollback`",
+                f"{name_of(self.store, self.model, version)} was to take over {ago} ago, and {since}: look "
+                "why the server there does not load it, or go back by `keepfit rollback`",
             )
             self.keep(live, Decision(Outcome.FAIL, words, {"deployment": live.id}), "unseen")
 

@@ -63,8 +63,8 @@ class Importing:
             snapshot = wanted.snapshot or write_snapshot(rooms.folders.snapshots, [], ("text",), {"kind": REASON})
             folder = self.importer(wanted.source, snapshot, tell, workdir)
             job = self.job(wanted, snapshot, folder, workdir)
-            self.refuse()
             try:
+                self.refuse()
                 facts = facts_of(folder, wanted)
                 self.steps(job, wanted, snapshot, folder, tell)
             except BaseException as error:

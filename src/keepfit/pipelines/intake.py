@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -92,6 +92,8 @@ class Intake:
         known: dict[str, KnownVersion] = {}
         seen: dict[str, Said] = {}
         pairs = []
+        heard_of = {version.name for version in self.store.foreign_versions(self.model)}
+        alike(said, at, heard_of)  # before the first answer names the classes of a version for ever
         for place, one in enumerate(said):
             try:
                 if one.id in seen and seen[one.id] != one:
@@ -213,6 +215,22 @@ def check_form(one: Said) -> None:
         raise InvalidInput('give exactly one of "probabilities" and "label" (with "score")', "probabilities")
     if one.label is not None and one.score is None:
         raise InvalidInput('a "label" needs its "score", the probability of it', "score")
+
+
+def alike(said: Sequence[Said], at: str, heard_of: Collection[str] = ()) -> None:
+    """Raises InvalidInput where answers of a new version have other classes or embeddings than its first one."""
+    first: dict[str, tuple[frozenset[str], int]] = {}
+    for place, one in enumerate(said):
+        if one.probabilities is not None and one.version not in heard_of:
+            form = (frozenset(one.probabilities), 0 if one.embedding is None else len(one.embedding))
+            if (before := first.setdefault(one.version, form)) != form:
+                strange = sorted(form[0] - before[0]) or sorted(before[0] - form[0])
+                field = "probabilities" if strange else "embedding"
+                words = f"{strange[0]!r} is none of the classes of some" if strange else "embeddings of several sizes"
+                raise InvalidInput(
+                    f"{at}.{place}: {words} in version {one.version!r}; send all of a version alike",
+                    f"{at}.{place}.{field}",
+                )
 
 
 def labels_of(one: Said) -> tuple[str, ...]:

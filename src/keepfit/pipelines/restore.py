@@ -94,12 +94,17 @@ def is_record(name: str) -> bool:
 
 
 def pour(source: Path, engine: Engine, schema: str | None, wanted: Any, progress: Progress) -> int:
-    """Put the rows of an SQLite file into the tables of another database, in place of what is there; how many."""
+    """Put the rows of an SQLite file into the tables of another database, in place of what is there; how many.
+
+    Tables that the backup has not, which are others', stay as they are.
+    """
     there = plain_engine(source)
     try:
         with there.connect() as reading, engine.begin() as conn:
-            here = tables(conn, wanted, schema)
+            brought = tables(reading, wanted)
+            names = {table.name for table in brought}
+            here = tables(conn, lambda name: wanted(name) and name in names, schema)
             empty(conn, here)
-            return copy_rows(reading, tables(reading, wanted), conn, here, progress)
+            return copy_rows(reading, brought, conn, here, progress)
     finally:
         there.dispose()

@@ -36,6 +36,8 @@ GUARD = 2**16
 """Of the bytes behind the mark the first and the last so many are compared with what was read."""
 SETTLED = timedelta(seconds=2)
 """A Parquet file counts when it has not changed for so long: it is whole only at its end."""
+CURSORS = frozenset({int, float, str})
+"""Kinds of values that grow and can be kept, besides times."""
 SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 
 Row = Mapping[str, Any]
@@ -62,7 +64,8 @@ class Roles:
         values = {name: value for name, value in row.items() if not nothing(value)}
         chances = {name.removeprefix(self.probabilities): number(value, name)
                    for name, value in values.items() if name.startswith(self.probabilities)}  # fmt: skip
-        texts = tuple(str(values[name]) for name in self.text if name in values)
+        texts = tuple(str(values.get(name, "")) for name in self.text)
+        text = None if not any(texts) else texts[0] if len(texts) == 1 else texts
         version = values.get(self.version, self.fixed_version)
         if version is None:
             raise InvalidInput(f"no column {self.version!r} names the version; set follow.version", "version")
@@ -70,9 +73,8 @@ class Roles:
         score = number(values[self.score], self.score) if single is not None and self.score in values else None
         key = values.get(self.key)
         return Said(
-            str(values.get(self.id, otherwise)), str(version), None if not texts else texts[0] if len(texts) == 1 else
-            texts, embedding_of(values.get("embedding")), chances or None, single, score,
-            None if key is None else str(key), moment(values.get(self.time)),
+            str(values.get(self.id, otherwise)), str(version), text, embedding_of(values.get("embedding")),
+            chances or None, single, score, None if key is None else str(key), moment(values.get(self.time)),
         )  # fmt: skip
 
 
@@ -259,14 +261,19 @@ def parsed(path: Path, content: bytes, header: Sequence[str] | None) -> tuple[Se
     except UnicodeDecodeError as error:
         raise InvalidInput(f"it is not UTF-8 ({error})") from error
     if path.suffix.lower() == ".jsonl":
-        return None, [json_row(line) for line in text.splitlines() if line.strip()]
+        return None, [json_row(line) for line in text.split("\n") if line.strip()]
     lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    cells = [line for line in lines if line]
+    try:
+        csv.field_size_limit(CHUNK)
+        cells = [line for line in lines if line]
+    except csv.Error as error:
+        raise InvalidInput(f"it is no table that can be read ({error})") from error
     if header is None:
         if not cells:
             return None, []
         header, cells = cells[0], cells[1:]
-    return header, [dict(zip(header, line, strict=False)) for line in cells]
+    # cells that do not fit the header (a comma that is not quoted) make a row that cannot be taken
+    return header, [dict(zip(header, line, strict=True)) if len(line) == len(header) else {} for line in cells]
 
 
 def json_row(line: str) -> Row:
@@ -324,8 +331,13 @@ class QuerySource:
             if self.cursor not in row:
                 raise InvalidInput(f"the query gives no column {self.cursor!r}; select it, too")
             value = row[self.cursor]
-            if found and not value > before:
-                raise InvalidInput(f"{self.cursor!r} does not grow ({before!r}, then {value!r}); order the query by it")
+            if type(value) not in CURSORS and not isinstance(value, datetime):
+                raise InvalidInput(f"{self.cursor!r} is a {type(value).__name__}; take a number, a text or a time")
+            if (found or "cursor" in mark) and not value > before:
+                raise InvalidInput(
+                    f"{self.cursor!r} does not grow ({before!r}, then {value!r}); order the query by it, and ask "
+                    "for rows with a larger one than :cursor"
+                )
             before = value
             found.append((str(value), {name: one for name, one in row.items() if name != self.cursor or name == "id"}))
             if len(found) == ROWS:

@@ -253,7 +253,11 @@ class Batcher:
         waits = [(waiting, place) for waiting, place in looked if not waiting.over]
         if not waits:
             return []
-        chosen = set(self._together([waiting.prepared.costs[place] for waiting, place in waits]))
+        try:
+            chosen = set(self._together([waiting.prepared.costs[place] for waiting, place in waits]))
+        except BaseException:
+            self._queue.extendleft(reversed(waits))  # so that they hear of it when this thread dies of it
+            raise
         self._queue.extendleft(reversed([one for number, one in enumerate(waits) if number not in chosen]))
         batch = [one for number, one in enumerate(waits) if number in chosen]
         for waiting, _ in batch:

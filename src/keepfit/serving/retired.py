@@ -27,30 +27,28 @@ class Retired:
     def __init__(self, store: RecordStore, model: str, clock: Clock) -> None:
         self._store, self._model, self._clock = store, model, clock
         self._kept: Any = None
-        self._today: Today | None = None
-        self._masks: dict[tuple[int, tuple[str, ...]], Floats | None] = {}
+        self._known: tuple[Today | None, dict[tuple[int, tuple[str, ...]], Floats | None]] = (None, {})
+        """The map, and by version and classes 1 for what is answered, 0 for what is not (k,), None where all is.
+
+        Replaced together, so that no mask of an older map outlives it.
+        """
 
     def refresh(self) -> None:
         """Read the map where it has changed; while the store is away what was known goes on holding."""
         try:
             kept = self._store.get(self._model, NAME)
             if kept != self._kept:
-                self._today, self._masks = self._store.today(self._model), {}
+                self._known = (self._store.today(self._model), {})
                 self._kept = kept
         except KeepfitError as error:
             log.warning("which classes of %s are retired could not be read: %s", self._model, error)
 
     def cleared(self, version: int, labels: Sequence[str], scores: Floats) -> Floats:
         """Scores (k,) of a version without its retired classes; as they are where it has none, or no other."""
-        if self._today is None:
+        today, masks = self._known
+        if today is None:
             return scores
         key = (version, tuple(labels))
-        if key not in self._masks:
-            self._masks[key] = self._mask(version, labels)
-        return scores if (mask := self._masks[key]) is None else without(scores, mask)
-
-    def _mask(self, version: int, labels: Sequence[str]) -> Floats | None:
-        """1 for what is answered, 0 for what is not (k,); None where all is."""
-        if self._today is None:
-            return None
-        return mask_of(self._today, version, labels, self._clock.now())
+        if key not in masks:
+            masks[key] = mask_of(today, version, labels, self._clock.now())
+        return scores if (mask := masks[key]) is None else without(scores, mask)

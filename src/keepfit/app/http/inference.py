@@ -140,7 +140,7 @@ def read() -> Asked:
     if request.content_encoding not in (None, "", "identity"):
         raise wrong_type("application/json (not compressed)")
     length = request.headers.get(HEADER)
-    if length is not None and not (length.isascii() and length.isdigit() and int(length)):
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16 and int(length)):
         raise InvalidInput(f"{HEADER} is {length!r}; it must say how many bytes of JSON come first, one at least")
     return read_request(whole_body(request), None if length is None else int(length))
 
