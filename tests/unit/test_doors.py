@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from keepfit.app.secrets import plain_secrets, without_secrets
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.backup import state_files
 from keepfit.pipelines.intake import Said, alike
+from keepfit.pipelines.restore import pour
 from keepfit.pipelines.table_following import QuerySource, Roles, parsed, read_lines
+from keepfit.registry.mlflow_tables import is_mlflows, runs_in
 
 
 def test_a_backup_holds_models_whatever_they_are_called_and_wherever_they_lie(tmp_path: Path) -> None:
@@ -81,3 +86,36 @@ def test_answers_of_one_version_that_differ_in_their_classes_name_none() -> None
     with pytest.raises(InvalidInput, match=r"predictions\.2: .* send all of a version alike"):
         alike(said, "predictions")
     alike(said[:2], "predictions")
+
+
+def test_a_restore_leaves_tables_alone_that_the_backup_has_not(tmp_path: Path) -> None:
+    source, target = tmp_path / "backup.db", create_engine(f"sqlite:///{tmp_path / 'shared.db'}")
+    with closing(sqlite3.connect(source)) as conn, conn:
+        conn.execute("CREATE TABLE runs (id INTEGER PRIMARY KEY)")
+        conn.execute("INSERT INTO runs VALUES (1), (2)")
+    with target.begin() as there:
+        for table in ("runs", "invoices"):
+            there.execute(text(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY)"))
+            there.execute(text(f"INSERT INTO {table} VALUES (7)"))
+    assert pour(source, target, None, lambda name: True, lambda done, of: None) == 2
+    with target.connect() as there:
+        found = {
+            table: list(there.execute(text(f"SELECT id FROM {table}")).scalars()) for table in ("runs", "invoices")
+        }
+    target.dispose()
+    assert found == {"runs": [1, 2], "invoices": [7]}
+
+
+def test_runs_of_a_shared_mlflow_are_seen_before_anything_is_put_in_their_place(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert runs_in(url) == 0
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        conn.execute(text("CREATE TABLE registered_models (name TEXT)"))
+    assert runs_in(url) == 0
+    with engine.begin() as conn:
+        conn.execute(text("INSERT INTO registered_models (name) VALUES ('theirs')"))
+    engine.dispose()
+    assert runs_in(url) == 1
+    assert not is_mlflows("invoices")
+    assert is_mlflows("runs")
