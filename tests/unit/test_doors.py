@@ -106,7 +106,7 @@ def test_a_restore_leaves_tables_alone_that_the_backup_has_not(tmp_path: Path) -
     assert found == {"runs": [1, 2], "invoices": [7]}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own tables
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own tables
 def test_runs_of_a_shared_mlflow_are_seen_before_anything_is_put_in_their_place(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert runs_in(url) == 0
