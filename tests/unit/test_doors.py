@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from keepfit.app.secrets import plain_secrets, without_secrets
+from keepfit.app.wiring import LATE, named
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.backup import state_files
 from keepfit.pipelines.intake import Said, alike
 from keepfit.pipelines.restore import pour
 from keepfit.pipelines.table_following import QuerySource, Roles, parsed, read_lines
-from keepfit.registry.mlflow_tables import is_mlflows, runs_in
 
 
 def test_a_backup_holds_models_whatever_they_are_called_and_wherever_they_lie(tmp_path: Path) -> None:
@@ -108,6 +108,7 @@ def test_a_restore_leaves_tables_alone_that_the_backup_has_not(tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own tables
 def test_runs_of_a_shared_mlflow_are_seen_before_anything_is_put_in_their_place(tmp_path: Path) -> None:
+    runs_in, is_mlflows = named(LATE["registry_runs"]), named(LATE["registry_table"])
     url = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert runs_in(url) == 0
     engine = create_engine(url)
