@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -105,6 +106,11 @@ def test_a_champion_below_the_floor_is_refused_with_a_proposal() -> None:
     assert decision.outcome is Outcome.WAIT
     assert decision.evidence["refused"] is True
     assert AccuracyDrop().decide(situation(300, 600, weak)).outcome is Outcome.FIRE
+
+
+def test_a_model_elsewhere_that_was_never_above_the_floor_is_what_a_training_is_for() -> None:
+    weak = Interval(0.7, 0.67, 0.73, 900)
+    assert AccuracyFloor(0.8).decide(replace(situation(300, 600, weak), elsewhere=True)).outcome is Outcome.FIRE
 
 
 def test_a_drop_is_judged_against_the_champions_own_uncertainty() -> None:

@@ -19,7 +19,7 @@ from keepfit.engine.engine import Arrays, Outputs
 from keepfit.engine.fake import FakeEngine
 from keepfit.errors import BackendError, InvalidInput, TooLarge
 from keepfit.tasks.task import predict
-from keepfit.tasks.text.cuts import ROWS, TOKENS_PER_CALL, TOKENS_TOGETHER, cut, together, width
+from keepfit.tasks.text.cuts import ROWS, ROWS_TOGETHER, TOKENS_PER_CALL, TOKENS_TOGETHER, cut, together, width
 from keepfit.tasks.text.model import LONGEST, Facts, TextModel, load, read_folder, softmax
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(40)), "good", "bad", "film"]
@@ -238,7 +238,7 @@ def test_the_oldest_is_always_answered_next_with_texts_that_need_little_padding(
     chosen = [lengths[place] for place in places]
     assert places[0] == 0
     assert places == sorted(set(places))
-    assert len(places) in ROWS
+    assert len(places) in ROWS_TOGETHER
     assert len(places) == 1 or width(max(chosen), 256) * len(places) <= TOKENS_TOGETHER
     as_they_came = lengths[: len(places)]
     assert sum(max(chosen) - length for length in chosen) <= sum(max(as_they_came) - length for length in as_they_came)

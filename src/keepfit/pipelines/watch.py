@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.clock import Clock
+from keepfit.data.foreign import is_foreign
 from keepfit.data.labellers import SILENCE
 from keepfit.data.records import Job, JobState, Label, Prediction, Source, Window, new_id
 from keepfit.data.store import RecordStore
@@ -132,7 +133,7 @@ class Watch:
 
     def objection_to(self, version: int) -> str | None:
         """Why a trigger makes no sense for this version, such as a floor that it is below itself; None: all do."""
-        return self.trigger.objection(accuracy_on(self.reference(version)))
+        return None if is_foreign(version) else self.trigger.objection(accuracy_on(self.reference(version)))
 
     def situation(self) -> Situation:
         """The facts that triggers may look at."""
@@ -150,7 +151,7 @@ class Watch:
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
             refused_at=trained_at if refused else None,
-            reference_accuracy=accuracy_on(reference),
+            reference_accuracy=accuracy_on(reference), elsewhere=is_foreign(version),
             new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),
             events=tuple(self.store.waiting_events(self.model)), timezone=self.plan.timezone,

@@ -177,7 +177,8 @@ class AccuracyFloor:
         within(self.kind, "run_length", self.run_length, 1, 1e12)
 
     def decide(self, situation: Situation) -> Decision:
-        if (objection := self.objection(situation.reference_accuracy)) is not None:
+        own = None if situation.elsewhere else situation.reference_accuracy
+        if (objection := self.objection(own)) is not None:
             return wait(self.kind, objection, {"bound": self.floor, "refused": True})
         name, fixed = f"the floor {self.floor:.2f}", situation.labels_since_deployment
         return judge_below(self.kind, situation, Bound(self.floor, name, self.alpha, self.run_length, fixed))

@@ -43,6 +43,8 @@ class Situation:
     """Since when the champion has been serving; None: nothing is deployed."""
     reference_accuracy: Interval | None = None
     """The champion's accuracy on its own test part."""
+    elsewhere: bool = False
+    """The champion is another system's: that accuracy is of its first labelled answers, and no limit of a training."""
     new_labels: int = 0
     """Labels that arrived since the last attempt."""
     measurements: tuple[Measurement, ...] = ()

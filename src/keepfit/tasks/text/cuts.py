@@ -19,6 +19,8 @@ TOKENS_PER_CALL = 1024
 """Padded tokens; beyond it (measured with two cores) the intermediate values fall out of the cache."""
 CALL_COST = 20
 """What a call costs besides its tokens, in tokens (measured: 12 for the call, 10 for a shape other than the last)."""
+ROWS_TOGETHER = (1, 2, 4, 8)
+"""Of a call beside which others run: each shape takes memory in each lane, and more rows make none cheaper."""
 TOKENS_TOGETHER = 512
 """Padded tokens of a call beside which others run: more make no call cheaper by the token, and all wait longer."""
 
@@ -67,7 +69,7 @@ def together(lengths: Sequence[int], longest: int) -> list[int]:
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     at = order.index(0)
     best, window = math.inf, order[at : at + 1]
-    for rows in (rows for rows in ROWS if rows <= len(order)):
+    for rows in (rows for rows in ROWS_TOGETHER if rows <= len(order)):
         for start in range(max(0, at + 1 - rows), min(at, len(order) - rows) + 1):
             chosen = order[start : start + rows]
             padded = rows * width(lengths[chosen[-1]], longest)

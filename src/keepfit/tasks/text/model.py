@@ -197,15 +197,15 @@ class TextModel:
 
     def warm(self) -> None:
         """Run the most usual shapes once, so that the first requests do not wait for the engine to prepare itself."""
-        self._run_usual_shapes()
+        self._run_shapes(WARM_TOKENS, WARM_ROWS)
         if self.lanes > 1:  # one of these calls runs as if alone
             with ThreadPoolExecutor(self.lanes + 1) as lanes:
                 for _ in range(self.lanes + 1):
-                    lanes.submit(self._run_usual_shapes)
+                    lanes.submit(self._run_shapes, WARM_TOKENS[:2], WARM_ROWS[-1:])
 
-    def _run_usual_shapes(self) -> None:
-        for tokens in (t for t in WARM_TOKENS if t <= self._facts.max_tokens):
-            for rows in WARM_ROWS:
+    def _run_shapes(self, lengths: Sequence[int], numbers: Sequence[int]) -> None:
+        for tokens in (t for t in lengths if t <= self._facts.max_tokens):
+            for rows in numbers:
                 self._engine.infer(self._padded([[self._facts.pad_id] * tokens] * rows, Cut(np.arange(rows), tokens)))
 
 
