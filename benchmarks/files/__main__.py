@@ -1,6 +1,6 @@
 """Texts a second in scoring a file of film reviews: keepfit against a Hugging Face pipeline and infinity's engine.
 
-    KEEPFIT_DATA=FOLDER python -m benchmarks.files [--rows 4000] [--few 400] [--first] [--peers NAME ...]
+    KEEPFIT_DATA=FOLDER python -m benchmarks.files [--rows 4000] [--timed 1000] [--few 200] [--first]
 
 The models, texts and environments are those of benchmarks.live. keepfit is `keepfit batch` on a CSV, a process with its
 start, reading and writing; with --first another one whose first stage answers what it is sure of (its model has learnt
@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.ceiling import Ceiling
 from benchmarks.live import models, texts
+from benchmarks.live.__main__ import FIRST
 from benchmarks.live.environments import CACHE, clean, environment, versions
 from benchmarks.results import save, table
 from keepfit.intervals import wilson
@@ -33,7 +34,6 @@ KIND = "reviews"
 HERE = Path(__file__).parent / "peers"
 PEERS = {"hugging face": ("flask", "hugging_face.py"), "infinity": ("infinity", "infinity_engine.py")}
 SIZES = "1,4,8,16,32"
-FIRST = "keepfit, first stage"
 TARGETS = {"keepfit against hugging face": 6.0, f"{FIRST} against hugging face": 25.0, "share of the ceiling": 0.70}
 Row = dict[str, Any]
 
@@ -52,7 +52,7 @@ def ours(project: Path, rows: list[texts.Row], folder: Path, name: str) -> Row:
     right = sum(one["label"] == label for one, (_, label) in zip(said, rows, strict=True))
     row = {"who": name, "rows": len(rows), "per_s": round(len(rows) / seconds, 1), **accuracy(right, len(rows))}
     first = sum(one.get("stage") == "first" for one in said) / len(said)
-    return row | {"by the first stage": round(first, 3), "how": "keepfit batch, a CSV, with its start"}
+    return row | {"rates": {}, "by the first stage": round(first, 3), "how": "keepfit batch, a CSV, with its start"}
 
 
 def theirs(name: str, rows: list[texts.Row], asked: argparse.Namespace, folder: Path) -> Row:
@@ -76,7 +76,8 @@ def theirs(name: str, rows: list[texts.Row], asked: argparse.Namespace, folder: 
     used = ", ".join(f"{package} {number}" for package, number in versions(python, packages).items())
     n = len(said["answers"])
     return {
-        "who": name, "rows": n, "per_s": round(said["per_s"], 1), **accuracy(right, n), "by the first stage": 0.0,
+        "who": name, "rows": n, "rates": said["rates"],
+        "per_s": round(said["per_s"], 1), **accuracy(right, n), "by the first stage": 0.0,
         "how": f"fp32, batches of {said['best']} (the best of {SIZES}), without its start; {used}",
     }  # fmt: skip
 
@@ -136,8 +137,9 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="write nothing")
     asked = parser.parse_args()
     result = measure(asked)
+    result["asked"] = {name: str(value) for name, value in vars(asked).items() if name != "cache"}
     result["targets"] = judge(result)
-    table("scored", result["scored"])
+    table("scored", [{name: one for name, one in row.items() if name != "rates"} for row in result["scored"]])
     table("targets", [{"what": name, **row} for name, row in result["targets"].items()])
     if not asked.dry:
         save("files", result)

@@ -285,6 +285,7 @@ def main() -> None:
     for name in ("accuracy", "speed", "alone", "clients", "arrivals", "cached", "start"):
         if name in result:
             table(name, result[name])
+    result["asked"] = {name: str(value) for name, value in vars(asked).items() if name != "cache"}
     whole = {**before, **result}
     whole["targets"] = judge(whole)
     table("targets", [{"what": name, **row} for name, row in whole["targets"].items()])

@@ -48,7 +48,7 @@ def place() -> Path:
     return WORK / ("real" if os.environ.get("KEEPFIT_DATA") else "generated")
 
 
-FIRST = f"""
+CASCADE = f"""
 [models.{MODEL}.cascade]
 keeps = "agreement"
 """
@@ -60,7 +60,7 @@ def project(texts: Texts | None = None, cache_mb: int = 0, first: bool = False) 
     `first`: another one, with a first stage in front; it has learnt more, so that its threshold can be proven.
     """
     folder = place() / ("first" if first else "project")
-    settings = SETTINGS.format(cache=cache_mb) + (FIRST if first else "")
+    settings = SETTINGS.format(cache=cache_mb) + (CASCADE if first else "")
     done = folder / "trained"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "keepfit.toml").write_text(settings, "utf-8")

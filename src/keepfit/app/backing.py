@@ -30,6 +30,8 @@ def backup(home: Home, store: RecordStore) -> Backup:
     left_out = [f"the secrets of keepfit.toml, which stands in the backup with *** for: {', '.join(secrets)}"]
     if is_server(home.settings.tracking):
         left_out.append("what the MLflow server of the setting tracking keeps: its runs, versions and artifacts")
+    if file_of(home.tuning_url) is None:
+        left_out.append("the trials of searches, which lie in a database of their own [trials]")
     made_by = {
         "keepfit": __version__, "mlflow": version("mlflow-skinny"), "dbos": version("dbos"),
         "tracking": kind_of(home.settings.tracking),
@@ -42,7 +44,7 @@ def backup(home: Home, store: RecordStore) -> Backup:
 
 def is_server(tracking: str | None) -> bool:
     """Whether MLflow is a server of its own."""
-    return tracking is not None and tracking.startswith(("http://", "https://", "databricks"))
+    return tracking is not None and tracking.startswith(("http://", "https://"))
 
 
 def kind_of(tracking: str | None) -> str:
@@ -55,13 +57,13 @@ def tracking_url(home: Home) -> str | None:
     tracking = home.settings.tracking
     if tracking == "local" or is_server(tracking):
         return None
-    return tracking or f"sqlite:///{(home.state / 'mlflow.db').absolute()}"
+    return home.mlflow_url
 
 
 def cuts(home: Home, store: RecordStore) -> list[Cut]:
     """The databases in the order in which they are to be cut."""
     found: list[Cut | None] = [of_jobs(home), of_records(home, store), of_registry(home)]
-    found.append(of_file(SEARCHES, home.state / "tuning.db"))
+    found.append(None if (trials := file_of(home.tuning_url)) is None else of_file(SEARCHES, trials))
     return [cut for cut in found if cut is not None]
 
 

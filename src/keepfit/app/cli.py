@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from keepfit import __version__
-from keepfit.app import processes, show
+from keepfit.app import processes, show, show_models
 from keepfit.app.alarms import Alarms
+from keepfit.app.changing import moment
 from keepfit.app.commands import (
     audit,
     backtest,
@@ -43,9 +44,8 @@ from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
-from keepfit.data.columns import parse_time
 from keepfit.decision import Outcome
-from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
+from keepfit.errors import KeepfitError, NotFound, Refused, SettingsError
 from keepfit.redaction import guard_logs
 from keepfit.rollout.rollout import standing
 
@@ -345,7 +345,7 @@ def approve(
     home = Project(project, model)
     home.approve(number)
     now = standing(home.store, home.model)
-    fate = "is deployed" if now is None or now["share"] >= 1 else f"is being rolled out ({show.rolling(now)})"
+    fate = "is deployed" if now is None or now["share"] >= 1 else f"is being rolled out ({show_models.rolling(now)})"
     show.result({"version": number}, json, f"Version {number} {fate}. To undo this: keepfit rollback")
 
 
@@ -358,7 +358,7 @@ def status(
 ) -> None:  # fmt: skip
     """What is live, how accurate it is, and what the last check said; of every model unless one is named."""
     home = Project(project, model)
-    show.status(home, json, whole=model is None and len(home.home.settings.models) > 1 and plot is None)
+    show_models.status(home, json, whole=model is None and len(home.home.settings.models) > 1 and plot is None)
     if plot is not None:
         checks = named(LATE["accuracy_plot"])(home.store, home.model, plot)
         if not json:
@@ -379,14 +379,12 @@ def live(
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """What was live at a moment."""
-    given = None if at is None else parse_time(at)
-    if at is not None and given is None:
-        raise InvalidInput(f"{at!r} is no time; write one like 2026-03-01T12:00 (UTC unless it names a zone)")
+    given = moment(at, "at")
     home = Project(project, model)
-    moment = given or home.home.clock.now()
-    found = home.live(moment)
+    when = given or home.home.clock.now()
+    found = home.live(when)
     if found is None:
-        raise NotFound(f"nothing was live at {moment.isoformat()}")
+        raise NotFound(f"nothing was live at {when.isoformat()}")
     show.history([found], json, reasons_of(home.store, [found]))
 
 
@@ -425,7 +423,7 @@ def models(
         retention.pins(home, pin, unpin, json)
         return
     if reproduce is None:
-        show.versions(home, json, whole=model is None and len(home.home.settings.models) > 1)
+        show_models.versions(home, json, whole=model is None and len(home.home.settings.models) > 1)
         return
     with training_progress(json) as progress:
         result = home.reproduce(reproduce, progress)

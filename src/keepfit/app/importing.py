@@ -77,8 +77,7 @@ def found(project: Project, source: str, tracking: str | None, aside: Path) -> t
             raise SettingsError(f'{source} is in an MLflow and tracking = "local" names none; add --tracking URL')
         if not source.startswith(URIS) and tracking is not None:
             raise SettingsError(f"--tracking is for MLflow URIs ({' or '.join(URIS)}...), and {source} is a folder")
-        own = home.settings.tracking or f"sqlite:///{(home.state / 'mlflow.db').absolute()}"
-        got = named(LATE["mlflow_import"])(source, tracking or own, aside)
+        got = named(LATE["mlflow_import"])(source, tracking or home.mlflow_url, aside)
         return got.model, got.tokenizer, {"from": source, "kind": "mlflow", "sha256": digest(got.model), **got.origin}
     if tracking is not None:
         raise SettingsError(f"--tracking is for MLflow URIs ({' or '.join(URIS)}...), and {source} is a path")

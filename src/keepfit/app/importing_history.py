@@ -16,7 +16,7 @@ from keepfit.app.setting_values import secret, zone
 from keepfit.app.wiring import discretion
 from keepfit.data.foreign import ForeignVersion, is_foreign
 from keepfit.data.past_columns import PastColumns, choose_past_columns
-from keepfit.data.past_rows import Reader, Terms, digest
+from keepfit.data.past_rows import Reader, Terms
 from keepfit.data.past_source import PastFile, PastQuery, PastSource
 from keepfit.data.past_stage import CHUNK
 from keepfit.data.records import Cause, Source, Traffic
@@ -144,7 +144,7 @@ class Import:
             return {"plan": plan.to_json(), "dry_run": True}
         if kept is None:
             past.keep(place, found.kept())
-        for other in past.others(place.parent, place):
+        for other in past.others(place):
             shutil.rmtree(other, ignore_errors=True)
         embed = embedder(self.project, max(1, len(plan.columns.text))) if self.asked.embed else None
         versions = self.versions(plan, place, embed, now)
@@ -173,8 +173,7 @@ class Import:
         Among what trainings leave, where a forgetting looks for people's texts.
         """
         how = f"{terms} {self.asked.label_source} {self.project.settings.keep}"
-        words = f"{self.source.identity()} {self.project.model} {how}"
-        return self.project.home.work / f"{past.STAGE}{digest(words)}"
+        return past.stage_of(self.project.home.work, self.project.model, f"{self.source.identity()} {how}")
 
     def read(self, terms: Terms, place: Path, now: datetime) -> tuple[Survey, list[str]]:
         """All rows onto the stage, and why they are refused."""

@@ -49,7 +49,7 @@ class LabelFile:
             if row.label is None or found is None:
                 unknown += 1
                 continue
-            self.check(row.label, found, f"row {row.number} of {file}")
+            self.check(row.label, found, f"row {row.number} of {file}", self.now)
             labels.append(self.label_of(found, row.label, row.values))
         new = self.records.add_labels(self.model, labels, by_hand=True)
         return {"new": new, "read": len(labels), "unknown": unknown}
@@ -62,7 +62,7 @@ class LabelFile:
             if found is None:
                 unknown += 1
                 continue
-            self.check(one.value, found, one.place)
+            self.check(one.value, found, one.place, one.time or self.now)
             labels.append(replace(self.label_of(found, one.value, one.values), time=one.time or self.now))
         new = self.records.add_labels(self.model, labels, by_hand=True)
         counts = {"new": new, "read": len(labels), "unknown": unknown}
@@ -73,9 +73,9 @@ class LabelFile:
         """How names are read; read once for a file."""
         return self.records.classes(self.model)
 
-    def check(self, value: str, found: Prediction, place: str) -> None:
+    def check(self, value: str, found: Prediction, place: str, at: datetime) -> None:
         """Raises InvalidInput for a class that is none any more, or that nobody knows, unless it may be a new one."""
-        if (refusal := self.classes.refusal(value, self.now)) is not None:
+        if (refusal := self.classes.refusal(value, at)) is not None:
             raise InvalidInput(f"{place}: {refusal}", "label")
         if not (value in found.labels or value in self.classes.known() or self.new_classes):
             known = ", ".join(map(repr, found.labels))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from keepfit.data.columns import parse_time
 from keepfit.data.records import Prediction, QueueItem
+from keepfit.data.times import parse_time
 from keepfit.errors import BackendError, InvalidInput
 
 CONTROL = "label"

@@ -166,8 +166,9 @@ class Restore:
             make, engine = registry_database()
             artifacts = str(home.state / "mlartifacts")
             self.fill(databases, REGISTRY, url, to, lambda url: (make(url, artifacts), engine(url))[1], None)
-        if (databases / f"{SEARCHES}.db").is_file():
-            os.replace(databases / f"{SEARCHES}.db", state / "tuning.db")
+        trials = file_of(home.tuning_url)
+        if (databases / f"{SEARCHES}.db").is_file() and trials is not None and trials.parent == home.state.absolute():
+            os.replace(databases / f"{SEARCHES}.db", state / trials.name)
 
     def fill(
         self, databases: Path, name: str, url: str, to: tuple[Home, Path], opened: Callable[[str], Engine],

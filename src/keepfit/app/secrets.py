@@ -13,7 +13,7 @@ from keepfit.app.settings import FILE
 from keepfit.redaction import HIDDEN
 
 ELSEWHERE = ("env:", "file:")
-PLACES = (("store",), ("tracking",), ("worker", "jobs_database"))
+PLACES = (("store",), ("tracking",), ("trials",), ("worker", "jobs_database"))
 """Settings that may be an address with a password."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from keepfit.app.wiring import Home
+from keepfit.data.past_source import foreign_engine
 from keepfit.data.store import RecordStore
-from keepfit.errors import BackendError, SettingsError
+from keepfit.errors import BackendError
 from keepfit.pipelines.intake import Intake
 from keepfit.pipelines.table_following import ROWS, FolderSource, Follower, QuerySource, Roles, Source
 from keepfit.redaction import redacted
@@ -42,10 +43,7 @@ def text_name(settings: Any) -> str:
 
 def rows_of(url: str, query: str) -> Callable[[Any], Iterator[Mapping[str, Any]]]:
     """The rows of a query for a cursor, read only. Raises SettingsError for a URL that is none, BackendError later."""
-    try:
-        engine = create_engine(url, pool_pre_ping=True)
-    except (ArgumentError, ImportError) as error:
-        raise SettingsError(redacted(f"follow.url cannot be used: {error}")) from error
+    engine = foreign_engine(url, pool_pre_ping=True)
 
     def rows(cursor: Any) -> Iterator[Mapping[str, Any]]:
         try:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepfit.app import tokens
+from keepfit.app.changing import counted, learnt_by, noted
 from keepfit.app.findings import Finding
 from keepfit.app.people import actor
 from keepfit.app.spending import ledger
-from keepfit.app.wiring import LATE, Home, named
+from keepfit.app.wiring import LATE, Home, Traits, named
 from keepfit.data.chain import AuditEntry, Head
 from keepfit.data.classes import ClassChange, ClassMap
+from keepfit.data.forgetting import Person
 from keepfit.data.inspection import Inspection
 from keepfit.data.store import RecordStore
 from keepfit.data.tokens import Token
@@ -43,11 +45,20 @@ class Verbs:
         """The registry."""
         raise NotImplementedError
 
+    @property
+    def traits(self) -> Traits:
+        """What sets the model's task apart."""
+        raise NotImplementedError
+
+    def champion(self) -> int:
+        """The version that answers. Raises NotFound before the first."""
+        raise NotImplementedError
+
     # -- looking ----------------------------------------------------------------------------------------------
 
     def status(self) -> Mapping[str, Any]:
         """Where the model stands, as in `GET /status`."""
-        found: Mapping[str, Any] = named("keepfit.app.show:status_json")(self)
+        found: Mapping[str, Any] = named(LATE["status"])(self)
         return found
 
     def draw_accuracy(self, target: Path) -> int:
@@ -56,19 +67,19 @@ class Verbs:
 
     def diff(self, first: int, second: int) -> Mapping[str, Any]:
         """What differs between two versions. Raises NotFound."""
-        found: Mapping[str, Any] = named("keepfit.app.difference:difference")(self, first, second)
+        found: Mapping[str, Any] = named(LATE["difference"])(self, first, second)
         return found
 
     def lineage(self, prediction: str) -> Mapping[str, Any]:
         """Where an answer comes from: version, run, data, gate, deployment and labels. Raises NotFound."""
-        found: Mapping[str, Any] = named("keepfit.app.lineage:of_prediction")(
+        found: Mapping[str, Any] = named(LATE["of_prediction"])(
             self.store, self.model, prediction, lambda number: self.registry.version(self.model, number)
         )
         return found
 
     def made_from(self, snapshot: str) -> Mapping[str, Any]:
         """The versions made from a snapshot (its id, or how that begins), and how much they answered."""
-        found: Mapping[str, Any] = named("keepfit.app.lineage:of_snapshot")(
+        found: Mapping[str, Any] = named(LATE["of_snapshot"])(
             self.store, self.registry, self.model, self.home.snapshots, snapshot
         )
         return found
@@ -87,7 +98,7 @@ class Verbs:
 
     def doctor(self, send_test: bool = False) -> Sequence[Finding]:
         """What is missing on this machine or in the settings."""
-        found: Sequence[Finding] = named("keepfit.app.doctor:examine")(self.home.folder, send_test)
+        found: Sequence[Finding] = named(LATE["examine"])(self.home.folder, send_test)
         return found
 
     # -- labels and classes -----------------------------------------------------------------------------------
@@ -116,21 +127,17 @@ class Verbs:
         parts: Sequence[str] = (),
     ) -> ClassChange:  # fmt: skip
         """accept, rename, merge, split (into `parts`) or retire. Raises InvalidInput for what makes no sense."""
-        note = named("keepfit.app.commands.classes:noted")
-        done: ClassChange = note(self, action, tuple(names), into, since, tuple(parts))[0]
-        return done
+        return noted(self, action, tuple(names), into, since, tuple(parts))[0]
 
     def undo_classes(self) -> ClassChange:
-        """Take back the change that was noted last. Raises Refused when the version that answers has learnt it."""
-        learnt = named("keepfit.app.commands.classes:learnt_by")(self)
-        return self.store.undo_classes(self.model, actor(), self.home.clock.now(), learnt)
+        """Take back the change that was noted last. Raises InvalidInput when the version that answers has learnt it."""
+        return self.store.undo_classes(self.model, actor(), self.home.clock.now(), learnt_by(self))
 
     def class_accuracy(
         self, since: datetime | None = None, until: datetime | None = None, as_of: datetime | None = None
     ) -> Mapping[str, Any]:
         """How often answers of a span were right, in all and by class, and by which class map that was counted."""
-        found: Mapping[str, Any] = named("keepfit.app.commands.class_changes:counted")(self, since, until, as_of)
-        return found
+        return counted(self, since, until, as_of)
 
     # -- keeping order ----------------------------------------------------------------------------------------
 
@@ -165,18 +172,18 @@ class Verbs:
 
     def forget(self, id: str | None = None, key: str | None = None, dry_run: bool = True) -> Forgotten:
         """Remove an example or a key from everything that is kept, of every model, and search for what is left."""
-        person = named("keepfit.data.forgetting:Person")(id, key)
+        person = Person(id, key)
         done: Forgotten = named(LATE["forget"])(self.home, self.store, self.registry).run(person, actor(), dry_run)
         return done
 
     def pin(self, number: int) -> None:
         """Keep a version's files, whatever the limits of retention. Raises NotFound."""
         now = self.home.clock.now()
-        named("keepfit.app.retaining:pin")(self.store, self.registry, self.model, number, actor(), now)
+        named(LATE["pin"])(self.store, self.registry, self.model, number, actor(), now)
 
     def unpin(self, number: int) -> None:
         """Let the limits of retention rule over a version again."""
-        named("keepfit.app.retaining:unpin")(self.store, self.model, number, actor(), self.home.clock.now())
+        named(LATE["unpin"])(self.store, self.model, number, actor(), self.home.clock.now())
 
     def tokens(self) -> Sequence[Token]:
         """Every token that was ever made, without its secret."""

@@ -85,6 +85,13 @@ LATE = {
     "elsewhere": "keepfit.app.elsewhere:beat",
     "follower": "keepfit.app.table_following:follower",
     "plot_name": "keepfit.app.compression_plot:checked",
+    "status": "keepfit.app.show_models:status_json",
+    "difference": "keepfit.app.difference:difference",
+    "of_prediction": "keepfit.app.lineage:of_prediction",
+    "of_snapshot": "keepfit.app.lineage:of_snapshot",
+    "examine": "keepfit.app.doctor:examine",
+    "pin": "keepfit.app.retaining:pin",
+    "unpin": "keepfit.app.retaining:unpin",
     "given_up": "keepfit.app.yearly:given_up",
     "forecast": "keepfit.app.foretelling:current",
     "keep_forecast": "keepfit.app.foretelling:keep",
@@ -221,6 +228,11 @@ class Home:
         return self.state / "work"
 
     @property
+    def mlflow_url(self) -> str:
+        """Where MLflow keeps what it knows, unless `tracking` is "local"."""
+        return self.settings.tracking or f"sqlite:///{(self.state / 'mlflow.db').absolute()}"
+
+    @property
     def tuning_url(self) -> str:
         """Where the trials of searches are."""
         return self.settings.trials or f"sqlite:///{(self.state / 'tuning.db').absolute()}"
@@ -260,8 +272,7 @@ def open_registry(home: Home) -> Registry:
     tracking = home.settings.tracking
     if tracking == "local":
         return cast(Registry, named(REGISTRIES["local"])(home.models))
-    uri = tracking or f"sqlite:///{(home.state / 'mlflow.db').absolute()}"
-    return cast(Registry, named(REGISTRIES["mlflow"])(uri, home.models, snapshots=home.snapshots))
+    return cast(Registry, named(REGISTRIES["mlflow"])(home.mlflow_url, home.models, snapshots=home.snapshots))
 
 
 def learning_half(name: str) -> Task:

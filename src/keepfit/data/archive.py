@@ -48,7 +48,6 @@ class Writing:
     """A backup that is being written; remembers the hash of each file."""
 
     sink: Sink
-    on_bytes: Bytes
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add_file(self, name: str, path: Path) -> bool:
@@ -72,7 +71,7 @@ class Writing:
         self._add(name, io.BytesIO(data), len(data))
 
     def _add(self, name: str, source: IO[bytes], size: int) -> None:
-        hashed = Hashed(source, size, self.on_bytes)
+        hashed = Hashed(source, size)
         self.sink.add(name, hashed, size)  # type: ignore[arg-type]
         if hashed.left:
             raise BackendError(f"{name} became shorter while it was read; try again")
@@ -88,8 +87,8 @@ class Writing:
 class Hashed:
     """Reads so many bytes of a file and hashes them on the way."""
 
-    def __init__(self, source: IO[bytes], size: int, on_bytes: Bytes) -> None:
-        self._source, self.left, self._on_bytes = source, size, on_bytes
+    def __init__(self, source: IO[bytes], size: int) -> None:
+        self._source, self.left = source, size
         self.digest = hashlib.sha256()
 
     def read(self, count: int = -1) -> bytes:
@@ -98,7 +97,6 @@ class Hashed:
         data = self._source.read(wanted) if wanted else b""
         self.digest.update(data)
         self.left -= len(data)
-        self._on_bytes(len(data))
         return data
 
 
@@ -130,7 +128,7 @@ class FolderSink:
 
 
 @contextmanager
-def writing(target: Path, on_bytes: Bytes = lambda count: None) -> Iterator[tuple[Writing, Path]]:
+def writing(target: Path) -> Iterator[tuple[Writing, Path]]:
     """Write a backup aside and give it its name at the end; whatever stops it, no half backup has that name.
 
     Yields the writing and a private folder for temporary files. Only its owner may read it: it holds texts. Raises
@@ -147,11 +145,11 @@ def writing(target: Path, on_bytes: Bytes = lambda count: None) -> Iterator[tupl
         beside.mkdir(mode=0o700)
         if ENDS.search(target.name):
             with created(part) as file, tarfile.open(fileobj=file, mode="w|", bufsize=CHUNK) as tar:
-                yield Writing(TarSink(tar), on_bytes), beside
+                yield Writing(TarSink(tar)), beside
             settle(part)
         else:
             part.mkdir(mode=0o700)
-            yield Writing(FolderSink(part), on_bytes), beside
+            yield Writing(FolderSink(part)), beside
         os.replace(part, target)
         settle(target.parent)
     except OSError as error:

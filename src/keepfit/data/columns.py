@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keepfit.data.splits import PART_NAMES
+from keepfit.data.times import parse_time
 from keepfit.errors import InvalidInput
 
 TEXTS = tuple(
@@ -107,25 +107,6 @@ def check_named(sample: Sample, named: Sequence[tuple[str, str]]) -> None:
                 hint = "; its delimiter must be a comma, tab, semicolon or |"
             message = f"{sample.name} has no column {column!r}; its columns are {sample.listing():.300}{hint}"
             raise InvalidInput(message, role)
-
-
-def parse_time(text: str) -> datetime | None:
-    """ISO 8601 (UTC when it names no zone), or seconds or milliseconds since 1970; None when it is neither.
-
-    >>> parse_time("2018-02-28").isoformat()
-    '2018-02-28T00:00:00+00:00'
-    """
-    text = text.strip()
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        seconds = float(text)
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds / 1000 if seconds > 1e11 else seconds)
-    except (ValueError, OverflowError):
-        return None
 
 
 def plain_name(name: str) -> str:

@@ -8,8 +8,9 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from keepfit.data.columns import Columns, Sample, check_named, choose_columns, parse_time
+from keepfit.data.columns import Columns, Sample, check_named, choose_columns
 from keepfit.data.tables import Record, column_names, read_records
+from keepfit.data.times import parse_time
 from keepfit.errors import InvalidInput
 
 __all__ = ["Columns", "RawRow", "column_names", "guess_columns", "read_rows"]

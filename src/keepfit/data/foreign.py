@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from keepfit.data.database import IN_LIST, insert_new, insert_or_replace, insert_or_skip
-from keepfit.data.predictions import E, P, add_predictions, example_row, half_bytes, label_set_id
+from keepfit.data.database import chunks, insert_new, insert_or_replace, insert_or_skip
+from keepfit.data.predictions import E, P, add_predictions, example_row, half_bytes, label_set_id, unknown
 from keepfit.data.records import Example, Prediction
 from keepfit.data.schema import EXAMPLES, NAMED_VALUES
 from keepfit.errors import InvalidInput, Refused
@@ -91,30 +91,19 @@ def add_answers(conn: Connection, model: str, pairs: Pairs) -> int:
     """
     if not pairs:
         return 0
-    here = _stored_ids(conn, model, [prediction.id for _, prediction in pairs])
     # first come, first kept: inserted before they are compared, so that of two writers of one id the second sees it
     examples = sorted((example for example, _ in pairs), key=lambda example: example.id)
     insert_or_skip(conn, EXAMPLES, [example_row(model, example) for example in examples])
-    fresh = [(example, prediction) for example, prediction in pairs if prediction.id not in here]
+    fresh = unknown(conn, model, pairs)
     _compare(conn, model, pairs)
     add_predictions(conn, model, fresh)
-    return len({prediction.id for _, prediction in fresh})
-
-
-def _stored_ids(conn: Connection, model: str, ids: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(ids), IN_LIST):
-        query = select(P.id).where(P.model == model, P.id.in_(ids[start : start + IN_LIST]))
-        found.update(conn.execute(query).scalars())
-    return found
+    return len(fresh)
 
 
 def _compare(conn: Connection, model: str, pairs: Pairs) -> None:
-    ids = [p.id for _, p in pairs]
     kept: dict[str, Any] = {}
     said: dict[str, Any] = {}
-    for start in range(0, len(ids), IN_LIST):
-        chunk = ids[start : start + IN_LIST]
+    for chunk in chunks(p.id for _, p in pairs):
         rows = conn.execute(select(E.id, E.content, E.key).where(E.model == model, E.id.in_(chunk)))
         kept |= {id_: (content, key) for id_, content, key in rows}
         columns = (P.id, P.version, P.label_set, P.scores, P.embedding)

@@ -165,23 +165,32 @@ class PastQuery:
 
     def _engine(self) -> Engine:
         url = make_url(self.url)
-        options: dict[str, Any] = {"hide_parameters": True}
-        if url.get_backend_name() in ("postgresql", "postgres"):
-            url = url.set(drivername="postgresql+psycopg") if "+" not in url.drivername else url
+        options: dict[str, Any] = {}
         if url.get_backend_name() == "sqlite":
             if not url.database or not Path(url.database).is_file():
                 raise InvalidInput(f"there is no database {url.database}")
         else:
             options["isolation_level"] = "REPEATABLE READ"
-        try:
-            return create_engine(url, **options)
-        except (ModuleNotFoundError, NoSuchModuleError) as error:
-            raise SettingsError(
-                f"{url.drivername} needs its driver ({error}); install it beside keepfit (PostgreSQL: pip install "
-                '"keepfit[postgres]")'
-            ) from error
-        except (SQLAlchemyError, TypeError) as error:
-            raise BackendError(f"{self.name} cannot be opened: {redacted(str(error))[:300]}") from error
+        return foreign_engine(self.url, **options)
+
+
+def foreign_engine(address: str, **options: Any) -> Engine:
+    """Of another system's database, by its SQLAlchemy URL; PostgreSQL by psycopg 3 unless the URL names a driver.
+
+    Raises SettingsError for a URL that is none, or whose driver is not installed.
+    """
+    try:
+        url = make_url(address)
+        if url.get_backend_name() in ("postgresql", "postgres") and "+" not in url.drivername:
+            url = url.set(drivername="postgresql+psycopg")
+        return create_engine(url, hide_parameters=True, **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise SettingsError(
+            f"a database needs its driver ({error}); install it beside keepfit (PostgreSQL: pip install "
+            '"keepfit[postgres]")'
+        ) from error
+    except (SQLAlchemyError, TypeError) as error:
+        raise SettingsError(f"a database cannot be opened: {redacted(str(error))[:300]}") from error
 
 
 def _header(keys: Any) -> tuple[str, ...]:

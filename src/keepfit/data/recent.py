@@ -14,8 +14,8 @@ from keepfit.data.schema import EXAMPLES, LABELS, PREDICTIONS, QUEUE
 SAMPLE = 500
 """Newest answers whose bytes are looked at."""
 ROW = 950
-"""Bytes of an answer's rows, index entries and unfilled pages besides what it holds: of 33,000 answers of a MiniLM to
-tweets in SQLite, which took 1,990 bytes each."""
+"""Bytes of an answer's rows, index entries and unfilled pages besides what it holds; an estimate, from one database of
+33,000 answers in SQLite."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,10 @@ class RecordStore:
     def __init__(self, database: Database, clock: Clock = _CLOCK) -> None:
         self._db, self._clock = database, clock
 
+    def now(self) -> datetime:
+        """The present, by the clock that the store was opened with."""
+        return self._clock.now()
+
     @classmethod
     def open(cls, url: str, clock: Clock = _CLOCK) -> RecordStore:
         """The store at `sqlite:///FILE` or `postgresql://...`, created or upgraded as needed.

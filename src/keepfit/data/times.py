@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from keepfit.data.stored_types import EPOCH
+
 MILLISECONDS = 1e11
 """Numbers above it count milliseconds, as seconds they would lie in the year 5138."""
 MICROSECONDS = 1e14
@@ -31,6 +32,16 @@ def read_time(text: str) -> datetime | None:
         return None
     except ValueError:
         return from_number(text)
+
+
+def parse_time(text: str) -> datetime | None:
+    """The same, where what names no zone is UTC.
+
+    >>> parse_time("2018-02-28").isoformat(), parse_time("1712011000000").isoformat()
+    ('2018-02-28T00:00:00+00:00', '2024-04-01T22:36:40+00:00')
+    """
+    found = read_time(text)
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
 
 def from_number(text: str) -> datetime | None:

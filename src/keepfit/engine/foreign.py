@@ -27,12 +27,9 @@ PROBES = 4
 class Adopted:
     """What was found in the network."""
 
-    classes: int
     embedding: str
     """Where the embedding comes from: the name of an output, or `scores` where no other output was there."""
     width: int
-    probabilities: bool
-    """Whether it gave probabilities, whose logarithms are taken for logits now."""
 
 
 def adopt(source: Path, xml: Path, order: Sequence[int]) -> Adopted:
@@ -46,8 +43,7 @@ def adopt(source: Path, xml: Path, order: Sequence[int]) -> Adopted:
     network = _read(source)
     logits, others = _outputs(network, len(order))
     ids, mask = _inputs(network)
-    sure = _gives_probabilities(network, logits)
-    said = ops.log(ops.maximum(logits, ops.constant(np.float32(SMALLEST)))) if sure else logits
+    said = ops.log(ops.maximum(logits, ops.constant(np.float32(SMALLEST)))) if _gives_probabilities(logits) else logits
     said = ops.gather(said, ops.constant(np.array(order, np.int64)), ops.constant(1, dtype=np.int64))
     name, embedding = _embedding(others, mask, ops.softmax(said, 1))
     results = [ops.result(said), ops.result(embedding)]
@@ -61,17 +57,10 @@ def adopt(source: Path, xml: Path, order: Sequence[int]) -> Adopted:
     except RuntimeError as error:
         raise InvalidInput(f"{source.name} cannot take texts of any length ({_last(error)}); {_EXPORT}") from error
     width = _probed(source, xml, len(order))
-    return Adopted(len(order), name, width, sure)
+    return Adopted(name, width)
 
 
 _EXPORT = "export it with dynamic axes for batch and sequence"
-
-
-def classes_of(source: Path) -> int | None:
-    """How many classes the network gives, where its output says so. Raises InvalidInput and BackendError as `adopt`."""
-    found = _scores(_read(source))
-    size = found.get_partial_shape()[1]
-    return None if size.is_dynamic else int(size.get_length())
 
 
 def words_of(xml: Path) -> int | None:
@@ -160,7 +149,7 @@ def _embedding(others: dict[str, Any], mask: Any, scores: Any) -> tuple[str, Any
     return "scores", scores
 
 
-def _gives_probabilities(network: ov.Model, logits: Any) -> bool:
+def _gives_probabilities(logits: Any) -> bool:
     """Whether its last step is a softmax."""
     node = logits.get_node()
     while node.get_type_name() in ("Convert", "Reshape", "Squeeze"):

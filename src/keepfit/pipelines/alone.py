@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,3 +33,17 @@ def alone(workdir: Path, otherwise: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def working(folder: Path, otherwise: str) -> Iterator[Path]:
+    """The folder to work in, for this process alone; gone when all is done.
+
+    Raises as `alone`; BackendError also when the disk fails meanwhile.
+    """
+    with alone(folder, otherwise):
+        try:
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,12 +15,13 @@ from keepfit.data.snapshot import UNKNOWN_TIME, Snapshot, fits, open_snapshot
 from keepfit.data.splits import content_group
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import BackendError, Refused
-from keepfit.pipelines.alone import alone
+from keepfit.pipelines.alone import working
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
 
 Tell = Callable[[str, int, int | None], None]
 """Hears what is being done, and how much of how much."""
+BUSY = "this version is being compressed already; wait for that, or stop it"
 REASON = "compress"
 """Of the versions that come of it, and of their jobs."""
 RECORDED = 20_000
@@ -80,7 +80,7 @@ class Compressing:
         version, folder = rooms.registry.version(rooms.model, number), rooms.registry.fetch(rooms.model, number)
         self.refuse(number)
         champion, wanted = rooms.champion(), asdict(cast(Any, self.compressor))
-        with working(rooms.folders.work / f"{REASON}-{rooms.model}-{number}") as workdir:
+        with working(rooms.folders.work / f"{REASON}-{rooms.model}-{number}", BUSY) as workdir:
             if not rooms.store.nobody_forgets():  # a forgetting that comes later sees the lock, and refuses
                 raise Refused("somebody is being forgotten, and their texts may be among the data; compress afterwards")
             self.close_stopped(number)
@@ -220,20 +220,6 @@ def kept(folder: Path, look: Callable[[], list[Any]]) -> list[Any]:
         partial.replace(note)
     found = json.loads(note.read_text("utf-8", "surrogatepass"))
     return [tuple(one) if isinstance(one, list) else one for one in found]
-
-
-@contextmanager
-def working(folder: Path) -> Iterator[Path]:
-    """The folder to work in, for this process alone; gone when all is done.
-
-    Raises Refused when another process is at it, BackendError when the disk fails.
-    """
-    with alone(folder, "this version is being compressed already; wait for that, or stop it"):
-        try:
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error
 
 
 def goes_on(folder: Path, arguments: Mapping[str, Any], now: datetime) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,14 @@ from typing import Any
 from keepfit.data.records import Job, JobState, new_id
 from keepfit.data.snapshot import Snapshot, write_snapshot
 from keepfit.decision import Decision, Outcome
-from keepfit.errors import BackendError, NotFound, Refused
-from keepfit.pipelines.alone import alone
+from keepfit.errors import NotFound, Refused
+from keepfit.pipelines.alone import working
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
 from keepfit.training.recipe import Recipe
 
 Tell = Callable[[str, int, int | None], None]
+BUSY = "a model is being imported already; wait for that, or stop it"
 REASON = "import"
 """Of the versions that come of it, and of their jobs."""
 NOTE = "import.json"
@@ -57,7 +56,7 @@ class Importing:
         """
         rooms = self.rooms
         self.refuse()
-        with working(rooms.folders.work / f"{REASON}-{rooms.model}") as workdir:
+        with working(rooms.folders.work / f"{REASON}-{rooms.model}", BUSY) as workdir:
             if not rooms.store.nobody_forgets():
                 raise Refused("somebody is being forgotten, and their texts may be among the data; import afterwards")
             snapshot = wanted.snapshot or write_snapshot(rooms.folders.snapshots, [], ("text",), {"kind": REASON})
@@ -147,17 +146,3 @@ def facts_of(folder: Path, wanted: Wanted) -> dict[str, Any]:
     values = json.loads((folder / "model.json").read_text("utf-8"))
     kept = {name: values[name] for name in ("labels", "precision", "temperature", "max_tokens", "imported")}
     return {**kept, "origin": dict(wanted.origin), "evaluated": wanted.snapshot is not None}
-
-
-@contextmanager
-def working(folder: Path) -> Iterator[Path]:
-    """The folder to work in, for this process alone; gone when all is done.
-
-    Raises Refused when another process is at it, BackendError when the disk fails.
-    """
-    with alone(folder, "a model is being imported already; wait for that, or stop it"):
-        try:
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise BackendError(f"cannot work in {folder} ({error}); make room on the disk and start again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,8 +116,12 @@ class Intake:
         """
         known: dict[str, KnownVersion] = {}
         pairs, wrong = [], []
+        heard_of = {version.name for version in self.store.foreign_versions(self.model)}
+        usual = usual_forms(said, heard_of)
         for one in said:
             try:
+                if one.version in usual and form_of(one) != usual[one.version]:
+                    raise InvalidInput(f"most answers of version {one.version!r} have other classes or embeddings")
                 pairs.append(self.pair(one, known))
             except InvalidInput as error:
                 wrong.append(f"{one.id!r}: {error}")
@@ -217,12 +222,30 @@ def check_form(one: Said) -> None:
         raise InvalidInput('a "label" needs its "score", the probability of it', "score")
 
 
+Form = tuple[frozenset[str], int]
+"""The classes of an answer, and the size of its embedding."""
+
+
+def form_of(one: Said) -> Form:
+    """None of both where it names a label alone."""
+    return frozenset(one.probabilities or ()), 0 if one.embedding is None else len(one.embedding)
+
+
+def usual_forms(said: Sequence[Said], heard_of: Collection[str]) -> dict[str, Form]:
+    """Of the new versions among these answers, the form that most of them have: one odd row must not fix it."""
+    seen: dict[str, Counter[Form]] = {}
+    for one in said:
+        if one.probabilities is not None and one.version not in heard_of:
+            seen.setdefault(one.version, Counter())[form_of(one)] += 1
+    return {name: forms.most_common(1)[0][0] for name, forms in seen.items()}
+
+
 def alike(said: Sequence[Said], at: str, heard_of: Collection[str] = ()) -> None:
     """Raises InvalidInput where answers of a new version have other classes or embeddings than its first one."""
-    first: dict[str, tuple[frozenset[str], int]] = {}
+    first: dict[str, Form] = {}
     for place, one in enumerate(said):
         if one.probabilities is not None and one.version not in heard_of:
-            form = (frozenset(one.probabilities), 0 if one.embedding is None else len(one.embedding))
+            form = form_of(one)
             if (before := first.setdefault(one.version, form)) != form:
                 strange = sorted(form[0] - before[0]) or sorted(before[0] - form[0])
                 field = "probabilities" if strange else "embedding"

@@ -35,7 +35,7 @@ Embed = Callable[[Sequence[Any]], tuple[NDArray[np.float32], Mapping[str, NDArra
 """Contents (n) to embeddings (n, d) and measures by name (n,)."""
 MARK = "import"
 """The named value that says how far the import of a stage has come."""
-STAGE, SURVEY = "import-", "survey.json"
+STAGE, SURVEY = "history-", "survey.json"
 MOST_CLASSES = 1_000
 COMPLETE = 0.99
 """Where so many rows have a label, every outcome becomes known."""
@@ -373,6 +373,12 @@ def kept(place: Path) -> dict[str, Any] | None:
         return None
 
 
-def others(root: Path, but: Path) -> Iterable[Path]:
-    """Stages of other imports, which nobody will go on with."""
-    return [path for path in root.glob(f"{STAGE}*") if path != but]
+def stage_of(work: Path, model: str, words: str) -> Path:
+    """Where a history of a model is made ready, by what makes it the same import."""
+    return work / f"{STAGE}{model}-{digest(words)}"
+
+
+def others(but: Path) -> Iterable[Path]:
+    """Stages of other histories of the same model, which nobody will go on with."""
+    whose = but.name.rpartition("-")[0]
+    return [path for path in but.parent.glob(f"{whose}-*") if path != but and path.name.rpartition("-")[0] == whose]

@@ -20,9 +20,9 @@ import orjson
 import pyarrow.parquet as pq
 
 from keepfit.clock import Clock
-from keepfit.data.columns import parse_time
 from keepfit.data.records import text_group
 from keepfit.data.store import RecordStore
+from keepfit.data.times import parse_time
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.intake import Intake, Said

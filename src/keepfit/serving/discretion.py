@@ -10,7 +10,6 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -79,8 +78,7 @@ def tell_of_masks(store: RecordStore, model: str, discretion: Discretion) -> Non
     if discretion.failed:
         before = store.get(model, MASK_FAILED) or {"count": 0}
         count, discretion.failed = before["count"] + discretion.failed, 0
-        at = datetime.now(UTC).isoformat()
-        store.put(model, MASK_FAILED, {"count": count, "at": at, "error": discretion.error})
+        store.put(model, MASK_FAILED, {"count": count, "at": store.now().isoformat(), "error": discretion.error})
 
 
 def drawn(id_: str) -> float:

@@ -10,73 +10,14 @@ import numpy as np
 
 from keepfit.data.classes import RETIRE
 from keepfit.data.today import Today
-from keepfit.tasks.task import Floats, Model, Output, Prepared, SideBySide
+from keepfit.tasks.task import Floats, Model, Output, Prepared
 
 
-class Mapped:
-    """Another model's answers under other names; see tasks.task.Model. Scores of classes that are one now are added."""
+class Around:
+    """Another model, whose answers a subclass changes; see tasks.task.Model."""
 
-    def __init__(self, model: Model, now: Sequence[str | None]) -> None:
-        """`now` has a name for each of the model's labels; None for what is no class any more."""
+    def __init__(self, model: Model) -> None:
         self._model = model
-        self._labels = tuple(sorted({name for name in now if name is not None}))
-        self._into = np.zeros((len(now), len(self._labels)), np.float32)
-        for row, name in enumerate(now):
-            if name is not None:
-                self._into[row, self._labels.index(name)] = 1.0
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self._labels
-
-    @property
-    def abstain_below(self) -> float | None:
-        return self._model.abstain_below
-
-    def read(self, raw: Any) -> Any:
-        return self._model.read(raw)
-
-    def knows(self, content: Any) -> bool:
-        return self._model.knows(content)
-
-    def prepare(self, contents: Sequence[Any]) -> Prepared:
-        return self._model.prepare(contents)
-
-    def infer(self, prepared: Prepared) -> Output:
-        said = self._model.infer(prepared)
-        scores = said.scores @ self._into + np.float32(1e-9)
-        return Output(scores / scores.sum(axis=1, keepdims=True), said.embeddings, said.details)
-
-
-class MappedSideBySide(Mapped):
-    """The same of a model that answers several calls at once; see tasks.task.SideBySide."""
-
-    def __init__(self, model: SideBySide, now: Sequence[str | None]) -> None:
-        super().__init__(model, now)
-        self._beside = model
-
-    @property
-    def lanes(self) -> int:
-        return self._beside.lanes
-
-    def together(self, costs: Sequence[int]) -> Sequence[int]:
-        return self._beside.together(costs)
-
-
-def as_called_today(model: Model, read: Callable[[str], str | None]) -> Model:
-    """The model itself where none of its classes is called otherwise."""
-    now = [read(label) for label in model.labels]
-    if tuple(now) == tuple(model.labels) or not any(now):
-        return model
-    return MappedSideBySide(model, now) if isinstance(model, SideBySide) else Mapped(model, now)
-
-
-class Answered:
-    """Another model's answers without what is not answered any more; see tasks.task.Model. It has no first stage."""
-
-    def __init__(self, model: Model, mask: Floats) -> None:
-        """`mask` (k,) has 1 for each class that is answered, else 0."""
-        self._model, self._mask = model, mask
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,14 +37,54 @@ class Answered:
         return self._model.prepare(contents)
 
     def infer(self, prepared: Prepared) -> Output:
-        said = self._model.infer(prepared)
+        return self._model.infer(prepared)
+
+
+class Mapped(Around):
+    """Another model's answers under other names. Scores of classes that are one now are added."""
+
+    def __init__(self, model: Model, now: Sequence[str | None]) -> None:
+        """`now` has a name for each of the model's labels; None for what is no class any more."""
+        super().__init__(model)
+        self._labels = tuple(sorted({name for name in now if name is not None}))
+        self._into = np.zeros((len(now), len(self._labels)), np.float32)
+        for row, name in enumerate(now):
+            if name is not None:
+                self._into[row, self._labels.index(name)] = 1.0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    def infer(self, prepared: Prepared) -> Output:
+        said = super().infer(prepared)
+        scores = said.scores @ self._into + np.float32(1e-9)
+        return Output(scores / scores.sum(axis=1, keepdims=True), said.embeddings, said.details)
+
+
+def as_called_today(model: Model, read: Callable[[str], str | None]) -> Model:
+    """The model itself where none of its classes is called otherwise."""
+    now = [read(label) for label in model.labels]
+    return model if tuple(now) == tuple(model.labels) or not any(now) else Mapped(model, now)
+
+
+class WithoutRetired(Around):
+    """Another model's answers without what is not answered any more. It has no first stage."""
+
+    def __init__(self, model: Model, mask: Floats) -> None:
+        """`mask` (k,) has 1 for each class that is answered, else 0."""
+        super().__init__(model)
+        self._mask = mask
+
+    def infer(self, prepared: Prepared) -> Output:
+        said = super().infer(prepared)
         return Output(without(said.scores, self._mask), said.embeddings, said.details)
 
 
 def answered(model: Model, today: Today, version: int, now: datetime) -> Model:
     """The model itself where none of its classes was retired since it was deployed."""
     mask = mask_of(today, version, model.labels, now)
-    return model if mask is None else Answered(model, mask)
+    return model if mask is None else WithoutRetired(model, mask)
 
 
 def mask_of(today: Today, version: int, labels: Sequence[str], now: datetime) -> Floats | None:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
-from keepfit.app.commands.class_changes import AsOfOption, moment
+from keepfit.app.changing import moment
+from keepfit.app.commands.class_changes import AsOfOption
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.progress import stages_progress
 from keepfit.app.project import Project

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +12,7 @@ from keepfit.app import show
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.commands.retention import refuse_model, size
 from keepfit.app.progress import stages_progress
-from keepfit.app.project import Project, actor
-from keepfit.app.wiring import LATE, named
+from keepfit.app.project import Project
 
 
 def register(cli: typer.Typer) -> None:
@@ -32,9 +30,8 @@ def backup(
     """Write everything that the project knows into one file, while everything runs."""
     refuse_model("backup", model)
     home = Project(project)
-    place = named(LATE["backup_target"])(target, home.home)
     with stages_progress(json) as tell:
-        done = named(LATE["backup"])(home.home, home.store).run(place, actor(), tell)
+        done = home.backup(target, tell)
     home.close()
     show.result(done, json, made(done))
 
@@ -50,7 +47,7 @@ def restore(
     """Make a project from a backup; every file is verified before anything is changed."""
     refuse_model("restore", model)
     with stages_progress(json) as tell:
-        done = named(LATE["restore"])(source, to or project, replace, os.environ, actor(), tell).run()
+        done = Project.restore(source, to or project, replace, tell)
     show.result(done, json, restored(done))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
-from keepfit.app.commands.class_changes import FromOption, accuracy, class_map, moment, several
+from keepfit.app.changing import learnt_by, noted
+from keepfit.app.commands.class_changes import FromOption, accuracy, class_map, several
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
-from keepfit.app.project import Project, actor
-from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, SPLIT, ClassChange, ClassMap
-from keepfit.errors import InvalidInput, NotFound, SettingsError
+from keepfit.app.project import Project
+from keepfit.data.classes import ACCEPT, MERGE, RENAME, RETIRE, SPLIT
+from keepfit.errors import InvalidInput
 from keepfit.pipelines.known import last_held_back, unknown_classes
 
 NameArgument = Annotated[str, typer.Argument(help="A class.")]
@@ -124,7 +124,7 @@ def add(
 def undo(project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False) -> None:
     """Take back the change that was noted last, unless the version that answers has learnt it."""
     home = Project(project, model)
-    done = home.store.undo_classes(home.model, actor(), home.home.clock.now(), learnt_by(home))
+    done = home.undo_classes()
     show.result({"undone": done.to_json()}, json, f"Undone: {done}. Nothing stored was altered by it.")
 
 
@@ -146,18 +146,6 @@ def changed(
     show.result(done, json, f"Noted: {change}. {HOLDS[action]}; `keepfit retrain` begins a training.")
 
 
-def noted(
-    home: Project, action: str, names: tuple[str, ...], into: str | None = None, since: str | None = None,
-    parts: tuple[str, ...] = (),
-) -> tuple[ClassChange, ClassMap]:  # fmt: skip
-    """The stored change, and the map with it. Raises InvalidInput for one that makes no sense."""
-    if home.traits.detects:
-        raise SettingsError("a video model has the classes 0 and 1 for ever")
-    now = home.home.clock.now()
-    change = ClassChange(moment(since, "from") or now, actor(), action, names, into, parts, now)
-    return change, home.store.change_classes(home.model, change, learnt_by(home))
-
-
 HOLDS = {
     ACCEPT: "Labels of it are taken now, and it is learnt at the next training",
     RENAME: "It holds from the next training on, and labels of both names are taken",
@@ -166,11 +154,3 @@ HOLDS = {
     "(`keepfit labels next` asks for them first)",
     RETIRE: "It is answered no more, and labels of it are refused",
 }
-
-
-def learnt_by(home: Project) -> Sequence[str]:
-    """The classes of the version that answers; none before the first."""
-    try:
-        return home.registry.version(home.model, home.champion()).evaluation.labels
-    except NotFound:
-        return ()

@@ -10,7 +10,6 @@ import typer
 
 from keepfit.app import show
 from keepfit.app.project import Project
-from keepfit.app.spending import ledger
 
 KINDS = {"tune": "searches for a recipe", "compress": "compressions", "batch": "files", "serve": "answering"}
 
@@ -28,7 +27,7 @@ def costs(
 ) -> None:
     """What a month has cost: by retraining, version and 1,000 answers, against the budget, and what was saved."""
     home = Project(project, model)
-    report = ledger(home.home, home.store).report(month)
+    report = dict(home.costs(month))
     if model is not None:
         report["models"] = {model: report["models"][model]}
     show.result(report, json, "\n".join(lines(report)))

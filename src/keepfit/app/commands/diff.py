@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from keepfit.app import show
 from keepfit.app.commands.options import HERE, VERSIONS, JsonOption, ModelOption, ProjectOption
-from keepfit.app.difference import difference
 from keepfit.app.project import Project
 
 LONGEST = 120
@@ -29,7 +28,7 @@ def diff(
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """What differs between two versions: data, recipe, numbers, answers that turned, code, and who let each in."""
-    found = difference(Project(project, model), first, second)
+    found = Project(project, model).diff(first, second)
     if json:
         show.out(found)
         return

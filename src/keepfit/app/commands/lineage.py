@@ -9,7 +9,6 @@ import typer
 
 from keepfit.app import show
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
-from keepfit.app.lineage import of_prediction, of_snapshot
 from keepfit.app.project import Project
 from keepfit.errors import SettingsError
 
@@ -42,10 +41,10 @@ def lineage(
         raise SettingsError("--limit and --after go with --list")
     home = Project(project, model)
     if prediction is not None:
-        found = of_prediction(home.store, home.model, prediction, lambda n: home.registry.version(home.model, n))
+        found = home.lineage(prediction)
         show.result(found, json, answer_in_words(found))
         return
-    found = of_snapshot(home.store, home.registry, home.model, home.home.snapshots, str(snapshot))
+    found = home.made_from(str(snapshot))
     if not list_ids:
         show.result(found, json, snapshot_in_words(found))
         return

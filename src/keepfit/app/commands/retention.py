@@ -9,9 +9,7 @@ import typer
 
 from keepfit.app import show
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
-from keepfit.app.project import Project, actor
-from keepfit.app.wiring import LATE, named
-from keepfit.data.forgetting import Person
+from keepfit.app.project import Project
 from keepfit.data.search import wiped
 from keepfit.errors import BackendError, SettingsError
 
@@ -39,8 +37,7 @@ def prune(
     if vacuum and dry_run:
         raise SettingsError("--vacuum gives room back, and --dry-run changes nothing; leave one of them out")
     home = Project(project)
-    found = named(LATE["prune"])(home.home, home.store, home.registry)
-    done = found.plan() if dry_run else found.run(actor())
+    done = home.prune(dry_run)
     returned = give_back(home) if vacuum else None
     value = {
         "dry_run": dry_run, "gone": [judged_json(one) for one in done.gone],
@@ -59,7 +56,7 @@ def forget(
     """Remove one example or one key from everything that is kept, and prove it; exit 1: something was found after."""
     refuse_model("forget", model)
     home = Project(project)
-    done = named(LATE["forget"])(home.home, home.store, home.registry).run(Person(id, key), actor(), dry_run)
+    done = home.forget(id, key, dry_run)
     show.result(forgotten_json(done, dry_run), json, forgotten(done, dry_run))
     if done.searched is not None and done.searched.found:
         raise typer.Exit(1)
@@ -152,8 +149,8 @@ def pins(home: Project, pin: int | None, unpin: int | None, json: bool) -> None:
     if pin is not None and unpin is not None:
         raise SettingsError("give either --pin or --unpin")
     if pin is not None:
-        named("keepfit.app.retaining:pin")(home.store, home.registry, home.model, pin, actor(), home.home.clock.now())
+        home.pin(pin)
         show.result({"pinned": pin}, json, f"Version {pin} keeps its files. To undo this: keepfit models --unpin {pin}")
-    else:
-        named("keepfit.app.retaining:unpin")(home.store, home.model, unpin, actor(), home.home.clock.now())
+    elif unpin is not None:
+        home.unpin(unpin)
         show.result({"unpinned": unpin}, json, f"Version {unpin} may be pruned when it is over the limits.")

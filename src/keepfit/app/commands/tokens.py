@@ -59,7 +59,7 @@ def change(
     """Change a token's limits; within a second every server keeps to them."""
     given = {"per_minute": per_minute, "labels_per_day": labels_per_day}
     limits = {what: most for what, most in given.items() if most is not None}
-    tokens.change(Project(project, model).store, name, limits, actor())
+    Project(project, model).change_token(name, **limits)
     show.result({"changed": name, **limits}, json, f"The limits of the token {name!r} are changed.")
 
 
@@ -68,5 +68,5 @@ def revoke(
     name: NameArgument, project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False
 ) -> None:
     """From now on the token is refused."""
-    Project(project, model).store.revoke_token(name, actor())
+    Project(project, model).revoke_token(name)
     show.result({"revoked": name}, json, f"The token {name!r} is revoked.")

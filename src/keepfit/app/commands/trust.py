@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,7 @@ from rich.markup import escape
 from keepfit.app import show
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.listing import Column, listing
-from keepfit.app.project import Project, actor
-from keepfit.app.wiring import LATE, named
+from keepfit.app.project import Project
 from keepfit.data.labellers import Labeller
 from keepfit.errors import InvalidInput
 from keepfit.monitoring.trust import Agreement, Standing
@@ -33,17 +33,16 @@ def trust(
     if (apart and clear) or (apart or clear) != (name is not None):
         raise InvalidInput("give a labeller with one of --apart and --clear, or neither to list them all")
     home = Project(project, model)
-    found = named(LATE["trust"])(home.model, home.store, home.home.clock)
     if name is None:
-        listed(found.standings(), {one.actor: one for one in home.store.labellers(home.model)}, json)
+        listed(home.trust(), {one.actor: one for one in home.store.labellers(home.model)}, json)
         return
-    decision = (found.set_apart if apart else found.clear)(name, actor())
+    decision = (home.set_apart if apart else home.clear)(name)
     words = "neither measure nor train any more; they are kept" if apart else "measure and train again"
     done = {"labeller": name, "apart": apart, "because": list(decision.because)}
     show.result(done, json, f"Labels of {name!r} {words}.")
 
 
-def listed(standings: list[Standing], known: dict[str, Labeller], json: bool) -> None:
+def listed(standings: Sequence[Standing], known: dict[str, Labeller], json: bool) -> None:
     """Every labeller with the numbers."""
     if json:
         show.out({"labellers": [as_json(one, known.get(one.actor)) for one in standings]})

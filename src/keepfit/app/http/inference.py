@@ -121,7 +121,7 @@ def answer(call: Call, version: str | None) -> Response:
         raise Refused(f"the model {call.name!r} is of the task video; send its videos to POST /predict")
     asked = read()
     outputs = wanted(asked.body, list(TYPES))
-    answers, answered_by = ask(call, requests_of(asked), asked.place)
+    answers, answered_by = ask(call, requests_of(asked), "inputs.0")
     if version is not None and answered_by is not None and str(answered_by) != version:
         raise NotFound(f"version {version} of {call.name!r} is not live any more; live: {answered_by}")
     given = tensors(answers)

@@ -56,8 +56,6 @@ class Asked:
 
     body: InferBody
     contents: Sequence[str | Mapping[str, str]]
-    place: str
-    """Where the first of them stood, for error messages."""
 
 
 def read_request(raw: bytes, header_length: int | None) -> Asked:
@@ -79,7 +77,7 @@ def read_request(raw: bytes, header_length: int | None) -> Asked:
         tensors[tensor.name] = texts
     if len(rest):
         raise InvalidInput(f"{len(rest)} bytes follow the JSON that belong to no input; give their {SIZE}")
-    return Asked(body, contents_of(tensors), "inputs.0")
+    return Asked(body, contents_of(tensors))
 
 
 def refuse_others(given: Mapping[str, Any], known: set[str], whose: str) -> None:
