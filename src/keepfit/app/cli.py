@@ -128,8 +128,8 @@ def train(
         raise SettingsError("--cv-kind needs --cv K, the number of folds")
     home = Project(project, model)
     home.starting(start)  # what cannot be is said before the data is read
-    wanted = None if tune is None else home.search(tune, search or "tpe", tune_minutes or 0.0)
-    wanted = None if wanted is None else tune_commands.limited(home, wanted, pruner, tune_money)
+    limits = (search or "tpe", tune_minutes or 0.0, pruner or "median", tune_money or 0.0)
+    wanted = None if tune is None else home.search(tune, *limits)
     folds = None if cv is None else home.folds(cv, cv_kind or "grouped")
     snapshot, report = home.import_data(data, labels)
     if not json:

@@ -124,12 +124,3 @@ def size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
-
-
-def mebibytes(n: int) -> str:
-    """For people.
-
-    >>> mebibytes(3 * 2**20), mebibytes(1000)
-    ('3.0 MiB', '1 KiB')
-    """
-    return f"{n / 2**20:.1f} MiB" if n >= 2**20 else f"{n / 2**10:.0f} KiB"

@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from keepfit.app.amounts import size
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
-from keepfit.app.memory import MEMORY, files, mebibytes
+from keepfit.app.memory import MEMORY, files
 from keepfit.app.project import Project
 from keepfit.errors import KeepfitError
 
@@ -25,14 +26,14 @@ def memory_json(project: Project) -> dict[str, Any]:
 
 def memory_line(memory: Mapping[str, Any]) -> str:
     """The same for people."""
-    told, on_disk = memory["server"], f"{mebibytes(memory['files_bytes'])} of files"
+    told, on_disk = memory["server"], f"{size(memory['files_bytes'])} of files"
     if told is None:
         return f"{on_disk}; no server has reported"
     asked = "" if told["last_asked"] is None else f"; asked last {told['last_asked'][:16].replace('T', ' ')} UTC"
     held = (
         "unloaded until somebody asks"
         if told["unloaded"]
-        else f"about {mebibytes(told['resident_bytes_estimate'])} of weights in memory (estimate)"
+        else f"about {size(told['resident_bytes_estimate'])} of weights in memory (estimate)"
     )
     return f"{on_disk}; {held}{asked}"
 
@@ -62,7 +63,7 @@ def finding(project: Project) -> list[Finding]:
         answers, labels = project.store.amounts(name)
         words = (
             f"{name!r} is not in keepfit.toml: {answers:,} answers, {labels:,} labels and "
-            f"{mebibytes(files(project.home.models, name))} of files stay; put [models.{name}] back to go on with it"
+            f"{size(files(project.home.models, name))} of files stay; put [models.{name}] back to go on with it"
         )
         found.append(Finding(True, "models", words))
     new = added(project, project.worker_runs())

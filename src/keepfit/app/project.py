@@ -205,11 +205,18 @@ class Project(Verbs):
         if job is not None and (job.request.get("snapshot") != snapshot.id or not job.request.get(made)):
             raise Refused(f"a retraining of {self.model!r} is under way ({job.id}); wait for it, then train again")
 
-    def search(self, trials: int, kind: str = "tpe", minutes: float = 0.0) -> Search:
-        """A search for `train(tune=...)`. Raises SettingsError for one that makes no sense, or for this task."""
+    def search(
+        self, trials: int, kind: str = "tpe", minutes: float = 0.0, pruner: str = "median", money: float = 0.0
+    ) -> Search:
+        """A search for `train(tune=...)`; `money` by the price of a processor hour in the settings, 0: no limit.
+
+        Raises SettingsError for one that makes no sense, or for this task.
+        """
         if not self.traits.tunable:
             raise SettingsError(f"the task {self.settings.task!r} has nothing to tune; leave --tune out")
-        made: Search = named(LATE["search"])(kind, trials, 60 * minutes, self.settings.recipe.seed)
+        price = self.home.settings.costs.per_cpu_hour
+        seed = self.settings.recipe.seed
+        made: Search = named(LATE["search"])(kind, trials, 60 * minutes, seed, pruner, money, price)
         return made
 
     def tune(self, snapshot: Snapshot, search: Search, report: Report = nothing) -> Tuned:

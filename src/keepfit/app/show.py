@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from keepfit.app.amounts import minute
 from keepfit.app.findings import Finding
 from keepfit.app.listing import Column, listing
 from keepfit.data.records import AUDIT, Deployment, QueueItem, StoredDecision
@@ -275,11 +276,6 @@ def findings(found: Sequence[Finding], json: bool) -> None:
     for f in found:
         shown.add_row("[green]ok[/]" if f.ok else "[red]missing[/]", escape(f.what), escape(f.detail))
     Console().print(shown)
-
-
-def minute(value: datetime) -> str:
-    """A time for tables."""
-    return value.strftime("%Y-%m-%d %H:%M")
 
 
 def moment(value: datetime) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
+from keepfit.app.amounts import minute
 from keepfit.app.listing import Column, listing
 from keepfit.app.overview import close_others, every, memory_json, memory_line, remarks, removed, versions_of_all
 from keepfit.app.overview import table as table_of_models
@@ -98,7 +99,7 @@ def versions_of(project: Project, json: bool) -> None:
         seen = v.evaluation.metrics["accuracy"]
         accuracy = f"{seen.value:.3f} ({seen.low:.3f}-{seen.high:.3f})" if v.evaluation.n else "not evaluated"
         verdict = v.verdict.outcome.value if v.verdict else ""
-        rows.append((str(v.number), show.minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
+        rows.append((str(v.number), minute(v.at), escape(role), accuracy, verdict, made_from, v.lineage.reason))
     listing(Console(), columns, rows)
     live = project.store.deployment(project.model)
     if live is not None and (told := about_import(project.home, project.model, single(live.traffic))) is not None:

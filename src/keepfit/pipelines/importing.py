@@ -14,14 +14,13 @@ from keepfit.data.snapshot import Snapshot, write_snapshot
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import NotFound, Refused
 from keepfit.pipelines.alone import working
+from keepfit.pipelines.interrupted import IMPORT as REASON
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
 from keepfit.training.recipe import Recipe
 
 Tell = Callable[[str, int, int | None], None]
 BUSY = "a model is being imported already; wait for that, or stop it"
-REASON = "import"
-"""Of the versions that come of it, and of their jobs."""
 NOTE = "import.json"
 """In the folder to work in: what is imported, and the job that does it."""
 

@@ -11,7 +11,7 @@ from keepfit.decision import Decision, Outcome
 from keepfit.pipelines.overdue import is_locked
 
 IMPORT = "import"
-"""Of jobs, and before the model's name in the folder that an import works in."""
+"""Of jobs, of the versions that come of them, and before the model's name in the folder that an import works in."""
 WORDS = "the import was interrupted; the same command goes on with it"
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from keepfit.app import show
+from keepfit.app.amounts import size
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
-from keepfit.app.commands.retention import refuse_model, size
+from keepfit.app.commands.retention import refuse_model
 from keepfit.app.progress import stages_progress
 from keepfit.app.project import Project
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from keepfit.app import show
+from keepfit.app.amounts import minute
 from keepfit.app.changing import moment
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.project import Project
@@ -47,7 +48,7 @@ def class_map(
         return
     shown = show.table("since (UTC)", "change", "by", "noted (UTC)")
     for one in classes.changes:
-        shown.add_row(show.minute(one.at), escape(str(one)), escape(one.actor), show.minute(one.told))
+        shown.add_row(minute(one.at), escape(str(one)), escape(one.actor), minute(one.told))
     Console().print(shown)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keepfit.app import show
+from keepfit.app.amounts import size
 from keepfit.app.commands.options import HERE, JsonOption, ModelOption, ProjectOption
 from keepfit.app.project import Project
 from keepfit.data.search import wiped
@@ -98,18 +99,6 @@ def pruned(done: Pruned, dry_run: bool, returned: int | None) -> str:
     if returned is not None:
         lines.append(f"Vacuuming gave {size(returned)} back.")
     return "\n".join(lines)
-
-
-def size(count: int) -> str:
-    """Bytes for people.
-
-    >>> size(512), size(3_500_000)
-    ('512 bytes', '3.5 MB')
-    """
-    for unit, big in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if abs(count) >= big:
-            return f"{count / big:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def forgotten_json(done: Forgotten, dry_run: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from keepfit.data.records import new_id
 from keepfit.errors import SettingsError
 
 if TYPE_CHECKING:
-    from keepfit.training.tuning import Search
+    pass
 
 TrialsOption = Annotated[int, typer.Option(min=1, help="Recipes in all, of all processes together.")]
 SearchOption = Annotated[
@@ -59,7 +59,7 @@ def tune(
     `keepfit train DATA --tune N` with the same settings then finds them done, and trains with the best.
     """
     home = Project(project, model)
-    wanted = replace(limited(home, home.search(trials, search, minutes), pruner, money), share=new_id())
+    wanted = replace(home.search(trials, search, minutes, pruner, money), share=new_id())
     snapshot, report = home.import_data(data)
     if not json:
         show.text(report.as_text())
@@ -71,12 +71,6 @@ def tune(
         show.out(found)
     else:
         show.tuning(found, home.model, trains=False)
-
-
-def limited(home: Project, search: Search, pruner: str | None, money: float | None) -> Search:
-    """The search with a pruner and a limit in money. Raises SettingsError where they cannot be meant."""
-    price = home.home.settings.costs.per_cpu_hour
-    return replace(search, pruner=pruner or "median", money=money or 0.0, per_cpu_hour=price)
 
 
 def refuse_without_tune(tune: int | None, options: Mapping[str, Any]) -> None:
