@@ -30,7 +30,7 @@ from keepfit.data.snapshot import Rows, Snapshot, Split, split_of, write_snapsho
 from keepfit.data.splits import SnapshotRow
 from keepfit.intervals import paired_interval, wilson
 from keepfit.metrics import log_loss
-from keepfit.pipelines.tune import Trials, tune_recipe
+from keepfit.pipelines.tune import Trials, space_of, tune_recipe
 from keepfit.tasks.task import predict
 from keepfit.tasks.text.fit import TextTask
 from keepfit.tasks.text.learning import passes_for
@@ -74,7 +74,8 @@ def searched(data: Snapshot, folder: Path, search: Search) -> Values:
         passes_for(len(data.rows(Split.TRAIN))),
     )  # fmt: skip
     began = time.perf_counter()
-    found = tune_recipe(TextTask(), data, DEFAULT, search, trials, say)
+    task = TextTask()
+    found = tune_recipe(space_of(task, DEFAULT, search, trials), task, data, search, trials, say)
     print(f"{time.perf_counter() - began:.0f} s in this run")
     return {**found.to_json(), "seconds": round(sum(trial.seconds for trial in found.trials), 1)}
 

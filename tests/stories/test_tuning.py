@@ -241,8 +241,9 @@ def test_without_rows_to_validate_on_there_is_no_search(tmp_path: Path) -> None:
     rows = [SnapshotRow(f"{i}", f"{'ab'[i % 2]} {i}", "xy"[i % 2], str(i), parts[i // 10]) for i in range(20)]
     snapshot = write_snapshot(tmp_path, rows, ("text",), {})
     trials = Trials(tmp_path / "work", f"sqlite:///{tmp_path / 'tuning.db'}", traits("toy").tunable)
+    task = learning_half("toy")
     with pytest.raises(InvalidInput, match="validation part is empty"):
-        tune_recipe(learning_half("toy"), snapshot, Recipe(), Search(), trials, silent)
+        tune_recipe(space_of(task, Recipe(), Search(), trials), task, snapshot, Search(), trials, silent)
 
 
 # real trainings, and MLflow
@@ -297,7 +298,9 @@ def test_real_trainings_are_tuned_and_can_be_ended_early(tmp_path: Path, tiny_be
 
     with pytest.raises(TrialPruned):
         task.fit(snapshot, base, ended, tmp_path / "ended")
-    tuned = tune_recipe(task, snapshot, base, Search("random", 2), trials, lambda metrics, _: heard.append(metrics))
+    search = Search("random", 2)
+    space = space_of(task, base, search, trials)
+    tuned = tune_recipe(space, task, snapshot, search, trials, lambda metrics, _: heard.append(metrics))
     assert [t.state for t in tuned.trials] == ["finished", "finished"]
     assert tuned.trials[0].loss != tuned.trials[1].loss
     assert {m["trial"] for m in heard if "eval_loss" in m} == {1, 2}

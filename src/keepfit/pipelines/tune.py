@@ -59,7 +59,7 @@ class Tuning:
             trials = replace(trials, workdir=trials.workdir.with_name(f"{together}-{search.share}"))
         with alone(trials.workdir, SEARCHING):
             space = space_of(self.task, base, search, trials)
-            found = tune_in(space, self.task, snapshot, search, trials, report)
+            found = tune_recipe(space, self.task, snapshot, search, trials, report)
         if search.share:
             shutil.rmtree(trials.workdir, ignore_errors=True)
         name = study_name(self.task, snapshot, space, search)
@@ -91,17 +91,14 @@ class Tuning:
         return ()
 
 
-def tune_recipe(task: Task, snapshot: Snapshot, base: Recipe, search: Search, trials: Trials, report: Report) -> Tuned:
+def tune_recipe(
+    space: Space, task: Task, snapshot: Snapshot, search: Search, trials: Trials, report: Report
+) -> Tuned:  # fmt: skip
     """Fit each trial's recipe, and judge it by its log loss on the validation part; the test part is never read.
 
-    What the base recipe raises is raised; another recipe that fails is a failed trial. A trial that was killed goes
-    on from its checkpoint; the others leave no files behind.
+    `space`: see `space_of`. What the base recipe raises is raised; another recipe that fails is a failed trial. A trial
+    that was killed goes on from its checkpoint; the others leave no files behind.
     """
-    return tune_in(space_of(task, base, search, trials), task, snapshot, search, trials, report)
-
-
-def tune_in(space: Space, task: Task, snapshot: Snapshot, search: Search, trials: Trials, report: Report) -> Tuned:
-    """The same, for a space that is known."""
     validation = snapshot.rows(Split.VALIDATION)
     if not len(validation):
         raise InvalidInput("the validation part is empty, and tuning needs it; add rows, or give it a share")
