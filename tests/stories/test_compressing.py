@@ -21,7 +21,8 @@ from keepfit.data.snapshot import Snapshot, Split
 from keepfit.data.sole import FORGETTING
 from keepfit.decision import Outcome
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused, SettingsError
-from keepfit.pipelines.compressing import Compressing, Compressor, Tell, goes_on, working
+from keepfit.pipelines.alone import working
+from keepfit.pipelines.compressing import BUSY, Compressing, Compressor, Tell, goes_on
 from keepfit.rollout.rollout import WAITING, Roller, under_way
 from keepfit.rollout.strategies import Limits, canary
 from keepfit.serving.predictor import Request
@@ -264,7 +265,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
     folder, found = tmp_path / "compress", list[bool]()
 
     def stopped_in(arguments: dict[str, int]) -> None:
-        with working(folder) as place:
+        with working(folder, BUSY) as place:
             goes_on(place, arguments, clock.now())
             found.append((place / "distilling").is_dir())
             (place / "distilling").mkdir(exist_ok=True)
@@ -274,7 +275,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_other_arguments_begin_anew(tmp_p
         with pytest.raises(KeyboardInterrupt):
             stopped_in({"layers": layers})
     assert found == [False, True, False]
-    with working(folder) as place:
+    with working(folder, BUSY) as place:
         goes_on(place, {"layers": 2}, clock.now())
         assert (place / "distilling").is_dir()
         clock.advance(timedelta(days=3))
@@ -325,7 +326,7 @@ def test_a_version_that_was_compressed_is_judged_by_the_one_that_was_not(world: 
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "compress").mkdir()
     lock, refused = FileLock(tmp_path / "compress" / "lock"), pytest.raises(Refused, match="being compressed already")
-    with lock, refused, working(tmp_path / "compress"):
+    with lock, refused, working(tmp_path / "compress", BUSY):
         pass
 
 

@@ -15,7 +15,7 @@ from keepfit.app.secrets import plain_secrets, without_secrets
 from keepfit.app.wiring import LATE, named
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.backup import state_files
-from keepfit.pipelines.intake import Said, alike
+from keepfit.pipelines.intake import Said, alike, usual_forms
 from keepfit.pipelines.restore import pour
 from keepfit.pipelines.table_following import QuerySource, Roles, parsed, read_lines
 
@@ -121,3 +121,10 @@ def test_runs_of_a_shared_mlflow_are_seen_before_anything_is_put_in_their_place(
     assert runs_in(url) == 1
     assert not is_mlflows("invoices")
     assert is_mlflows("runs")
+
+
+def test_one_odd_row_does_not_say_what_the_classes_of_a_followed_version_are() -> None:
+    odd = Said("0", "v", "t", None, {"a": 0.5, "c": 0.5})
+    rows = [odd, *(Said(str(n), "v", "t", None, {"a": 0.5, "b": 0.5}) for n in (1, 2))]
+    assert usual_forms(rows, ()) == {"v": (frozenset("ab"), 0)}
+    assert usual_forms(rows, {"v"}) == {}

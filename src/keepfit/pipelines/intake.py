@@ -120,7 +120,7 @@ class Intake:
         usual = usual_forms(said, heard_of)
         for one in said:
             try:
-                if one.version in usual and form_of(one) != usual[one.version]:
+                if one.probabilities is not None and form_of(one) != usual.get(one.version, form_of(one)):
                     raise InvalidInput(f"most answers of version {one.version!r} have other classes or embeddings")
                 pairs.append(self.pair(one, known))
             except InvalidInput as error:
@@ -227,7 +227,7 @@ Form = tuple[frozenset[str], int]
 
 
 def form_of(one: Said) -> Form:
-    """None of both where it names a label alone."""
+    """Of an answer with probabilities."""
     return frozenset(one.probabilities or ()), 0 if one.embedding is None else len(one.embedding)
 
 
