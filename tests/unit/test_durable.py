@@ -89,14 +89,18 @@ def test_a_job_whose_steps_could_not_be_noted_goes_on_or_is_closed(
             for table in tables:
                 connection.execute(f"ALTER TABLE {table}{end_before} RENAME TO {table}{end_after}")
 
+    began = threading.Event()
+
     class Full(Steps):
         def step(self, name: str, state: State) -> State:
             if name == "fit" and "fit" not in steps.done:
+                assert began.wait(60), "who begins a job asks for its status, and is to find the tables"
                 rename("", "_away")
             return steps.step(name, state)
 
     durable._retraining = lambda model: Full()  # type: ignore[assignment, return-value]
     durable.start("m", "job-1")
+    began.set()
     eventually(lambda: "fit" in steps.done and not durable.goes_on("job-1"))
     rename("_away", "")
     durable._retraining = lambda model: steps  # type: ignore[assignment, return-value]
