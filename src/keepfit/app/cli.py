@@ -494,10 +494,10 @@ def run(command: Callable[[], Any], json: bool) -> None:
         command()
     except KeepfitError as error:
         show.error(error, json)
-        sys.exit(2)
+        sys.exit(processes.REFUSED)
     except Exception as problem:
         show.unexpected(problem)
-        sys.exit(3)
+        sys.exit(processes.FAULT)
     except KeyboardInterrupt:
         show.text("Stopped; what was finished is kept, and the same command goes on from there.")
         sys.exit(INTERRUPTED)
