@@ -86,7 +86,7 @@ class Backup:
                 self.files(into, tell)
                 manifest = into.finish({**about, "cut": dict(self._moments), "missing": self.missing(into)})
         size = sum(each["size"] for each in manifest["files"].values())
-        written = target.stat().st_size if target.is_file() else size
+        written = target.stat().st_size if target.is_file() else into.stored
         told = {"at": began.isoformat(), "file": str(target), "bytes": written}
         self.store.put("", LAST, told)
         self.store.note("", actor, "backup", target.name, {"files": len(manifest["files"]), "bytes": written}, began)
