@@ -29,8 +29,9 @@ from keepfit.data.schema import DEPLOYMENTS, LABELS, PREDICTIONS
 from keepfit.data.store import RecordStore
 from keepfit.data.unpacking import about, unpack
 from keepfit.errors import BackendError, KeepfitError, Refused
-from keepfit.pipelines.backup import DATABASES, JOBS, RECORDS, REGISTRY, SEARCHES, SETTINGS, STATE, Tell, state_files
+from keepfit.pipelines.backup import DATABASES, JOBS, RECORDS, REGISTRY, SEARCHES, SETTINGS, STATE, state_files
 from keepfit.pipelines.restore import begin_again, cancel_workflows, is_record, move_jobs, pour, refuse_newer
+from keepfit.telling import Tell
 
 KINDS = {"local": "plain files", "server": "an MLflow server", "database": "MLflow's tables"}
 

@@ -2,7 +2,7 @@
 
 `about.json` comes first and says what made it, so that a wrong release is refused at once; `manifest.json` comes last
 with the SHA-256 and size of every file, so that a backup without it is not whole. One file is a tar, compressed as its
-name says (`.tar.zst`, `.tar.gz`, `.tgz`, `.tar`); other tools can read it. What is the same as an earlier file is stored
+name says (`.tar.zst`, `.tar.gz`, `.tgz`, `.tar`); other tools can read it. What is the same as an earlier one is stored
 once, with a hard link to it, in the tar as in the folder; `unpacking.py` makes it a file of its own again.
 """
 
