@@ -30,6 +30,20 @@ assert nobody_listens()
 raise SystemExit(7 if done else 1)
 """
 
+CAMERA = """
+from keepfit.app.alarms import Said
+from keepfit.app.cli import until_nobody_listens
+from keepfit.app.readers import survive_readers
+
+survive_readers()
+tell = until_nobody_listens(lambda said: print(said, flush=True))
+try:
+    for number in range(5):
+        tell(Said(number, number / 10, 0.9, 1))
+except KeyboardInterrupt:
+    raise SystemExit(7 + number)
+"""
+
 
 def unread(*command: str) -> int:
     """The exit code of Python running this, with standard output and error at a pipe that nobody reads any more."""
@@ -45,6 +59,10 @@ def unread(*command: str) -> int:
 
 def test_a_step_that_tells_how_far_it_is_goes_on_when_nobody_listens_any_more() -> None:
     assert unread("-c", TRAINING) == 7
+
+
+def test_a_camera_is_not_followed_when_nobody_listens_any_more() -> None:
+    assert unread("-c", CAMERA) == 7
 
 
 def test_a_command_has_its_usual_exit_code_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
