@@ -373,7 +373,19 @@ def test_keepfit_answers_nothing_for_it_and_is_ready_all_the_same(client: FlaskC
     assert answer.status_code == 409
     assert answer.json is not None
     assert "served elsewhere" in answer.json["detail"]
-    assert client.get("/health/ready").status_code == 200
+    for path in ("/health/ready", "/models/reviews/health/ready", "/v2/health/ready"):
+        assert client.get(path).status_code == 200
+
+
+def test_clients_of_the_open_inference_protocol_are_told_the_same(client: FlaskClient) -> None:
+    below = "/v2/models/reviews", "/v2/models/reviews/versions/1"
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["fine"]}]}
+    answers = [client.post(f"{path}/infer", json=body) for path in below]
+    answers += [client.get(f"{path}{end}") for path in below for end in ("", "/ready")]
+    for answer in answers:
+        assert answer.status_code == 409
+        assert answer.json is not None
+        assert "ask that server, and send its answers to POST /predictions" in answer.json["error"]
 
 
 def test_a_model_that_is_served_here_takes_no_answers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flask_openapi3.openapi import OpenAPI
 from keepfit.app.http.access import Role
 from keepfit.app.http.health import not_ready
 from keepfit.app.http.identity import request_id
-from keepfit.app.http.predict import ask
+from keepfit.app.http.predict import ask, refuse_elsewhere
 from keepfit.app.http.problems import problem, wrong_type
 from keepfit.app.http.reading import whole_body
 from keepfit.app.http.routing import Call, Route, call_of, json_response
@@ -77,8 +77,12 @@ def install(app: OpenAPI, service: Service) -> None:
 
 
 def asked_of(service: Service, name: str, version: str | None) -> Call:
-    """The call to a model. Raises NotFound for one that is not here, or a version that answers nobody now."""
+    """The call to a model. Raises NotFound for one that is not here, or a version that answers nobody now.
+
+    Raises Refused for one that is served elsewhere.
+    """
     call = call_of(service, name)
+    refuse_elsewhere(call)
     shares = call.served.predictor.live.traffic.shares
     if version is not None and version not in {str(number) for number in shares}:
         live = ", ".join(map(str, sorted(shares))) or "none"
