@@ -7,8 +7,8 @@ FOLDER holds video/ucsd_ped2/. Training clips 01 to 10 teach the denoiser, 11 to
 threshold, which is fixed before a test label is read. The headline is the raw micro AUC of the causal scores under one
 threshold for the whole stream. Beside it: the plain error detector (the same denoiser without the CNN+LSTM), and the
 one-line floor of benchmarks.video.floors. Each part can be killed and started again; what was finished is kept in
-build/benchmarks/ped2. The result is written to benchmarks/results/video_ped2.json. Without --steps and --clips both follow
-from the minutes and from how fast the machine is at the beginning.
+build/benchmarks/ped2. The result is written to benchmarks/results/video_ped2.json. Steps and clips that are not named
+follow from the minutes and from how fast the machine is at the beginning.
 """
 
 from __future__ import annotations
