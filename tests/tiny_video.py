@@ -75,7 +75,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     normal_video = plaza(80)
     preparation = Preparation(np.median(normal_video, axis=0).astype(np.uint8))
-    denoiser = _denoiser(folder / "ir" / "denoiser.xml", preparation)
+    denoiser = _denoiser(folder / "ir" / "denoiser.xml")
     maps = ErrorMaps(denoiser, preparation)
     normal = usual([errors(preparation, maps, normal_video)])
     shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
@@ -88,7 +88,7 @@ def other_version(base: Path, folder: Path, gain: float) -> Path:
     """The same model with another head, so with other scores (the threshold is that of its own scores)."""
     shutil.copytree(base, folder)
     with np.load(folder / "scene-0.npz") as scene:
-        preparation, normal = Preparation(scene["background"]), Normal.of(scene)
+        preparation, normal = Preparation(scene["background"], float(scene["still"])), Normal.of(scene)
     maps = ErrorMaps(OpenVinoEngine.load(folder / "ir" / "denoiser.xml", "fp32"), preparation)
     shape = heads.HeadShape(WIDTH, maps.grid, "none", 8, 4)
     head = _head(folder / "ir" / "head.xml", shape, gain)
@@ -114,8 +114,8 @@ def two_cameras(base: Path, folder: Path, darker: Mapping[str, int]) -> Path:
     return folder
 
 
-def _denoiser(xml: Path, preparation: Preparation) -> OpenVinoEngine:
-    export_denoiser(network.Denoiser(network.DenoiserShape((8, 8), 1)).eval(), preparation.size, xml)
+def _denoiser(xml: Path) -> OpenVinoEngine:
+    export_denoiser(network.Denoiser(network.DenoiserShape((8, 8), 1)).eval(), xml)
     return OpenVinoEngine.load(xml, "fp32")
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.stories.conftest import MODEL, World
 
+from keepfit.app.accuracy_plot import draw, points, recounted
 from keepfit.data.classes import ClassChange
 from keepfit.data.records import Label, QueueItem, Source, Window
+from keepfit.decision import Decision, Outcome
+from keepfit.errors import NotFound
+from keepfit.monitoring.measurement import Measurement
 from keepfit.serving.predictor import Request
 
 WORDS = (("good", "pos"), ("bad", "neg"), ("meh", "other"))
@@ -74,6 +79,29 @@ def test_after_a_split_the_queue_asks_for_its_examples_again_and_history_stays_c
     state = world.run_job({"reason": "asked"})
     learnt = world.registry.version(MODEL, int(str(state["version"]))).evaluation.labels
     assert "other" not in learnt
+
+
+def test_the_picture_of_accuracy_can_be_counted_by_one_class_map(world: World, tmp_path: Path) -> None:
+    world.train(*WORDS, n=30)
+    start = world.clock.now()
+    world.live(6, "meh", "other")
+    world.live(2, "good", "neg")
+    window = Window(start, world.clock.now())
+    seen = Measurement("accuracy", 0.5, 0.4, 0.6, 8, window, 1)
+    world.store.add_decision(
+        MODEL, "trigger", Decision(Outcome.WAIT, ("nothing",), {"measurements": [seen.to_json()]}), world.clock.now()
+    )
+    split = change(world, "split", "other", parts=("praise", "spam"))
+
+    (told,) = points(world.store.decisions(MODEL, subject="trigger"), "accuracy")
+    (before,) = recounted(world.store, MODEL, [told], split - timedelta(seconds=1))
+    assert (told.seen.value, before.at, before.seen.value, before.seen.n) == (0.5, told.at, 0.75, 8)
+    (after,) = recounted(world.store, MODEL, [told], world.clock.now())
+    assert (after.seen.value, after.seen.n) == (0.0, 2), "the labels of the split class are of none of today"
+    assert draw(world.store, MODEL, tmp_path / "a.png", world.clock.now()) == 1
+    change(world, "retire", "neg")
+    with pytest.raises(NotFound, match="leave --as-of out"):
+        draw(world.store, MODEL, tmp_path / "a.png", world.clock.now())
 
 
 def test_while_others_wait_only_half_of_the_queue_is_to_be_labelled_again(world: World) -> None:

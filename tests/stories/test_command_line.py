@@ -243,6 +243,12 @@ def test_status_draws_accuracy_over_time(shell: Shell, tmp_path: Path) -> None:
     assert picture.stat().st_size > 1000
     refused = shell("status", "--plot", str(tmp_path / "accuracy.doc"))
     assert refused.code == 2
+    again = tmp_path / "again.png"
+    assert shell("status", "--plot", str(again), "--as-of", "2020-01-01").code == 0
+    assert again.stat().st_size > 1000
+    refused = shell("status", "--as-of", "2020-01-01")
+    assert refused.code == 2
+    assert "--as-of is for --plot" in refused.err
 
 
 def test_history_decisions_and_models_have_the_documented_shapes(shell: Shell) -> None:

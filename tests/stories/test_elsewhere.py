@@ -282,6 +282,29 @@ def test_an_answer_is_stored_once_however_often_it_is_sent(world: World, client:
     assert label.json["accepted"] == 2
 
 
+def as_written(client: FlaskClient, path: str, value: Any) -> Any:
+    """Posts it with its keys in their order, which the client's own JSON sorts."""
+    return client.post(path, data=json.dumps(value), content_type="application/json")
+
+
+def test_the_columns_of_a_text_may_come_in_any_order(world: World, client: FlaskClient) -> None:
+    text, turned = {"title": "Fine", "body": "a day"}, {"body": "a day", "title": "Fine"}
+    for number, sent in enumerate((text, turned)):
+        answer = as_written(client, "/predictions", {**ONE, "text": sent})
+        assert answer.json == {"accepted": 1, "new": 1 - number, "known": number}
+    as_written(client, "/predictions", {**ONE, "id": "b", "text": turned})
+    assert world.project.store.prediction("reviews", "b")[0].content == ("Fine", "a day")
+    for sent in (text, turned):
+        assert as_written(client, "/labels", {"labels": [{"text": sent, "label": "bad"}]}).status_code == 200
+    world.project.store.put("reviews", "columns", {"text": ["body", "title"]})  # as a training of such a table does
+    as_written(client, "/predictions", {**ONE, "id": "c", "text": text})
+    assert world.project.store.prediction("reviews", "c")[0].content == ("a day", "Fine")
+    answer = client.post("/predictions", json={"predictions": [{**ONE, "id": "d", "text": {"title": "Fine"}}]})
+    assert answer.status_code == 422
+    assert "wants exactly body, title" in answer.json["detail"]
+    assert answer.json["field"] == "predictions.0.text"
+
+
 @pytest.mark.parametrize(
     "other", [{"text": "another text"}, {"probabilities": {"good": 0.7, "bad": 0.3}}, {"version": "their-2"}]
 )
@@ -350,7 +373,19 @@ def test_keepfit_answers_nothing_for_it_and_is_ready_all_the_same(client: FlaskC
     assert answer.status_code == 409
     assert answer.json is not None
     assert "served elsewhere" in answer.json["detail"]
-    assert client.get("/health/ready").status_code == 200
+    for path in ("/health/ready", "/models/reviews/health/ready", "/v2/health/ready"):
+        assert client.get(path).status_code == 200
+
+
+def test_clients_of_the_open_inference_protocol_are_told_the_same(client: FlaskClient) -> None:
+    below = "/v2/models/reviews", "/v2/models/reviews/versions/1"
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["fine"]}]}
+    answers = [client.post(f"{path}/infer", json=body) for path in below]
+    answers += [client.get(f"{path}{end}") for path in below for end in ("", "/ready")]
+    for answer in answers:
+        assert answer.status_code == 409
+        assert answer.json is not None
+        assert "ask that server, and send its answers to POST /predictions" in answer.json["error"]
 
 
 def test_a_model_that_is_served_here_takes_no_answers(tmp_path: Path) -> None:

@@ -84,6 +84,22 @@ def test_texts_are_answered_and_recorded_as_by_predict(service: Service, client:
         assert service.store.prediction("reviews", id_)[0].content == text
 
 
+def test_the_openapi_document_says_what_goes_in_and_out(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").json or {}
+    for start in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        operation = document["paths"][f"{start}/infer"]["post"]
+        content = operation["requestBody"]["content"]
+        assert content["application/json"]["schema"]["$ref"].endswith("/InferBody")
+        assert set(content) == set(operation["responses"]["200"]["content"])
+        assert set(content) == {"application/json", "application/octet-stream"}
+        assert {one["name"] for one in operation["parameters"] if one["in"] == "header"} == {HEADER}
+        for status in ("401", "404", "409", "413", "422", "429", "503"):
+            assert operation["responses"][status]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorOut")
+    schemas = document["components"]["schemas"]
+    assert {"InferBody", "InputTensor", "WantedTensor", "InferOut", "ModelOut", "ErrorOut"} <= set(schemas)
+    assert client.get("/openapi.json").json == document
+
+
 def test_an_input_of_any_name_and_nested_data_are_taken(client: FlaskClient) -> None:
     body = {"inputs": [{"name": "anything", "datatype": "BYTES", "shape": [2, 1], "data": [["love"], ["hm"]]}]}
     assert outputs(infer(client, body))["label"] == ["good", "bad"]

@@ -601,7 +601,11 @@ def test_the_accuracy_of_the_last_check_is_a_metric(served: World) -> None:
 def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World) -> None:
     document = served.client.get("/openapi.json").json or {}
     assert document["openapi"].startswith("3.1")
-    bare = {path for path in document["paths"] if not path.startswith("/models/")}
+    protocol = {path for path in document["paths"] if path.startswith("/v2")}
+    below = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    ends = {f"{start}{end}" for start in below for end in ("", "/ready", "/infer")}
+    assert protocol == {"/v2", "/v2/health/live", "/v2/health/ready", *ends}
+    bare = {path for path in document["paths"] if not path.startswith("/models/")} - protocol
     assert bare == {
         "/", "/predict", "/predictions", "/labels", "/labels/queue", "/batches", "/batches/{id}",
         "/batches/{id}/output",
@@ -609,7 +613,7 @@ def test_the_openapi_document_lists_every_route_bare_and_by_model(served: World)
         "/audit", "/lineage/{id}",
         "/streams", "/streams/{id}", "/streams/{id}/frames", "/costs",
     }  # fmt: skip
-    assert {f"/models/{{name}}{path}" for path in bare} == set(document["paths"]) - bare
+    assert {f"/models/{{name}}{path}" for path in bare} == set(document["paths"]) - bare - protocol
     problem = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]
     assert list(problem) == ["application/problem+json"]
 

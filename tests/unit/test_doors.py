@@ -15,9 +15,10 @@ from keepfit.app.secrets import plain_secrets, without_secrets
 from keepfit.app.wiring import LATE, named
 from keepfit.errors import InvalidInput
 from keepfit.pipelines.backup import state_files
+from keepfit.pipelines.folder_following import parsed, read_lines
 from keepfit.pipelines.intake import Said, alike, usual_forms
 from keepfit.pipelines.restore import pour
-from keepfit.pipelines.table_following import QuerySource, Roles, parsed, read_lines
+from keepfit.pipelines.table_following import QuerySource, Roles
 
 
 def test_a_backup_holds_models_whatever_they_are_called_and_wherever_they_lie(tmp_path: Path) -> None:

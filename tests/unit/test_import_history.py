@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import Engine, event
 
 from keepfit.app.commands.import_history import printed
 from keepfit.app.project import Project
@@ -395,6 +396,21 @@ def test_a_query_of_another_database_is_read(project: Project, tmp_path: Path) -
         )
     other.close()
     assert project.import_history(url=url, **asked)["answers"] == 1
+
+
+def test_a_query_is_asked_for_a_sample_a_count_the_rows_and_a_count(project: Project, tmp_path: Path) -> None:
+    url, asked = database(tmp_path, rows()), []
+
+    def listen(*told: Any) -> None:
+        if "FROM answers" in told[2]:
+            asked.append(told[2])
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        project.import_history(url=url, query="SELECT * FROM answers", looks=0)
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+    assert ["COUNT(*)" in words for words in asked] == [False, True, False, True]
 
 
 def test_rows_that_come_while_it_is_read_are_left_for_the_next_time(project: Project, tmp_path: Path) -> None:

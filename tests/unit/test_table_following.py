@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +21,9 @@ from keepfit.app.table_following import rows_of
 from keepfit.clock import ManualClock
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput
+from keepfit.pipelines.folder_following import FolderSource, whole_lines
 from keepfit.pipelines.intake import Intake
-from keepfit.pipelines.table_following import FolderSource, Follower, QuerySource, Roles, Source, whole_lines
+from keepfit.pipelines.table_following import Follower, QuerySource, Roles, Source
 
 HEADER = "id,text,p_bad,p_good,version,time\n"
 
@@ -131,6 +135,72 @@ def test_a_parquet_file_is_read_when_it_is_whole_and_again_when_rows_were_added(
     write([1, 2, 3, 4], "changed")
     assert bench.follower().poll() == 0
     assert "have changed" in bench.told()[0]
+
+
+def of_parquet(file: Path, rows: int, text: str = "fine") -> None:
+    """A file of so many answers; its embeddings make a row as long as one is."""
+    table = {"id": [str(n) for n in range(rows)], "text": [f"{text} {n}" for n in range(rows)]}
+    pq.write_table(pa.table(table | {"embedding": [[0.5] * 4] * rows}), file, row_group_size=7_000)
+
+
+def test_a_parquet_file_is_read_in_parts_however_they_are_divided(bench: Bench) -> None:
+    file, source, mark = bench.folder / "a.parquet", FolderSource(bench.folder, bench.clock.now), dict[str, Any]()
+    of_parquet(file, 7_300)
+    found = []
+    while (part := source.read(file.name, mark))[0]:
+        found += part[0]
+        mark = part[1]
+    of_parquet(file, 20_000)
+    for number in range(4):
+        reader = FolderSource(bench.folder, bench.clock.now) if number % 2 else source  # a new worker goes on, too
+        rows, mark = reader.read(file.name, mark)
+        found += rows
+    assert [(id_, row["id"]) for id_, row in found] == [(f"a.parquet:{n + 1}", str(n)) for n in range(20_000)]
+    assert source.read(file.name, mark) == ([], mark)
+
+
+def test_a_parquet_file_that_is_written_anew_while_it_is_read_must_begin_with_what_was_read(bench: Bench) -> None:
+    file, source = bench.folder / "a.parquet", FolderSource(bench.folder, bench.clock.now)
+    of_parquet(file, 12_000)
+    _, mark = source.read(file.name, {})
+    of_parquet(file, 13_000)
+    rows, mark = source.read(file.name, mark)
+    assert rows[0][0] == "a.parquet:5001"
+    of_parquet(file, 14_000, "changed")
+    with pytest.raises(InvalidInput, match="its first 10000 rows, which were read, have changed"):
+        source.read(file.name, mark)
+
+
+def test_a_parquet_file_that_is_written_anew_as_it_was_is_compared_once(bench: Bench) -> None:
+    file = bench.folder / "a.parquet"
+    pq.write_table(pa.table({"id": ["1"], "text": ["fine"], "p_good": [0.75], "p_bad": [0.25]}), file)
+    roles = Roles(fixed_version="their-1")
+    assert bench.follower(roles=roles).poll() == 1
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    assert bench.follower(roles=roles).poll() == 0
+    assert bench.store.get("m", "followed")["a.parquet"]["seen"].endswith("-1700000000000000000")
+
+
+def test_reading_a_parquet_file_takes_time_in_proportion_to_its_rows(bench: Bench) -> None:
+    file, source, mark = bench.folder / "a.parquet", FolderSource(bench.folder, bench.clock.now), dict[str, Any]()
+    of_parquet(file, 100_000)
+    began = process_time()
+    hashlib.sha256(repr(pq.read_table(file).to_pylist()).encode())
+    once = process_time() - began
+    began = process_time()
+    while (part := source.read(file.name, mark))[0]:
+        mark = part[1]
+    assert mark["row"] == 100_000
+    assert process_time() - began < 6 * once  # comparing all for each part of 5,000 takes near twenty times as long
+
+
+def test_a_quote_that_is_never_closed_is_looked_for_once() -> None:
+    content = b'1,"a\n' + b"2,b\n" * 500_000
+    began = process_time()
+    assert whole_lines(content, quoted=True) == b""
+    assert whole_lines(content.replace(b'"', b""), quoted=True) == content.replace(b'"', b"")
+    assert whole_lines(b'1,"a"\n2,"b\n3\n', quoted=True) == b'1,"a"\n'
+    assert process_time() - began < 5
 
 
 def test_a_table_is_followed_by_its_cursor(bench: Bench, tmp_path: Path) -> None:

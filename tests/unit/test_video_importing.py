@@ -20,6 +20,7 @@ from keepfit.tasks.video.importing import import_video
 from keepfit.tasks.video.material import gather
 from keepfit.tasks.video.model import decoded
 from keepfit.tasks.video.stored import keep, video_files
+from keepfit.training.recipe import VideoRecipe
 
 
 def video(path: Path, frames: int, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
@@ -240,7 +241,9 @@ def test_labels_name_a_cameras_video_with_its_folder(two: Path, tmp_path: Path) 
 
 def test_what_a_camera_learns_from_is_its_own(two: Path, tmp_path: Path) -> None:
     snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
-    found = cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+    found = cameras_of(
+        snapshot, tmp_path / "state" / "videos", VideoRecipe(), tmp_path / "work", lambda metrics, step: None
+    )
     assert list(found) == ["door", "gate"]
     grounds = [camera.preparation.background.astype(int) for camera in found.values()]
     assert np.abs(grounds[0] - grounds[1]).mean() > 5
@@ -255,7 +258,9 @@ def test_a_camera_that_shows_too_little_is_named(tmp_path: Path) -> None:
         video(tmp_path / "cameras" / name / "monday.mp4", frames)
     snapshot, _ = import_video(tmp_path / "state" / "snapshots", tmp_path / "cameras")
     with pytest.raises(InvalidInput, match="of camera gate to learn from"):
-        cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+        cameras_of(
+            snapshot, tmp_path / "state" / "videos", VideoRecipe(), tmp_path / "work", lambda metrics, step: None
+        )
 
 
 @pytest.mark.parametrize("stray", ["intro.mp4", "plan.png", "yard"])
@@ -298,7 +303,9 @@ def test_a_folder_of_folders_without_videos_is_refused(tmp_path: Path) -> None:
 
 def test_crops_of_several_cameras_have_their_own_background_and_past(two: Path, tmp_path: Path) -> None:
     snapshot, _ = import_video(tmp_path / "state" / "snapshots", two)
-    found = cameras_of(snapshot, tmp_path / "state" / "videos", 384, tmp_path / "work", lambda metrics, step: None)
+    found = cameras_of(
+        snapshot, tmp_path / "state" / "videos", VideoRecipe(), tmp_path / "work", lambda metrics, step: None
+    )
     takes = [camera.take("head") for camera in found.values()]
     both, alone = Crops(takes, 1, 3), Crops(takes[1:], 1, 3)
     frames = np.array([20, 40])

@@ -9,8 +9,9 @@ import torch
 from keepfit.engine.convert import export_fixed
 from keepfit.engine.openvino import OpenVinoEngine
 from keepfit.tasks.video import weights
+from keepfit.tasks.video.exporting import export_denoiser
 from keepfit.tasks.video.head import KINDS, Head, HeadShape, Kind, Step, frame_logit, head_loss
-from keepfit.tasks.video.network import Averaged, Denoiser, DenoiserShape, weighted_huber
+from keepfit.tasks.video.network import Averaged, ChannelNorm, Denoiser, DenoiserShape, weighted_huber
 from keepfit.tasks.video.normality import WIDTH
 from keepfit.tasks.video.sequences import cells_of
 from keepfit.tasks.video.stream import frame_logits
@@ -154,3 +155,19 @@ def test_frames_without_weight_do_not_count() -> None:
     other["cells"][0, 1] += 5
     labels = torch.zeros(1, 2, 2, 2)
     assert head_loss(outputs, labels, weights) == head_loss(other, labels, weights)
+
+
+def test_the_exported_denoiser_answers_about_parts_of_any_size_as_torch_does(tmp_path: Path) -> None:
+    network, xml = Denoiser(SHAPE).eval(), tmp_path / "denoiser.xml"
+    for norm in (module for module in network.modules() if isinstance(module, ChannelNorm)):
+        torch.nn.init.normal_(norm.weight, 1.0, 0.2)
+        torch.nn.init.normal_(norm.bias, 0.0, 0.2)
+    export_denoiser(network, xml)
+    engine = OpenVinoEngine.load(xml, "fp32")
+    for height, width in ((32, 48), (64, 32)):
+        given = inputs(3, height, width)
+        with torch.no_grad():
+            wanted = network(**given)["denoised"].numpy()
+        found = engine.infer({name: value.numpy() for name, value in given.items()})["denoised"]
+        assert np.allclose(found, wanted, atol=1e-4)
+    assert any(isinstance(module, ChannelNorm) for module in network.modules()), "the network itself is as it was"

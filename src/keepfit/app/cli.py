@@ -46,7 +46,7 @@ from keepfit.app.readers import nobody_listens, survive_readers
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
 from keepfit.decision import Outcome
-from keepfit.errors import KeepfitError, NotFound, Refused, SettingsError
+from keepfit.errors import InvalidInput, KeepfitError, NotFound, Refused, SettingsError
 from keepfit.redaction import guard_logs
 from keepfit.rollout.rollout import standing
 
@@ -366,13 +366,18 @@ def status(
     plot: Annotated[
         Path | None, typer.Option(help="Draw accuracy over time into this file: .png, .svg or .pdf.")
     ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Draw the accuracy on labels by the class map of this moment.")
+    ] = None,
     project: ProjectOption = HERE, model: ModelOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """What is live, how accurate it is, and what the last check said; of every model unless one is named."""
-    home = Project(project, model)
+    at, home = moment(as_of, "as-of"), Project(project, model)
+    if at is not None and plot is None:
+        raise InvalidInput("--as-of is for --plot; what is live is counted by the newest class map", "as-of")
     show_models.status(home, json, whole=model is None and len(home.home.settings.models) > 1 and plot is None)
     if plot is not None:
-        checks = named(LATE["accuracy_plot"])(home.store, home.model, plot)
+        checks = home.draw_accuracy(plot, at)
         if not json:
             show.text(f"{checks} checks are drawn in {plot}.")
 

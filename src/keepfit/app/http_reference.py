@@ -19,7 +19,7 @@ HEAD = [
     "# HTTP", "",
     "JSON in and out; the full OpenAPI document is at `/openapi.json`, a page at `/docs`. Errors are problem",
     "documents (RFC 9457): `Problem` below, as `application/problem+json`. `/models/NAME/...` addresses one of several",
-    "models, the bare routes the default one.", "",
+    "models, the bare routes the default one. Below `/v2` errors are `ErrorOut`, and a path names its model.", "",
 ]  # fmt: skip
 
 
@@ -66,7 +66,10 @@ def taken(operation: Schema) -> Iterator[str]:
             yield f"`?{parameter['name']}=` {kind(parameter['schema'])}{said}"
     for form, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
-        yield kind(schema) if "$ref" in schema else f"`{form}`: {', '.join(f'`{n}`' for n in schema['properties'])}"
+        if "properties" in schema:
+            yield f"`{form}`: {', '.join(f'`{name}`' for name in schema['properties'])}"
+        else:
+            yield kind(schema) if "$ref" in schema else f"`{form}`"
 
 
 def given(operation: Schema) -> Iterator[str]:

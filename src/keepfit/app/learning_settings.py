@@ -38,6 +38,7 @@ class VideoRecipeSettings(Section):
         "cells", description="cells: an LSTM per cell; global: one for the picture; cnn_only: no memory; none: errors."
     )
     alarms_per_day: float = Field(1.0, gt=0, description="The budget of false alarms of one camera.")
+    gating: bool = Field(True, description="Places that look like the empty scene are not judged; faster.")
     drop: float = Field(0.03, ge=0, lt=0.5, description="Share of the hardest clips that are not learnt from.")
 
 

@@ -34,6 +34,7 @@ from keepfit.app.http import (
     history,
     identity,
     inference,
+    inference_schemas,
     jobs,
     labels,
     metrics,
@@ -76,7 +77,7 @@ class Application(OpenAPI):
     @property
     def api_doc(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return routing.document_uploads(super().api_doc, self.config["ROLES"])
+        return inference_schemas.document(routing.document_uploads(super().api_doc, self.config["ROLES"]))
 
 
 def create_app(service: Service, host: str = "127.0.0.1") -> OpenAPI:

@@ -12,8 +12,9 @@ from keepfit.app.wiring import Home
 from keepfit.data.past_source import foreign_engine
 from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError
+from keepfit.pipelines.folder_following import FolderSource
 from keepfit.pipelines.intake import Intake
-from keepfit.pipelines.table_following import ROWS, FolderSource, Follower, QuerySource, Roles, Source
+from keepfit.pipelines.table_following import ROWS, Follower, QuerySource, Roles, Source
 from keepfit.redaction import redacted
 
 

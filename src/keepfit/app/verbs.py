@@ -61,9 +61,12 @@ class Verbs:
         found: Mapping[str, Any] = named(LATE["status"])(self)
         return found
 
-    def draw_accuracy(self, target: Path) -> int:
-        """Accuracy over time in a picture (.png, .svg, .pdf); how many checks are in it. Raises NotFound before one."""
-        return int(named(LATE["accuracy_plot"])(self.store, self.model, target))
+    def draw_accuracy(self, target: Path, as_of: datetime | None = None) -> int:
+        """Accuracy over time in a picture (.png, .svg, .pdf); how many checks are in it. Raises NotFound before one.
+
+        Each check as it was measured; or, on the labels of today, by the class map of one moment.
+        """
+        return int(named(LATE["accuracy_plot"])(self.store, self.model, target, as_of))
 
     def diff(self, first: int, second: int) -> Mapping[str, Any]:
         """What differs between two versions. Raises NotFound."""

@@ -327,8 +327,8 @@ def roller(home: Home, name: str, store: RecordStore) -> Roller:
 def intake(home: Home, name: str, store: RecordStore) -> Intake:
     """The door for the answers of a model that is served elsewhere."""
     _, model = home.settings.model(name)
-    classes, said = model.elsewhere.classes, discretion(name, model)
-    made: Intake = named(LATE["intake_elsewhere"])(name, store, home.models, home.clock, classes, said)
+    classes, said, texts = model.elsewhere.classes, discretion(name, model), model.columns.text
+    made: Intake = named(LATE["intake_elsewhere"])(name, store, home.models, home.clock, classes, said, texts)
     return made
 
 

@@ -90,6 +90,8 @@ class PastQuery:
     query: str
     name: str = ""
     _notes: list[str] = field(default_factory=list)
+    _counted: int | None = None
+    """Rows when they were counted, so that the query is not asked once more for that before it is read."""
 
     def __post_init__(self) -> None:
         try:
@@ -118,13 +120,14 @@ class PastQuery:
 
     def total(self) -> int | None:
         with self._reading() as conn:
-            return self._count(conn)
+            self._counted = self._count(conn)
+        return self._counted
 
     def records(self) -> Iterator[Record]:
         self._notes.clear()
         number = 0
         with self._reading() as conn:
-            before = self._count(conn)
+            before = self._count(conn) if self._counted is None else self._counted
             result = conn.execution_options(stream_results=True, yield_per=BATCH).execute(text(self.query))
             header = _header(result.keys())
             for row in result:

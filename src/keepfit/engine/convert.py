@@ -43,16 +43,23 @@ def export(module: nn.Module, xml: Path, longest: int = 64, threads: int | None 
     return xml
 
 
-def export_fixed(module: nn.Module, xml: Path, example: Arrays, outputs: Sequence[str]) -> Path:
+def export_fixed(
+    module: nn.Module,
+    xml: Path,
+    example: Arrays,
+    outputs: Sequence[str],
+    free: Sequence[tuple[str, int]] = (),
+) -> Path:
     """Convert `module` to `xml` and a `.bin` beside it, in fp32, for any number of rows of exactly these shapes.
 
+    Besides the rows the axes that are `free` (input, number) may have any length that the module can do with.
     forward takes the inputs by their names in `example` (rows, ...) and gives a mapping that has `outputs`. The result
     is compared with torch on the example. Raises BackendError when it cannot be converted or the answers differ.
     """
     xml.parent.mkdir(parents=True, exist_ok=True)
     with _ready(module), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer comments on every Python branch
-        shapes = [ov.PartialShape([-1, *values.shape[1:]]) for values in example.values()]
+        shapes = [_shape(values.shape, [axis for of, axis in free if of == name]) for name, values in example.items()]
         tensors = tuple(torch.from_numpy(np.asarray(values)) for values in example.values())
         try:
             network = ov.convert_model(_Positional(module, example, outputs), example_input=tensors, input=shapes)
@@ -67,6 +74,10 @@ def export_fixed(module: nn.Module, xml: Path, example: Arrays, outputs: Sequenc
             worst = float(np.max(np.abs(ours[name] - theirs[name].numpy())))
             raise BackendError(f"the converted network differs from torch by {worst:.2g} in {name}; report this")
     return xml
+
+
+def _shape(example: tuple[int, ...], free: Sequence[int]) -> ov.PartialShape:
+    return ov.PartialShape([-1 if axis == 0 or axis in free else size for axis, size in enumerate(example)])
 
 
 SMOOTHED = 0.95

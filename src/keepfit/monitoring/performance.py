@@ -60,7 +60,12 @@ class Answered:
     @property
     def uniform(self) -> bool:
         """True when every label counts the same."""
-        return bool(np.ptp(self.weights) <= 1e-9 * self.weights.max())
+        return uniform(self.weights)
+
+
+def uniform(weights: Doubles) -> bool:
+    """True when all are the same."""
+    return bool(np.ptp(weights) <= 1e-9 * weights.max())
 
 
 def realised(labelled: Sequence[tuple[Prediction, Label]], rng: np.random.Generator) -> Realised | None:
@@ -94,6 +99,15 @@ def share(answered: Answered, size: int) -> Share:
     if answered.uniform:
         return Share(wilson(int(right.sum()), len(right)), None)
     return Share(*weighted_share(right, weights))
+
+
+def right_share(pairs: Sequence[tuple[Prediction, Label]]) -> Interval:
+    """The share of right answers of pairs (at least one) that measure, of whatever versions."""
+    right = np.array([said.label == label.value for said, label in pairs], np.float64)
+    weights = np.array([weight(label) for _, label in pairs], np.float64)
+    if uniform(weights):
+        return wilson(int(right.sum()), len(right))
+    return weighted_share(right, weights)[0]
 
 
 def arrays(pairs: Sequence[tuple[Prediction, Label]]) -> Answered:

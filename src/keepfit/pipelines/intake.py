@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import InvalidInput, Refused
 from keepfit.evaluation.evaluator import read_reference
 from keepfit.pipelines.foreign import ELSEWHERE
+from keepfit.pipelines.text_columns import TextColumns, text_columns
 from keepfit.registry.registry import model_folder
 from keepfit.serving.discretion import Discretion, tell_of_masks
 
@@ -40,6 +41,7 @@ class Said:
     id: str
     version: str
     text: Any = None
+    """A text; or several by column, in whatever order, or in the order of the columns."""
     embedding: Sequence[float] | None = None
     probabilities: Mapping[str, float] | None = None
     label: str | None = None
@@ -81,6 +83,8 @@ class Intake:
     """Those of the settings; none: a version's first answer says them."""
     discretion: Discretion = field(default_factory=Discretion)
     """What of a text may be stored."""
+    columns: tuple[str, ...] = ()
+    """The text columns of the settings; none: those that the model was trained with."""
 
     def take(self, said: Sequence[Said], values: Mapping[str, Any] | None = None, at: str = "predictions") -> Taken:
         """Durable when it returns, all or none; `values` are stored in the same transaction.
@@ -93,24 +97,30 @@ class Intake:
         pairs = []
         heard_of = {version.name for version in self.store.foreign_versions(self.model)}
         alike(said, at, heard_of)  # before the first answer names the classes of a version for ever
+        columns = self.text_columns(one.text for one in said)
         for place, one in enumerate(said):
             try:
                 if one.id in seen and seen[one.id] != one:
                     raise InvalidInput(f"the id {one.id!r} comes twice with different content", "id")
                 if one.id not in seen:
-                    pairs.append(self.pair(one, known))
+                    pairs.append(self.pair(replace(one, text=columns.content(one.text)), known))
             except InvalidInput as error:
                 where = f"{at}.{place}"
                 raise InvalidInput(f"{where}: {error}", f"{where}.{error.field}" if error.field else where) from error
             seen[one.id] = one
-        new = self.store.add_answers(self.model, pairs, values)
+        new = self.store.add_answers(self.model, pairs, {**(values or {}), **columns.to_keep()})
         tell_of_masks(self.store, self.model, self.discretion)
         return Taken(new, len(said) - new)
+
+    def text_columns(self, texts: Iterable[Any]) -> TextColumns:
+        """The order in which texts that come as objects are kept."""
+        return text_columns(self.store, self.model, self.columns, texts)
 
     def take_what_fits(self, said: Sequence[Said], values: Mapping[str, Any]) -> tuple[Taken, list[str]]:
         """Stores what can be taken, with named values, and returns a sentence for each that cannot.
 
-        For sources that nobody stands before: one bad row must not hold up all that follow.
+        For sources that nobody stands before: one bad row must not hold up all that follow. Texts of several columns
+        come in their order.
         """
         known: dict[str, KnownVersion] = {}
         pairs, wrong = [], []

@@ -6,18 +6,13 @@ behind that mark is never read again: when it changes, people hear of it.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-import pyarrow.parquet as pq
 
 from keepfit.clock import Clock
 from keepfit.data.records import text_group
@@ -29,16 +24,10 @@ from keepfit.pipelines.intake import Intake, Said
 
 FOLLOWED = "followed"
 """Under this name the store keeps how far each source was read."""
-CHUNK = 8 * 2**20
-"""Bytes of a file that are read at once."""
 ROWS = 5000
-GUARD = 2**16
-"""Of the bytes behind the mark the first and the last so many are compared with what was read."""
-SETTLED = timedelta(seconds=2)
-"""A Parquet file counts when it has not changed for so long: it is whole only at its end."""
+"""Of a source that are taken in at once."""
 CURSORS = frozenset({int, float, str})
 """Kinds of values that grow and can be kept, besides times."""
-SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 
 Row = Mapping[str, Any]
 Mark = dict[str, Any]
@@ -146,13 +135,13 @@ class Follower:
         if self.due is not None and now < self.due <= now + self.every:
             return 0
         self.due = now + self.every
-        return sum(self.follow(name) for name in self.source.names())
+        marks = dict(self.store.get(self.model, FOLLOWED) or {})
+        return sum(self.follow(name, marks) for name in self.source.names())
 
-    def follow(self, name: str) -> int:
-        """Everything of one file, or of the table."""
+    def follow(self, name: str, marks: dict[str, Mark]) -> int:
+        """Everything of one file, or of the table; how far that is goes into the marks of all."""
         read = 0
         while True:
-            marks = dict(self.store.get(self.model, FOLLOWED) or {})
             mark = dict(marks.get(name) or {})
             if mark.get("broken"):
                 return read
@@ -160,12 +149,17 @@ class Follower:
                 rows, after = self.source.read(name, mark)
             except InvalidInput as error:
                 self.say(f"{name}: {error}", name)
-                self.store.put(self.model, FOLLOWED, {**marks, name: {**mark, "broken": str(error)}})
+                marks[name] = {**mark, "broken": str(error)}
+                self.store.put(self.model, FOLLOWED, marks)
                 return read
-            if not rows:
+            if not rows and after == mark:
+                return read
+            marks[name] = after
+            if not rows:  # written anew without a new row: it need not be compared again
+                self.store.put(self.model, FOLLOWED, marks)
                 return read
             read += len(rows)
-            self.take(name, rows, {**marks, name: after})
+            self.take(name, rows, marks)
 
     def take(self, name: str, rows: Sequence[tuple[str, Row]], marks: Mapping[str, Any]) -> None:
         """Rows with their mark; those that cannot be taken are told of, and not read again."""
@@ -184,129 +178,6 @@ class Follower:
         """A decision that people hear of, once."""
         id_ = text_group(f"{self.model} follow {what} {words}")
         self.store.add_decision(self.model, "follow", Decision(Outcome.FAIL, (words,)), self.clock.now(), id_)
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """The tables of a folder: CSV, TSV and JSON lines that grow at their end, and Parquet files."""
-
-    folder: Path
-    clock: Callable[[], datetime]
-
-    def names(self) -> list[str]:
-        """The files, by name."""
-        if not self.folder.is_dir():
-            return []
-        files = (p for p in self.folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        return sorted(p.name for p in files if p.is_file())
-
-    def read(self, name: str, mark: Mark) -> tuple[list[tuple[str, Row]], Mark]:
-        """As Source says."""
-        path = self.folder / name
-        try:
-            stat = path.stat()
-            if path.suffix.lower() != ".parquet":
-                return read_lines(path, stat.st_size, mark)
-            seen = f"{stat.st_size}-{stat.st_mtime_ns}"
-            fresh = self.clock().timestamp() - stat.st_mtime < SETTLED.total_seconds()
-            return ([], mark) if fresh or mark.get("seen") == seen else read_parquet(path, seen, mark)
-        except FileNotFoundError:
-            return [], mark
-        except OSError as error:
-            raise InvalidInput(f"it cannot be read: {error.strerror}") from error
-
-
-def read_lines(path: Path, size: int, mark: Mark) -> tuple[list[tuple[str, Row]], Mark]:
-    """Whole lines behind the mark; a last line without its end waits."""
-    offset, row = int(mark.get("offset", 0)), int(mark.get("row", 0))
-    if size < offset:
-        raise InvalidInput(f"it shrank from {offset} to {size} bytes; it is not read again, go on in a new file")
-    if size == offset:
-        return [], mark
-    with path.open("rb") as file:
-        if offset and guard(file, offset) != mark.get("guard"):
-            raise InvalidInput(f"its first {offset} bytes, which were read, have changed; go on in a new file")
-        file.seek(offset)
-        whole = whole_lines(file.read(CHUNK), path.suffix.lower() != ".jsonl")
-        if not whole:
-            if size - offset >= CHUNK:
-                raise InvalidInput(f"a line has more than {CHUNK} bytes; a quote was most likely never closed")
-            return [], mark
-        after = {"offset": offset + len(whole), "row": row, "guard": guard(file, offset + len(whole))}
-    header, rows = parsed(path, whole, mark.get("header"))
-    named = [(f"{path.name}:{row + place}", one) for place, one in enumerate(rows, 1)]
-    return named, {**after, "row": row + len(named), **({} if header is None else {"header": header})}
-
-
-def whole_lines(content: bytes, quoted: bool) -> bytes:
-    """Up to the last line end that is no part of a quoted field."""
-    end = content.rfind(b"\n")
-    while quoted and end >= 0 and content.count(b'"', 0, end) % 2:
-        end = content.rfind(b"\n", 0, end)
-    return content[: end + 1]
-
-
-def guard(file: Any, offset: int) -> str:
-    """A hash of the first and the last bytes before a place."""
-    file.seek(0)
-    first = file.read(min(GUARD, offset))
-    file.seek(max(0, offset - GUARD))
-    return hashlib.sha256(first + file.read(min(GUARD, offset))).hexdigest()
-
-
-def parsed(path: Path, content: bytes, header: Sequence[str] | None) -> tuple[Sequence[str] | None, list[Row]]:
-    """The rows of whole lines, and the header of a CSV or TSV."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"it is not UTF-8 ({error})") from error
-    if path.suffix.lower() == ".jsonl":
-        return None, [json_row(line) for line in text.split("\n") if line.strip()]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        csv.field_size_limit(CHUNK)
-        cells = [line for line in lines if line]
-    except csv.Error as error:
-        raise InvalidInput(f"it is no table that can be read ({error})") from error
-    if header is None:
-        if not cells:
-            return None, []
-        header, cells = cells[0], cells[1:]
-    # cells that do not fit the header (a comma that is not quoted) make a row that cannot be taken
-    return header, [dict(zip(header, line, strict=True)) if len(line) == len(header) else {} for line in cells]
-
-
-def json_row(line: str) -> Row:
-    """An object; `probabilities` of it become columns. What is none becomes a row that cannot be taken."""
-    try:
-        row = orjson.loads(line)
-    except ValueError:
-        return {}
-    if not isinstance(row, dict):
-        return {}
-    inner = row.pop("probabilities", None)
-    return row | ({f"p_{label}": p for label, p in inner.items()} if isinstance(inner, dict) else {})
-
-
-def read_parquet(path: Path, seen: str, mark: Mark) -> tuple[list[tuple[str, Row]], Mark]:
-    """Rows behind the mark of a whole file; one that was written anew must begin with the rows that were read."""
-    start = int(mark.get("row", 0))
-    try:
-        table = pq.read_table(path)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"it is no whole Parquet file ({error})") from error
-    if table.num_rows < start or rows_hash(table.slice(0, start)) != mark.get("guard", rows_hash(table.slice(0, 0))):
-        raise InvalidInput(f"its first {start} rows, which were read, have changed; go on in a new file")
-    part = table.slice(start, ROWS)
-    end = start + part.num_rows
-    rows = [(f"{path.name}:{start + place}", row) for place, row in enumerate(part.to_pylist(), 1)]
-    whole = {"seen": seen} if end == table.num_rows else {}
-    return rows, {"row": end, "guard": rows_hash(table.slice(0, end)), **whole}
-
-
-def rows_hash(table: Any) -> str:
-    """Of what the rows say."""
-    return hashlib.sha256(repr(table.to_pylist()).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class VideoRecipe:
     """cells: an LSTM per cell of the picture; global: one for the whole; cnn_only: no memory; none: plain errors."""
     alarms_per_day: float = 1.0
     """The budget of false alarms of one camera."""
+    gating: bool = True
+    """Places that look like the empty scene are not judged: they cost nothing, and count as without error."""
     drop: float = 0.03
     """Share of the clips, the hardest ones, that the denoiser does not learn from: they may be anomalies."""
 

@@ -37,15 +37,12 @@ def add_predictions(call: Call, body: SaidsBody) -> Any:
 
 
 def said_of(body: SaidBody | SaidsBody) -> Said:
-    """The answer in words of the pipeline; an object of text columns keeps their order."""
-    text = body.text
-    if isinstance(text, dict):
-        text = tuple(text.values())
-    elif isinstance(text, list):
+    """The answer in words of the pipeline."""
+    if isinstance(body.text, list):
         raise InvalidInput('"text" is one text here; several answers go as {"predictions": [...]}', "text")
     return Said(
-        str(body.id), str(body.version), text, body.embedding, body.probabilities, body.label, body.score, body.key,
-        body.time, body.context or {},
+        str(body.id), str(body.version), body.text, body.embedding, body.probabilities, body.label, body.score,
+        body.key, body.time, body.context or {},
     )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def page(app: OpenAPI) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>keepfit</title><style>{STYLE}</style>",
         f"<h1>keepfit {escape(spec['info']['version'])}</h1>",
         "<p>The full description is at <a href=/openapi.json>/openapi.json</a>. "
-        "Each route is there under <code>/models/NAME</code>, too.</p>",
+        "Each route that is not below <code>/v2</code> is there under <code>/models/NAME</code>, too.</p>",
         "<pre>curl -X POST /predict -H 'Content-Type: application/json' "
         '-d \'{"text": ["I love this product!"]}\'</pre>',
     ]

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orjson
-from flask import Flask, Response, request
+from flask import Response, request
 from flask_openapi3.openapi import OpenAPI
 
-from keepfit.app.http.access import Role
 from keepfit.app.http.health import not_ready
 from keepfit.app.http.identity import request_id
-from keepfit.app.http.predict import ask
+from keepfit.app.http.inference_schemas import (
+    HEADER,
+    AllReadyOut,
+    InferOut,
+    LiveOut,
+    ModelOut,
+    ModelReadyOut,
+    ServerOut,
+    VersionPath,
+    responses,
+)
+from keepfit.app.http.predict import ask, refuse_elsewhere
 from keepfit.app.http.problems import problem, wrong_type
 from keepfit.app.http.reading import whole_body
-from keepfit.app.http.routing import Call, Route, call_of, json_response
+from keepfit.app.http.routing import OPTIONAL_TOKEN, Call, NamePath, Route, call_of, json_response
 from keepfit.app.http.tensors import Asked, Given, read_request, wanted, write_answer
 from keepfit.app.service import Service
 from keepfit.errors import InvalidInput, NotFound, Refused
 from keepfit.serving.predictor import Answer, Request
 
 EXTENSIONS = ("binary_tensor_data",)
-HEADER = "Inference-Header-Content-Length"
 TYPES = {
     "label": "BYTES", "score": "FP32", "probabilities": "FP32", "id": "BYTES", "abstained": "BOOL",
     "model_version": "INT32",
@@ -32,7 +41,7 @@ TYPES = {
 
 
 def install(app: OpenAPI, service: Service) -> None:
-    """Add the routes, with who may call each; the protocol has an OpenAPI document of its own."""
+    """Add the routes, with who may call each."""
 
     def server() -> Response:
         """Open Inference Protocol: the server's name, version and extensions."""
@@ -63,22 +72,43 @@ def install(app: OpenAPI, service: Service) -> None:
         return answer(call, alone(call, version))
 
     below = "/v2/models/<name>", "/v2/models/<name>/versions/<version>"
-    views: list[tuple[str, Callable[..., Response], str, Role]] = [
-        ("/v2", server, "GET", "open"), ("/v2/health/live", live, "GET", "open"),
-        ("/v2/health/ready", ready, "GET", "open"),
-        *((start, model, "GET", "any") for start in below),
-        *((f"{start}/ready", model_ready, "GET", "any") for start in below),
-        *((f"{start}/infer", infer, "POST", "predict") for start in below),
-    ]  # fmt: skip
-    for rule, view, method, role in views:
-        endpoint = f"v2_{view.__name__}"
-        Flask.add_url_rule(app, rule, endpoint, view, methods=[method])
-        app.config["ROLES"][endpoint] = Route("post" if method == "POST" else "get", rule, view, role)
+    routes = [
+        Route("get", "/v2", server, "open", ServerOut),
+        Route("get", "/v2/health/live", live, "open", LiveOut),
+        Route("get", "/v2/health/ready", ready, "open", AllReadyOut),
+        *(Route("get", start, model, "any", ModelOut) for start in below),
+        *(Route("get", f"{start}/ready", model_ready, "any", ModelReadyOut) for start in below),
+        *(Route("post", f"{start}/infer", infer, "predict", InferOut) for start in below),
+    ]
+    for route in routes:
+        add(app, route)
+
+
+def add(app: OpenAPI, route: Route) -> None:
+    """Install one of them, as it is: below /v2 there is neither a default model nor the prefix /models."""
+    of_version = "<version>" in route.rule
+
+    def view(**given: Any) -> Response:
+        place = given.get("path")
+        answered: Response = route.handler(**({} if place is None else place.model_dump()))
+        return answered
+
+    view.__name__ = f"v2_{route.handler.__name__}" + ("_of_version" if of_version else "")
+    view.__doc__ = route.handler.__doc__
+    view.__annotations__ = {"path": VersionPath if of_version else NamePath} if "<name>" in route.rule else {}
+    method = {"get": app.get, "post": app.post}[route.method]
+    security = None if route.role == "open" else OPTIONAL_TOKEN
+    method(route.rule, responses=responses(route), operation_id=view.__name__, security=security)(view)
+    app.config["ROLES"][view.__name__] = route
 
 
 def asked_of(service: Service, name: str, version: str | None) -> Call:
-    """The call to a model. Raises NotFound for one that is not here, or a version that answers nobody now."""
+    """The call to a model. Raises NotFound for one that is not here, or a version that answers nobody now.
+
+    Raises Refused for one that is served elsewhere.
+    """
     call = call_of(service, name)
+    refuse_elsewhere(call)
     shares = call.served.predictor.live.traffic.shares
     if version is not None and version not in {str(number) for number in shares}:
         live = ", ".join(map(str, sorted(shares))) or "none"

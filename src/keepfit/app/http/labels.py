@@ -126,8 +126,8 @@ def look_up(call: Call, body: LabelBody) -> tuple[Example, Prediction] | None:
 
 def group_of(call: Call, text: Any) -> str:
     """The group under which this very text was recorded."""
-    if call.served.intake is not None:
-        content = tuple(text.values()) if isinstance(text, dict) else text
+    if (intake := call.served.intake) is not None:
+        content = intake.text_columns([text]).content(text)
         return Example(content, call.service.clock.now()).group_or_default()
     predictor = call.served.predictor
     if not predictor.live.models and not predictor.rest.asleep:

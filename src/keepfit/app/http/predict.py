@@ -26,11 +26,7 @@ def predict(call: Call, body: PredictBody) -> Any:
     has the probability 0 from then on, and the others are divided by the rest of the sum, until a version answers that
     was trained without it.
     """
-    if call.served.intake is not None:
-        raise Refused(
-            f"the model {call.name!r} is served elsewhere [served]: ask that server, and send its answers to POST "
-            "/predictions"
-        )
+    refuse_elsewhere(call)
     requests = read_requests(body)
     answers, version = ask(call, requests, field_of(body))
     if "inputs" in body.model_fields_set:
@@ -52,6 +48,15 @@ ROUTES = (
     Route("post", "/predict", predict, "predict", PredictOut, body=PredictBody, upload=answer_upload,
           upload_form=UploadForm, errors=(409, 411, 413, 415, 429)),
 )  # fmt: skip
+
+
+def refuse_elsewhere(call: Call) -> None:
+    """Raises Refused for a model that does not answer here, whatever door it is asked at."""
+    if call.served.intake is not None:
+        raise Refused(
+            f"the model {call.name!r} is served elsewhere [served]: ask that server, and send its answers to POST "
+            "/predictions"
+        )
 
 
 def ask(call: Call, requests: Sequence[Request], field: str) -> tuple[list[Answer], int | None]:

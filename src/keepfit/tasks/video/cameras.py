@@ -16,7 +16,9 @@ from keepfit.tasks.video.dividing import Divided, divide
 from keepfit.tasks.video.frames import facts
 from keepfit.tasks.video.material import Material, Take, gather
 from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.regions import noise_of
 from keepfit.tasks.video.scene import median_background
+from keepfit.training.recipe import VideoRecipe
 
 PARTS = ("fit", "head", "calibrate")
 MOST_SCENE_FRAMES = 600
@@ -41,21 +43,27 @@ class Camera:
         return Take(self.parts[part], self.preparation)
 
 
-def cameras_of(snapshot: Snapshot, videos: Path, long_side: int, folder: Path, report: Report) -> dict[str, Camera]:
+def cameras_of(
+    snapshot: Snapshot, videos: Path, recipe: VideoRecipe, folder: Path, report: Report
+) -> dict[str, Camera]:
     """The cameras of a snapshot by their names, in order; frames are kept in `folder`, as NAME.raw.
 
     Raises InvalidInput where one has too little, BackendError when the disk is full.
     """
     divided = divide(snapshot.rows(Split.TRAIN), snapshot.rows(Split.VALIDATION))
 
+    def scene(material: Material) -> Preparation:
+        empty = empty_scene(material)
+        return replace(empty, still=noise_of(empty.pictures(spread(material)))) if recipe.gating else empty
+
     def gathered(number: int, windows: Divided) -> Camera:
         parts = {}
         for part in PARTS:
             clips: list[Clip] = getattr(windows, part)
             report({"progress": 0.0, "decoding": float(len(clips))}, 0)
-            parts[part] = gather(clips, videos, long_side, folder / f"{part}-{number}.raw")
+            parts[part] = gather(clips, videos, recipe.long_side, folder / f"{part}-{number}.raw")
         rate = float(np.median([facts(videos / name).fps for name in {clip.name for clip in windows.calibrate}]))
-        return Camera(number, parts, empty_scene(parts["fit"]), tuple(windows.events), rate)
+        return Camera(number, parts, scene(parts["fit"]), tuple(windows.events), rate)
 
     return {name: gathered(number, windows) for number, (name, windows) in enumerate(divided.items())}
 

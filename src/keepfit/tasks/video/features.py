@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keepfit.engine.engine import Engine
 from keepfit.tasks.video.preparation import Preparation
+from keepfit.tasks.video.regions import TILE, Region, busy, regions
 
 Floats = NDArray[np.float32]
 
@@ -40,6 +41,7 @@ class ErrorMaps:
     """Error features of pictures; the picture itself goes in, without noise, so that nothing flickers.
 
     One-step estimates instead of a sampler: DiffusionAD (Zhang et al. 2023); clean input: MULDE (Micorek et al. 2024).
+    Where the picture is the empty scene the errors are zero and the denoiser is not asked (see regions.busy).
     """
 
     def __init__(self, engine: Engine, preparation: Preparation) -> None:
@@ -59,28 +61,52 @@ class ErrorMaps:
             or [np.zeros((0, CHANNELS, *self.grid), np.float32)]
         )
 
-    def estimates(self, now: Floats, past: Floats) -> Floats:
-        """The denoised pictures, (n, levels, H, W)."""
+    def _some(self, now: Floats, past: Floats) -> Floats:
+        flags = busy(now, past[:, 0], self._preparation.still)
+        n, rows, columns = flags.shape
+        per_tile = TILE // CELL
+        maps = np.zeros((n, CHANNELS, rows * per_tile, columns * per_tile), np.float32)
+        for region in regions(np.logical_or.reduce(flags)):
+            seen = region.with_context(rows, columns)
+            of_seen = self._measured(now, past, seen)
+            within = region.inside(seen).pixels(per_tile)
+            maps[..., *region.pixels(per_tile)] = of_seen[..., *within]
+        maps *= flags.repeat(per_tile, axis=1).repeat(per_tile, axis=2)[:, None]
+        rows, columns = self.grid
+        return maps[..., :rows, :columns]
+
+    def _measured(self, now: Floats, past: Floats, seen: Region) -> Floats:
+        """Error maps of a part of the pictures."""
+        height, width = now.shape[1:]
+        shown = seen.pixels()
+        place = np.array(
+            [
+                seen.top * TILE / height,
+                seen.left * TILE / width,
+                (seen.bottom - seen.top) * TILE / height,
+                (seen.right - seen.left) * TILE / width,
+            ],
+            np.float32,
+        )
+        part = np.ascontiguousarray(now[:, *shown])
+        estimates = self._estimates(part, np.ascontiguousarray(past[:, :, *shown]), place)
+        errors = np.abs(estimates - part[:, None])
+        slope = gradient(estimates[:, GRADIENT_LEVEL]) - gradient(part)
+        maps = np.concatenate([errors, np.abs(slope)[:, None]], axis=1)
+        pooled = np.stack([pool_mean(maps), pool_max(maps)], axis=2)
+        return np.asarray(pooled.reshape(len(now), CHANNELS, *pooled.shape[3:]), np.float32)
+
+    def _estimates(self, now: Floats, past: Floats, place: Floats) -> Floats:
+        """The denoised pictures, (n, levels, H, W), of crops at this place (top, left, height and width, as shares)."""
         n, levels = len(now), len(LEVELS)
         inputs: dict[str, NDArray[Any]] = {
             "noisy": np.repeat(now[:, None], levels, axis=0),
             "past": np.repeat(past, levels, axis=0),
             "known": np.tile(np.array([level.past for level in LEVELS], np.float32), n),
             "sigma": np.tile(np.array([level.sigma for level in LEVELS], np.float32), n),
-            "place": np.tile(np.array([[0, 0, 1, 1]], np.float32), (n * levels, 1)),
+            "place": np.tile(place[None], (n * levels, 1)),
         }
         return np.asarray(self._engine.infer(inputs)["denoised"].reshape(n, levels, *now.shape[1:]))
-
-    def _some(self, now: Floats, past: Floats) -> Floats:
-        estimates = self.estimates(now, past)
-        errors = np.abs(estimates - now[:, None])
-        slope = gradient(estimates[:, GRADIENT_LEVEL]) - gradient(now)
-        maps = np.concatenate([errors, np.abs(slope)[:, None]], axis=1)
-        pooled = np.stack([pool_mean(maps), pool_max(maps)], axis=2)
-        rows, columns = self.grid
-        n = len(now)
-        inside = pooled.reshape(n, CHANNELS, *pooled.shape[3:])[..., :rows, :columns]
-        return np.asarray(inside, np.float32)
 
 
 def gradient(pictures: Floats) -> Floats:

@@ -67,13 +67,14 @@ def judged(parts: Parts, normal: Material, terms: Terms) -> View:
     threshold = calibrate(scores, terms.fps, normal.starts, terms.alarms_per_day)
     scale = max(1e-3, (threshold.enter - float(np.median(scores))) / 4)
     maxima = block_maxima(scores, terms.fps, normal.starts)
-    return View(parts.preparation.background, parts.normal, threshold, scale, maxima)
+    return View(parts.preparation, parts.normal, threshold, scale, maxima)
 
 
 def write_view(folder: Path, number: int, view: View) -> dict[str, Any]:
     """Its arrays as a file of the folder; what model.json says of it, for View.read."""
     file = f"scene-{number}.npz"
-    write_arrays(folder / file, background=view.background, **vars(view.normal), maxima=view.maxima)
+    scene = {"background": view.background, "still": np.array(view.preparation.still)}
+    write_arrays(folder / file, **scene, **vars(view.normal), maxima=view.maxima)
     return {"scene": file, "threshold": asdict(view.threshold), "scale": view.scale}
 
 

@@ -119,7 +119,7 @@ class _Fit:
         if self.before is not None and self.recipe.start == "recalibrate":
             self.before.check_newer(self.snapshot)
         self._precision()  # an arithmetic that cannot be had is refused before anything is learnt
-        cameras = self._named(cameras_of(self.snapshot, self.videos, self.video.long_side, self.draft, self.report))
+        cameras = self._named(cameras_of(self.snapshot, self.videos, self.video, self.draft, self.report))
         rate = self._rate(cameras)
         learns_events = self.video.head != "none" and self.recipe.start != "recalibrate"
         refuse_all(cameras, rate, self.video.alarms_per_day, FRAMES if learns_events else sequences.RUN_UP + 1)
@@ -178,7 +178,7 @@ class _Fit:
         takes = ([camera.take("fit") for camera in cameras], [camera.take("head") for camera in cameras])
         trained = diffusion.learn(takes, begun, settings, self._part(0.0, 0.55), self.draft / "diffusion")
         weights.save(trained.network, self.draft / "weights" / "denoiser.safetensors")
-        export_denoiser(trained.network, cameras[0].preparation.size, self.draft / "ir" / "denoiser.xml")
+        export_denoiser(trained.network, self.draft / "ir" / "denoiser.xml")
         about = {
             "shape": shape.to_json(),
             "steps": trained.steps,
@@ -220,13 +220,14 @@ class _Fit:
 
     def _seen(self, camera: Camera, denoiser: OpenVinoEngine) -> Seen:
         maps = ErrorMaps(denoiser, camera.preparation)
-        return maps, self._normal(camera, maps)
+        return maps, self._normal(camera, denoiser)
 
-    def _normal(self, camera: Camera, maps: ErrorMaps) -> Normal:
-        """What errors are usual, from normal frames that the denoiser has not learnt."""
+    def _normal(self, camera: Camera, denoiser: OpenVinoEngine) -> Normal:
+        """What errors are usual, from normal frames that the denoiser has not learnt; also of places that are still."""
         file = self.draft / f"normal-{camera.number}.npz"
         if not file.is_file():
             few = self.recipe.start == "recalibrate"
+            maps = ErrorMaps(denoiser, replace(camera.preparation, still=0.0))
             found = usual(
                 sequences.errors(camera.preparation, maps, block)[sequences.RUN_UP :]
                 for block in blocks_of(camera.parts["head"].stretches(), FEW_BLOCKS if few else MOST_BLOCKS)

@@ -27,8 +27,9 @@ from keepfit.tasks.video.stream import LEAD, Parts, Stream
 from keepfit.tasks.video.thresholding import label, sustained
 from keepfit.tasks.video.timeline import LABELS, Said, Threshold, Timeline
 
-FORMAT = 3
-"""1: errors z-scored by height, no surprises. 2: one camera only."""
+FORMAT = 4
+"""1: errors z-scored by height, no surprises. 2: one camera only. 3: no place is still."""
+OLDEST = 3
 CHUNK = 16
 """Frames that are answered together."""
 MOST_FASTER = 1.5
@@ -45,7 +46,7 @@ Render = Callable[[Clip, int], tuple[Images, NDArray[np.bool_]]]
 class View:
     """What is usual for one camera."""
 
-    background: Images
+    preparation: Preparation
     normal: Normal
     threshold: Threshold
     scale: float
@@ -53,13 +54,19 @@ class View:
     maxima: NDArray[np.float64]
     """Block maxima of the normal video that the threshold was chosen from."""
 
+    @property
+    def background(self) -> Images:
+        """The empty scene, shape (h, w)."""
+        return self.preparation.background
+
     @classmethod
     def read(cls, folder: Path, said: Mapping[str, Any]) -> View:
         """From what model.json says of it, and the file that it names there."""
         with np.load(folder / said["scene"], allow_pickle=False) as scene:
+            still = float(scene["still"]) if "still" in scene else 0.0  # of format 3
             return cls(
-                scene["background"], Normal.of(scene), Threshold(**said["threshold"]), float(said["scale"]),
-                scene["maxima"],
+                Preparation(scene["background"], still), Normal.of(scene), Threshold(**said["threshold"]),
+                float(said["scale"]), scene["maxima"],
             )  # fmt: skip
 
 
@@ -118,7 +125,7 @@ class Facts:
             values = json.loads((folder / "model.json").read_text("utf-8"))
             if values["format"] > FORMAT:
                 raise BackendError(f"the model in {folder} was made by a newer keepfit; update this one")
-            if values["format"] < FORMAT:
+            if values["format"] < OLDEST:
                 raise BackendError(f"the model in {folder} was made by an older keepfit; train it again")
             views = {name: View.read(folder, said) for name, said in values["cameras"].items()}
             if not views:
@@ -285,7 +292,8 @@ class VideoModel:
 
     def warm(self) -> None:
         """Run once, so that the first caller does not wait for the engine to prepare itself."""
-        self.stream().push(np.repeat(self._facts.background[None], 2, axis=0), [True, False])
+        empty = self._facts.background
+        self.stream().push(np.stack([empty, 255 - empty]), [True, False])  # nothing is asked of an empty scene
 
 
 def load(
@@ -298,8 +306,8 @@ def load(
     head = OpenVinoEngine.load(folder / "ir" / "head.xml", "fp32", threads)
     parts = {}
     for name, view in facts.views.items():
-        preparation = Preparation(view.background)
-        parts[name] = Parts(preparation, ErrorMaps(denoiser, preparation), view.normal, head, facts.memory)
+        maps = ErrorMaps(denoiser, view.preparation)
+        parts[name] = Parts(view.preparation, maps, view.normal, head, facts.memory)
     try:
         videos = videos_near(folder)
     except NotFound:

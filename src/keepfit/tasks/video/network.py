@@ -40,6 +40,10 @@ class DenoiserShape:
         return cls(tuple(values["channels"]), int(values["layers"]), float(values["sigma_data"]))
 
 
+EPSILON = 1e-5
+"""Added to variances."""
+
+
 class ChannelNorm(nn.Module):
     """Normalises over the channels of each place apart, in the place of GroupNorm.
 
@@ -54,7 +58,7 @@ class ChannelNorm(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(n, channels, rows, columns) -> the same shape."""
         moved = values.movedim(1, -1)
-        return functional.layer_norm(moved, moved.shape[-1:], self.weight, self.bias).movedim(-1, 1)
+        return functional.layer_norm(moved, moved.shape[-1:], self.weight, self.bias, EPSILON).movedim(-1, 1)
 
 
 class Denoiser(nn.Module):

@@ -9,11 +9,14 @@ from pathlib import Path
 from keepfit.data.snapshot import Snapshot, Split, open_snapshot
 from keepfit.errors import InvalidInput, KeepfitError
 from keepfit.tasks.video import network, weights
+from keepfit.tasks.video.exporting import export_denoiser
 from keepfit.tasks.video.finishing import write_json
 from keepfit.tasks.video.model import Facts
 from keepfit.tasks.video.preparation import Preparation
 from keepfit.training.recipe import Recipe
 
+ANY_SIZE = 4
+"""Since this format of models the denoiser answers about parts of a picture, too."""
 OF_NETWORKS = ("profile", "head", "long_side")
 """Settings that the networks were made with; a training that keeps them cannot have others."""
 
@@ -71,5 +74,7 @@ class Parent:
         """Both networks as they are, in the form in which the phases of a training leave them; safe to repeat."""
         for name in ("ir", "weights"):
             shutil.copytree(self.folder / name, draft / name, dirs_exist_ok=True)
+        if self.facts.about["format"] < ANY_SIZE:
+            export_denoiser(self.denoiser().eval(), draft / "ir" / "denoiser.xml")
         for name in ("denoiser", "head"):
             write_json(draft / f"{name}.json", self.facts.about[name])

@@ -28,6 +28,8 @@ class Preparation:
 
     background: NDArray[np.uint8]
     """The empty scene, shape (h, w)."""
+    still: float = 0.0
+    """Up to this mean difference from the empty scene nothing is there (see regions.busy); 0: no place is still."""
 
     @cached_property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
