@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+SKEW = timedelta(minutes=5)
+"""By so much another machine's clock may be ahead of ours."""
+
 
 class Clock(Protocol):
     """Where `now` comes from."""

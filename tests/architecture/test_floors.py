@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "keepfit"
 FLOORS: list[set[str]] = [
     {"intervals", "redaction"},
-    {"errors", "clock", "decision", "metrics", "sequential", "traces"},
+    {"errors", "clock", "decision", "metrics", "sequential", "telling", "traces"},
     {"data"},
     {"engine", "training"},
     {"tasks"},

@@ -219,6 +219,22 @@ def test_status_says_what_is_live_and_how_accurate_it_is(shell: Shell) -> None:
     assert f"{LIVE} labels" in words.out
 
 
+def test_status_tells_the_first_reasons_of_the_last_check_in_lines_and_where_all_are(shell: Shell) -> None:
+    tell(shell, live(shell, "good"), "pos")
+    assert shell("check").code == 0
+    (status,) = shell.json("status")["models"]
+    first, second, *rest = status["last_check"]["because"]
+    assert len(rest) > 1
+    lines = [" ".join(line.split()) for line in shell("status").out.splitlines()]
+    begin = next(place for place, line in enumerate(lines) if line.startswith("last check wait, "))
+    end = next(place for place, line in enumerate(lines) if line.startswith("retraining"))
+    said = " ".join(lines[begin + 1 : end])  # a terminal may fold them
+    number = len(rest) + 2
+    id_ = status["last_check"]["id"][:12]
+    assert said == f"- {first} - {second} all {number} reasons: keepfit decisions {id_}"
+    assert rest[-1] in shell("decisions", id_).out
+
+
 def test_status_draws_accuracy_over_time(shell: Shell, tmp_path: Path) -> None:
     tell(shell, live(shell, "good"), "pos")
     assert shell("check").code == 0

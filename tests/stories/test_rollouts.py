@@ -533,6 +533,25 @@ def test_a_label_of_a_content_that_is_none_any_more_spoils_no_other_and_blames_n
     assert evidence["signs"]["failures"]["challenger"] == 0
 
 
+@pytest.mark.parametrize(("kind", "tracebacks"), [(BackendError, 0), (ValueError, 1)])
+def test_a_version_that_cannot_be_loaded_is_told_in_a_line_each_time_and_traced_at_most_once(
+    world: World, caplog: pytest.LogCaptureFixture, kind: type[Exception], tracebacks: int
+) -> None:
+    def load(number: int) -> ToyModel:
+        raise kind(f"version {number} is damaged; `keepfit rollback` goes back")
+
+    late = Predictor(MODEL, world.store, load, world.writer, world.clock, "late")
+    for _ in range(3):
+        late.refresh()
+        late._failed = (late._failed[0], 0.0)  # half a minute later
+    told = [line for line in caplog.records if "could not be brought up" in line.getMessage()]
+    assert [line.getMessage() for line in told] == [
+        f"deployment 1 of {MODEL} could not be brought up: version 1 is damaged; `keepfit rollback` goes back"
+    ] * 3
+    assert sum(line.exc_info is not None and line.exc_info[0] is not None for line in told) == tracebacks
+    late.close()
+
+
 def test_a_server_that_starts_beside_a_damaged_challenger_answers_with_the_champion(world: World) -> None:
     del world.models[2]
     world.start()

@@ -92,6 +92,17 @@ def test_harm_retrains_and_the_better_model_takes_over(world) -> None:
     assert set(world.live(20, "awful", "neg")) == {"neg"}
 
 
+def test_harm_calls_at_once_after_the_first_training_and_rests_only_after_a_retraining(world) -> None:
+    world.train(("good", "pos"), ("fine", "pos"), ("bad", "neg"))
+    world.live(60, "awful", "neg")
+    decision = world.watch.tick()
+    assert decision.outcome is Outcome.FIRE, decision.because
+    assert decision.because[-1].endswith("answered no call, so there is no rest after it")
+    world.work(world.waiting_job())
+    world.live(60, "calm", "neg")
+    assert "resting until" in world.watch.tick().because[0]
+
+
 def test_volunteered_labels_train_but_never_raise_an_alarm(world) -> None:
     world.train(("good", "pos"), ("fine", "pos"), ("bad", "neg"))
     world.live(120, "awful", "neg", Source.VOLUNTEERED)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from keepfit.data.archive import ABOUT, MANIFEST, about, unpack, writing
+from keepfit.data.archive import ABOUT, FORMAT, MANIFEST, FolderSink, writing
+from keepfit.data.unpacking import about, unpack
 from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
 
 KINDS = ("b.tar.zst", "b.tar.gz", "b.tgz", "b.tar", "folder")
@@ -34,6 +39,75 @@ def test_what_was_written_is_unpacked_and_verified(tmp_path: Path, name: str) ->
     assert set(manifest["files"]) == {ABOUT, "state/a.bin", "state/deep/b.txt"}
     assert (tmp_path / "out/state/a.bin").read_bytes() == (tmp_path / "source/a.bin").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted({name, "source", "out"}), "nothing is left beside it"
+
+
+def twice(target: Path, source: Path, format: int = FORMAT) -> Path:
+    """A backup of two files of the same content, and one of the same size."""
+    source.mkdir(exist_ok=True)
+    content = np.random.default_rng(3).bytes(100_000)
+    for name, data in (("first", content), ("second", content), ("other", content[::-1])):
+        (source / name).write_bytes(data)
+    with writing(target) as (into, _):
+        into.add_json(ABOUT, {"format": format})
+        for name in ("first", "other", "second"):
+            into.add_file(f"state/{name}", source / name)
+        into.finish({"format": format})
+    return target
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_same_content_is_stored_once_and_unpacked_to_files_of_their_own(tmp_path: Path, name: str) -> None:
+    made = twice(tmp_path / name, tmp_path / "source")
+    parts = [made] if made.is_file() else [path for path in made.rglob("*") if path.is_file()]
+    inodes = {path.stat().st_ino: path.stat().st_size for path in parts}
+    assert 200_000 < sum(inodes.values()) < 230_000
+    manifest = unpack(made, tmp_path / "out")
+    assert manifest["files"]["state/second"] == manifest["files"]["state/first"] != manifest["files"]["state/other"]
+    for one in ("first", "second", "other"):
+        assert (tmp_path / "out/state" / one).read_bytes() == (tmp_path / "source" / one).read_bytes()
+        assert (tmp_path / "out/state" / one).stat().st_nlink == 1
+
+
+def test_tar_unpacks_what_is_stored_once(tmp_path: Path) -> None:
+    made = twice(tmp_path / "b.tar.gz", tmp_path / "source")
+    with tarfile.open(made) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    assert (tmp_path / "out/state/second").read_bytes() == (tmp_path / "source/second").read_bytes()
+
+
+def test_a_backup_of_the_first_form_is_unpacked_as_before(tmp_path: Path) -> None:
+    """It has each file as often as there are names for it."""
+    content = b"the same words " * 1000
+    manifest: dict[str, Any] = {"format": 1, "files": {}}
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for name in (ABOUT, "state/first", "state/second", MANIFEST):
+            documents = {ABOUT: {"format": 1}, MANIFEST: manifest}
+            data = json.dumps(documents[name]).encode() if name in documents else content
+            manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    assert unpack(tmp_path / "b.tar", tmp_path / "out")["format"] == 1
+    assert (tmp_path / "out/state/second").read_bytes() == content
+
+
+@pytest.mark.parametrize("first", ["/etc/hostname", "../secret", "state/later", "state/link"])
+def test_a_link_to_anything_but_an_earlier_file_of_the_backup_is_refused(tmp_path: Path, first: str) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        entry = tarfile.TarInfo("state/link")
+        entry.type, entry.linkname = tarfile.LNKTYPE, first
+        tar.addfile(entry)
+        tar.addfile(tarfile.TarInfo("state/later"))
+    with pytest.raises(InvalidInput, match="which is not before it"):
+        unpack(tmp_path / "b.tar", tmp_path / "out")
+
+
+def test_a_disk_without_links_gets_the_content_again(tmp_path: Path) -> None:
+    sink = FolderSink(tmp_path)
+    sink.add("first", io.BytesIO(b"words"), 5)
+    (tmp_path / "second").write_bytes(b"old")  # a link cannot be made where a file is, nor on such a disk
+    sink.link("second", "first")
+    assert (tmp_path / "second").read_bytes() == b"words"
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -72,6 +72,19 @@ def test_the_rest_after_an_attempt_holds_harm_back_and_says_until_when() -> None
     assert Cooldown(HARM, HOUR / 2).decide(FRESH).outcome is Outcome.FIRE
 
 
+def test_the_first_training_is_no_attempt_to_rest_after_and_the_decision_says_so() -> None:
+    started = replace(FRESH, only_first=True)
+    decision = Cooldown(HARM, HOUR).decide(started)
+    assert decision.outcome is Outcome.FIRE
+    assert decision.because == (
+        "harm",
+        "the first training, of 2025-01-01 11:30:00 UTC, answered no call, so there is no rest after it",
+    )
+    assert decision.evidence["reason"] == "harm"
+    assert Cooldown(QUIET, HOUR).decide(started).because == ("all is well",)
+    assert Cooldown(WarmUp(HARM, HOUR), HOUR).decide(started).outcome is Outcome.WAIT, "the warm-up holds all the same"
+
+
 def test_a_persons_wish_passes_through_rest_and_warm_up_with_a_sentence() -> None:
     for held in (Cooldown(AnyOf((HARM, ASKED)), HOUR), WarmUp(ASKED, HOUR), WarmUp(ASKED, predictions=10)):
         decision = held.decide(FRESH)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from keepfit.app.processes import MOST_FAILURES, REFUSED, Minded
+from keepfit.app.processes import FAULT, MOST_FAILURES, REFUSED, Minded
 
 DEADLINE = 30.0
 FOREVER = "import signal; signal.pause()"
@@ -89,11 +89,14 @@ def test_a_process_that_lived_long_starts_its_count_anew(start: Start) -> None:
     assert minded.failures == 1
 
 
-def test_one_that_refused_to_start_is_not_tried_again(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    minded = start(f"raise SystemExit({REFUSED})")
+@pytest.mark.parametrize("code", [REFUSED, FAULT])
+def test_one_that_said_why_it_cannot_start_is_not_tried_again(
+    start: Start, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    minded = start(f"raise SystemExit({code})")
     eventually(lambda: died(minded))
     assert not minded.mind()
-    assert minded.code == REFUSED
+    assert minded.code == code
     assert capsys.readouterr().err == "", "it has said itself why"
 
 

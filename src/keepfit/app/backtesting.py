@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,14 +27,10 @@ from keepfit.pipelines.backtest.outcome import Backtest, compare
 from keepfit.pipelines.backtest.policies import in_toml, policy_of, usual
 from keepfit.pipelines.backtest.traffic import Floats, Traffic
 from keepfit.pipelines.worth import Worth
+from keepfit.telling import Tell, silent
 
-Tell = Callable[[str, int, int | None], None]
 CHUNK = 256
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def silent(what: str, done: int, of: int | None) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True)

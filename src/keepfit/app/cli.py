@@ -17,7 +17,7 @@ import typer
 
 from keepfit import __version__
 from keepfit.app import processes, show, show_models
-from keepfit.app.alarms import Alarms
+from keepfit.app.alarms import Alarms, Said, Tell
 from keepfit.app.changing import moment
 from keepfit.app.commands import (
     audit,
@@ -42,6 +42,7 @@ from keepfit.app.logs import write_logs
 from keepfit.app.narration import Narrator
 from keepfit.app.progress import batch_progress, training_progress
 from keepfit.app.project import Project
+from keepfit.app.readers import nobody_listens, survive_readers
 from keepfit.app.wiring import LATE, named
 from keepfit.app.worker import calm_down
 from keepfit.decision import Outcome
@@ -232,6 +233,17 @@ def batch(
     show.result(result, json, f"{report.rows} {kind} written to {target}, {report.errors} of them with an error.")
 
 
+def until_nobody_listens(tell: Tell) -> Tell:
+    """The same, but ended like by Ctrl-C where `head` has read enough: a camera has no end of its own."""
+
+    def told(said: Said) -> None:
+        tell(said)
+        if nobody_listens():
+            raise KeyboardInterrupt
+
+    return told
+
+
 @cli.command()
 def stream(
     address: Annotated[str, typer.Argument(help="rtsp://CAMERA/PATH or http(s)://..., or a video file to play.")],
@@ -245,7 +257,7 @@ def stream(
     """Send a camera's frames to the running server until Ctrl-C; prints alarms, with --json every frame."""
     alarms = Alarms(partial(print, flush=True))
     with contextlib.suppress(KeyboardInterrupt):
-        tell = (lambda said: print(dumps(asdict(said)), flush=True)) if json else alarms
+        tell = until_nobody_listens((lambda said: print(dumps(asdict(said)), flush=True)) if json else alarms)
         named(LATE["stream"])(Project(project, model), address, key, (url, token), tell, show.text)
     if not json:
         show.text(f"{alarms.frames} frames were answered, {alarms.count} alarms.")
@@ -484,6 +496,7 @@ for module in (audit, backtest, backup, compress, costs, diff, import_history, i
 
 def main() -> None:
     """The command: errors that keepfit raises on purpose become one sentence and exit code 2, never a stack trace."""
+    survive_readers()
     guard_logs()
     try:
         run(lambda: cli(standalone_mode=True), "--json" in sys.argv)
@@ -499,10 +512,10 @@ def run(command: Callable[[], Any], json: bool) -> None:
         command()
     except KeepfitError as error:
         show.error(error, json)
-        sys.exit(2)
+        sys.exit(processes.REFUSED)
     except Exception as problem:
         show.unexpected(problem)
-        sys.exit(3)
+        sys.exit(processes.FAULT)
     except KeyboardInterrupt:
         show.text("Stopped; what was finished is kept, and the same command goes on from there.")
         sys.exit(INTERRUPTED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from keepfit.app.project import Project, actor
@@ -10,14 +9,10 @@ from keepfit.app.wiring import named
 from keepfit.data.costs import COMPRESS
 from keepfit.errors import SettingsError
 from keepfit.pipelines.compressing import Compressing
+from keepfit.telling import Tell, silent
 
-Tell = Callable[[str, int, int | None], None]
 LOSS = 0.3
 """Points of accuracy."""
-
-
-def silent(what: str, done: int, of: int | None) -> None:
-    """Show nothing."""
 
 
 def run(

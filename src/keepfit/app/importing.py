@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,10 @@ from keepfit.app.wiring import LATE, named, recipe
 from keepfit.errors import InvalidInput, NotFound, SettingsError
 from keepfit.pipelines.importing import Importing, Wanted
 from keepfit.pipelines.interrupted import close_interrupted
+from keepfit.telling import Tell, silent
 
-Tell = Callable[[str, int, int | None], None]
 URIS = ("models:/", "runs:/")
 COMPILED = {".onnx": "onnx", ".xml": "openvino"}
-
-
-def silent(what: str, done: int, of: int | None) -> None:
-    """Show nothing."""
 
 
 def run(

@@ -19,17 +19,17 @@ from keepfit.data.past_columns import PastColumns, choose_past_columns
 from keepfit.data.past_rows import Reader, Terms
 from keepfit.data.past_source import PastFile, PastQuery, PastSource
 from keepfit.data.past_stage import CHUNK
-from keepfit.data.records import Cause, Source, Traffic
+from keepfit.data.records import Cause, Source
 from keepfit.decision import Decision, Outcome
 from keepfit.errors import InvalidInput, Refused, SettingsError
 from keepfit.pipelines import past
-from keepfit.pipelines.handing_over import OBSERVED, WORKER
+from keepfit.pipelines.handing_over import OBSERVED, answers_elsewhere
 from keepfit.pipelines.lookback import AFTER, Call, Told, beat, due, over_time, patient, steps
 from keepfit.pipelines.past import Known, Stored, Survey, Writer
 from keepfit.pipelines.recorded import FEWEST, first_labelled
 from keepfit.rollout.rollout import single
+from keepfit.telling import Tell
 
-Tell = Callable[[str, int, int | None], None]
 SETTINGS = "settings"
 
 
@@ -350,8 +350,7 @@ def deploy_elsewhere(project: Project, name: str, number: int, since: datetime) 
         return
     reason = f"version {number} is {name!r}, served elsewhere: most answers were its own from then on"
     cause = Cause(actor(), reason, OBSERVED, token=f"elsewhere-{number}-{since.isoformat()}")
-    row = project.store.deploy(project.model, Traffic({number: 1.0}), cause, since)
-    project.store.applied(row.id, WORKER, since)
+    answers_elsewhere(project.store, project.model, number, cause, since)
 
 
 def hush(project: Project) -> None:

@@ -81,7 +81,9 @@ class ModelSettings(Section):
         ),
         description="Rules that call for a retraining; any of them suffices.",
     )
-    cooldown: Duration = Field(timedelta(hours=1), description="Rest after an attempt; a person's demand passes.")
+    cooldown: Duration = Field(
+        timedelta(hours=1), description="Rest after an attempt, not after the first training; a person's demand passes."
+    )
     warmup: Duration = Field(
         timedelta(0), description="No trigger but a person's demand fires this soon after a deployment."
     )

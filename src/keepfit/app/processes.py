@@ -19,8 +19,9 @@ GRACE = 15.0
 STABLE = 10.0
 """A process that lived this long starts its count of failures anew."""
 MOST_FAILURES = 5
-REFUSED = 2
-"""The exit code of a process that said in a sentence why it cannot start."""
+REFUSED, FAULT = 2, 3
+"""The exit codes of a process that said in a sentence what is wrong: with what it was given, or with keepfit itself. A
+start that ends so would end so again."""
 console = Console(stderr=True)
 
 
@@ -56,9 +57,10 @@ class Minded:
             return True
         self.proven = self.proven or now - self.started > STABLE
         self.failures = 1 if now - self.started > STABLE else self.failures + 1
-        if not self.proven and (self.failures >= MOST_FAILURES or code == REFUSED):
+        said_why = code in (REFUSED, FAULT)
+        if not self.proven and (self.failures >= MOST_FAILURES or said_why):
             self.code = code
-            if code != REFUSED:
+            if not said_why:
                 console.print(f"keepfit {self.name} ended with code {code}; it is not started again")
             return False
         self.process, self.wait_until = None, now + 2.0 ** min(self.failures, MOST_FAILURES - 1) / 2
@@ -91,7 +93,7 @@ def end_without(threads: Iterable[threading.Thread], code: int = 0) -> None:
 
 
 def up(project: Path, host: str | None, port: int | None) -> int:
-    """Run both until Ctrl-C or SIGTERM (0), or until one cannot be brought to life (1) or refused to start (2)."""
+    """Run both until Ctrl-C or SIGTERM (0), or until one cannot be brought to life (1), or said why not (2, 3)."""
     base = [sys.executable, "-m", "keepfit.app.cli"]
     address = [*(["--host", host] if host else []), *(["--port", str(port)] if port is not None else [])]
     minded = [
@@ -107,7 +109,8 @@ def up(project: Path, host: str | None, port: int | None) -> int:
             states = [m.mind() for m in minded]
             alive = all(states)
             stop.wait(0.2)
-        return 0 if alive else REFUSED if REFUSED in [m.code for m in minded] else 1
+        said_why = [code for code in (REFUSED, FAULT) if code in [m.code for m in minded]]
+        return 0 if alive else max(said_why, default=1)
     finally:
         for m in minded:
             m.stop()

@@ -67,6 +67,7 @@ from keepfit.rollout.rollout import adopt, rollback, single, under_way, waiting_
 from keepfit.serving.cascade import CASCADE, threshold_of
 from keepfit.tasks.mapped import answered
 from keepfit.tasks.task import Report, first_of
+from keepfit.telling import Progress
 
 if TYPE_CHECKING:  # loaded only when they are asked for
     from keepfit.data.folds import Folds
@@ -80,7 +81,6 @@ if TYPE_CHECKING:  # loaded only when they are asked for
 
 __all__ = ["Project", "actor"]
 
-Progress = Callable[[int, int | None], None]
 POLL = 0.2
 
 

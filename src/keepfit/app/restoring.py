@@ -22,14 +22,16 @@ from keepfit.app.backing import file_of, jobs_database, kind_of, registry_databa
 from keepfit.app.settings import FILE, load
 from keepfit.app.wiring import LATE, Home, named
 from keepfit.app.worker import WorkerLock
-from keepfit.data.archive import about, settle, unpack
+from keepfit.data.archive import settle
 from keepfit.data.cut import Progress, check_whole, counted, moved
 from keepfit.data.database import open_database
 from keepfit.data.schema import DEPLOYMENTS, LABELS, PREDICTIONS
 from keepfit.data.store import RecordStore
+from keepfit.data.unpacking import about, unpack
 from keepfit.errors import BackendError, KeepfitError, Refused
-from keepfit.pipelines.backup import DATABASES, JOBS, RECORDS, REGISTRY, SEARCHES, SETTINGS, STATE, Tell, state_files
+from keepfit.pipelines.backup import DATABASES, JOBS, RECORDS, REGISTRY, SEARCHES, SETTINGS, STATE, state_files
 from keepfit.pipelines.restore import begin_again, cancel_workflows, is_record, move_jobs, pour, refuse_newer
+from keepfit.telling import Tell
 
 KINDS = {"local": "plain files", "server": "an MLflow server", "database": "MLflow's tables"}
 

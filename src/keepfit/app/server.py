@@ -11,8 +11,9 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Flask
 from flask_openapi3.models.info import Info
@@ -22,6 +23,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
+from keepfit.app import show
 from keepfit.app.http import (
     audit,
     batches,
@@ -45,6 +47,7 @@ from keepfit.app.http.access import Access, OpenLimits, UnknownTokens, check_hos
 from keepfit.app.http.reading import StrictRequest
 from keepfit.app.http.schemas import Problem
 from keepfit.app.logs import write_logs
+from keepfit.app.processes import FAULT, REFUSED
 from keepfit.app.service import Service
 from keepfit.errors import BackendError, KeepfitError
 from keepfit.redaction import guard_logs
@@ -117,12 +120,13 @@ def serve(
     `make` runs in the serving process (one, so that all threads share models, queue and cache); it must be picklable
     where processes are spawned, such as a `functools.partial` of a function of a module. A client that takes longer
     than `header_s` seconds to send its headers, or sends far more of them than 64 KiB, is cut off.
-    Raises BackendError when the port is taken, or the serving process ended by itself.
+    Raises BackendError when the address cannot be taken. Where the serving process cannot start it says why, and this
+    process ends with its exit code.
     """
-    check_port(host, port)
+    address = free_address(host, port)
     server = Granian(
         "keepfit",
-        address=host,
+        address=address,
         port=port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,  # HTTP/2 without TLS has no users, and attacks of its own
@@ -133,11 +137,19 @@ def serve(
         log_level=LogLevels.error,
         workers_kill_timeout=30,
     )
-    server.serve(target_loader=partial(load, make, host, port), wrap_loader=False)
+    ended, tell = multiprocessing.Pipe(duplex=False)
+    logging.getLogger("_granian").addFilter(lambda line: not ended.poll())  # who could not start has said why
+    try:
+        server.serve(target_loader=partial(load, make, host, port, tell), wrap_loader=False)
+    except SystemExit as end:
+        raise SystemExit(ended.recv() if ended.poll() else end.code) from end
 
 
-def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any]:
-    """The application, in the serving process, wired to be closed when the process ends."""
+def load(make: Callable[[], Service], host: str, port: int, tell: Connection) -> Callable[..., Any]:
+    """The application, in the serving process, wired to be closed when the process ends.
+
+    Where it cannot start, one sentence says why, `tell` gets the exit code, and the process ends.
+    """
     guard_logs()
     os.environ.setdefault(SERIAL, "false")
     try:
@@ -146,12 +158,22 @@ def load(make: Callable[[], Service], host: str, port: int) -> Callable[..., Any
         app: Flask = create_app(service, host)
         service.start()
     except KeepfitError as error:
-        sys.exit(f"keepfit: {error}")
+        show.error(error, json=False)
+        end_with(REFUSED, tell)
+    except Exception as problem:
+        show.unexpected(problem)
+        end_with(FAULT, tell)
     place = f"[{host}]" if ":" in host else host
     print(f"keepfit server: http://{place}:{port}; {standing(service)}", file=sys.stderr, flush=True)
     Finalize(None, service.close, exitpriority=10)
     threading.Thread(target=end_with_parent, name="end with parent", daemon=True).start()
     return app
+
+
+def end_with(code: int, tell: Connection) -> NoReturn:
+    """End the serving process before it serves; its parent ends with the same code."""
+    tell.send(code)
+    sys.exit(code)
 
 
 def standing(service: Service) -> str:
@@ -168,12 +190,15 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises BackendError when the address cannot be taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise BackendError(f"{host}:{port} cannot be taken ({error.strerror}); choose another --port") from error
+def free_address(host: str, port: int) -> str:
+    """The address that this host stands for, IPv4 where it has both. Raises BackendError when it cannot be taken."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen()  # another may have taken it without listening yet
+    except OSError as error:
+        raise BackendError(f"{host}:{port} cannot be taken ({error.strerror}); choose another --port") from error
+    return str(place[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ from keepfit.serving.cascade import CASCADE
 from keepfit.serving.cascade import standing as cascade
 from keepfit.tasks.loading import first_trade
 from keepfit.tasks.trade import Terms, accept
+
+REASONS = 2
+"""Of the last check, that the status tells."""
 
 
 def version_json(version: ModelVersion, snapshots: Path) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
         if seen
         else "no labels yet"
     )
-    check = now["last_check"]
+    check, of = now["last_check"], f" --model {project.model}" if len(project.home.settings.models) > 1 else ""
     job, waits = now["retraining"], now["awaiting_approval"]
     disk, labelling = foretold(now["forecast"], now["name"])
     for name, value in (
@@ -200,7 +203,7 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
         ("accuracy in life", accuracy),
         *([("accuracy by time", by_time(now["accuracy_by_time"]))] if now["accuracy_by_time"] else []),
         ("labels asked for", asked(now["label_lag"])),
-        ("last check", f"{check['outcome']}: {'; '.join(check['because'])}" if check else "never"),
+        ("last check", last_check(check, of) if check else "never"),
         ("retraining", ": ".join(filter(None, (job["state"], job["step"], job["waits_because"]))) if job else "none"),
         ("first stage", stage(now["cascade"])),
         ("waits for approval", str(waits["version"]) if waits else "nothing"),
@@ -214,6 +217,16 @@ def status(project: Project, json: bool, whole: bool = False) -> None:
     Console().print(shown)
     for note in notes:
         Console().print(escape(note), soft_wrap=True)
+
+
+def last_check(check: Mapping[str, Any], of: str) -> str:
+    """What it came to and when, the first reasons that decided, each on a line, and where the rest is."""
+    told, all_reasons = list(check["evidence"].get("telling") or check["because"])[:REASONS], check["because"]
+    when = minute(datetime.fromisoformat(check["at"]))
+    lines = [f"{check['outcome']}, {when} UTC", *(f"- {reason}" for reason in told)]
+    if len(told) < len(all_reasons):
+        lines.append(f"all {len(all_reasons)} reasons: keepfit decisions {check['id'][:12]}{of}")
+    return "\n".join(lines)
 
 
 def live(champion: int | None, elsewhere: str | None) -> str:

@@ -2,7 +2,8 @@
 
 `about.json` comes first and says what made it, so that a wrong release is refused at once; `manifest.json` comes last
 with the SHA-256 and size of every file, so that a backup without it is not whole. One file is a tar, compressed as its
-name says (`.tar.zst`, `.tar.gz`, `.tgz`, `.tar`); other tools can read it.
+name says (`.tar.zst`, `.tar.gz`, `.tgz`, `.tar`); other tools can read it. What is the same as an earlier one is stored
+once, with a hard link to it, in the tar as in the folder; `unpacking.py` makes it a file of its own again.
 """
 
 from __future__ import annotations
@@ -14,25 +15,23 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from keepfit.errors import BackendError, InvalidInput, NotFound, Refused
+from keepfit.errors import BackendError, Refused
 
 ABOUT, MANIFEST = "about.json", "manifest.json"
-FORMAT = 1
-"""Of backups; a higher one was made by a newer keepfit."""
+FORMAT = 2
+"""Of backups; a higher one was made by a newer keepfit. 1 had no hard links."""
+SMALL = 4096
+"""Bytes; of a smaller file a link would spare next to nothing."""
 CHUNK = 1 << 20
 ENDS = re.compile(r"\.(tar|tar\.gz|tgz|tar\.zst)$")
-_SAFE = re.compile(r"[^\x00-\x1f\\]+")
-
-Bytes = Callable[[int], None]
-"""Hears how many more bytes were handled."""
 
 
 class Sink(Protocol):
@@ -42,6 +41,10 @@ class Sink(Protocol):
         """Exactly `size` bytes of `source`."""
         ...
 
+    def link(self, name: str, first: str) -> None:
+        """The same content as `first`, which was added before."""
+        ...
+
 
 @dataclass
 class Writing:
@@ -49,12 +52,21 @@ class Writing:
 
     sink: Sink
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stored: int = 0
+    """Bytes that were written, before any compression."""
+    _firsts: dict[tuple[int, str], str] = field(default_factory=dict)
+    """The first file of each size and hash."""
 
     def add_file(self, name: str, path: Path) -> bool:
         """A file as it is now; false when it is gone meanwhile. Raises BackendError when it cannot be read."""
         try:
             with path.open("rb") as source:
-                self._add(name, source, os.fstat(source.fileno()).st_size)
+                size = os.fstat(source.fileno()).st_size
+                if (first := self._same(source, size)) is not None:
+                    self.sink.link(name, first)
+                    self.files[name] = dict(self.files[first])
+                    return True
+                self._add(name, source, size)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -75,7 +87,18 @@ class Writing:
         self.sink.add(name, hashed, size)  # type: ignore[arg-type]
         if hashed.left:
             raise BackendError(f"{name} became shorter while it was read; try again")
-        self.files[name] = {"sha256": hashed.digest.hexdigest(), "size": size}
+        digest = hashed.digest.hexdigest()
+        self.files[name] = {"sha256": digest, "size": size}
+        self.stored += size
+        self._firsts.setdefault((size, digest), name)
+
+    def _same(self, source: IO[bytes], size: int) -> str | None:
+        """An earlier file of the same content; only one of the same size is worth reading this one twice."""
+        if size < SMALL or all(size != known for known, _ in self._firsts):
+            return None
+        digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]
+        source.seek(0)
+        return self._firsts.get((size, digest))
 
     def finish(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Write the manifest; what it says."""
@@ -111,6 +134,11 @@ class TarSink:
         entry.size, entry.mode = size, 0o600
         self._tar.addfile(entry, source)
 
+    def link(self, name: str, first: str) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname, entry.mode = tarfile.LNKTYPE, first, 0o600
+        self._tar.addfile(entry)
+
 
 class FolderSink:
     """Into a folder."""
@@ -125,6 +153,15 @@ class FolderSink:
             shutil.copyfileobj(source, file, CHUNK)
             file.flush()
             os.fsync(file.fileno())
+
+    def link(self, name: str, first: str) -> None:
+        source, target = self._folder / first, self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(source)
+        except OSError:  # not every disk has links
+            with source.open("rb") as file:
+                self.add(name, file, source.stat().st_size)
 
 
 @contextmanager
@@ -192,105 +229,3 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def about(source: Path) -> dict[str, Any]:
-    """What a backup says of itself. Raises NotFound, or InvalidInput when it is none."""
-    for name, file in entries(source):
-        if name == ABOUT:
-            return document(read(file, source, -1), source)
-        break
-    raise InvalidInput(f"{source} is no backup of keepfit: it does not begin with {ABOUT}")
-
-
-def unpack(source: Path, target: Path, on_bytes: Bytes = lambda count: None) -> dict[str, Any]:
-    """Write the files of a backup into an empty folder and verify each; the manifest.
-
-    Raises InvalidInput for a backup that is not whole or was changed.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    manifest: dict[str, Any] | None = None
-    for name, file in entries(source):
-        if manifest is not None:
-            raise InvalidInput(f"{source} goes on after its manifest ({name}); it was changed, take another backup")
-        if name == MANIFEST:
-            manifest = document(read(file, source, -1), source)
-            continue
-        place = target / safe(name, source)
-        if name in found:
-            raise InvalidInput(f"{source} holds {name!r} twice; it is no keepfit backup")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        digest, size = hashlib.sha256(), 0
-        with place.open("xb") as out:
-            while chunk := read(file, source):
-                digest.update(chunk)
-                size += len(chunk)
-                out.write(chunk)
-                on_bytes(len(chunk))
-        found[name] = {"sha256": digest.hexdigest(), "size": size}
-    if manifest is None:
-        raise InvalidInput(f"{source} is not whole: its end is missing; take another backup")
-    check(found, manifest["files"], source)
-    return manifest
-
-
-def check(found: Mapping[str, Any], wanted: Mapping[str, Any], source: Path) -> None:
-    """Raises InvalidInput that names the first file that is missing, new or changed."""
-    odd = sorted(set(found) ^ set(wanted)) or sorted(name for name in wanted if wanted[name] != found[name])
-    if odd:
-        how = "is missing" if odd[0] not in found else "is not in its manifest" if odd[0] not in wanted else "changed"
-        raise InvalidInput(f"{source} is damaged: {odd[0]} {how} ({len(odd)} such files); take another backup")
-
-
-@contextmanager
-def readable(source: Path) -> Iterator[None]:
-    """Raises InvalidInput for what cannot be read."""
-    try:
-        yield
-    except (tarfile.TarError, EOFError, OSError) as error:  # Arrow's errors are OSErrors, too
-        raise InvalidInput(f"{source} cannot be read as a backup ({error}); it is not whole, or none") from error
-
-
-def read(file: IO[bytes], source: Path, count: int = CHUNK) -> bytes:
-    """Some bytes of a file in a backup."""
-    with readable(source):
-        return file.read(count)
-
-
-def entries(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every file, in the order in which they were written (of a folder: by name)."""
-    if source.is_dir():
-        names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
-        for name in sorted(names, key=lambda name: (name != ABOUT, name == MANIFEST, name)):
-            with (source / name).open("rb") as file:
-                yield name, file
-        return
-    if not source.is_file():
-        raise NotFound(f"there is no backup {source}")
-    with readable(source), ExitStack() as stack:
-        stream = stack.enter_context(pa.input_stream(str(source), compression=compression(source.name)))
-        tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK))
-        for entry in tar:
-            content = tar.extractfile(entry) if entry.isreg() else None
-            if content is None:
-                raise InvalidInput(f"{source} holds {entry.name!r}, which is no plain file; it is no keepfit backup")
-            yield entry.name, content
-
-
-def safe(name: str, source: Path) -> str:
-    """The name of a file below the target. Raises InvalidInput for one that leads elsewhere."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not _SAFE.fullmatch(name):
-        raise InvalidInput(f"{source} names a file outside of the project ({name!r}); it is no keepfit backup")
-    return name
-
-
-def document(data: bytes, source: Path) -> dict[str, Any]:
-    """A JSON object. Raises InvalidInput."""
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise InvalidInput(f"{source} is damaged: a document in it cannot be read ({error})") from error
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{source} is damaged: a document in it is no object")
-    return value

@@ -12,11 +12,10 @@ from keepfit.data import audit
 from keepfit.data.audit import KINDS, PAGE, ROW, ROW_GONE, ROW_SHA256, Kind
 from keepfit.data.chain import BEGIN, AuditEntry, Flaw, Head, broken_links, digest, moved
 from keepfit.data.schema import AUDIT
+from keepfit.telling import Progress
 
 MOST = 1000
 """So many flaws are kept; the others are counted."""
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 
+from keepfit.clock import SKEW
 from keepfit.data.past_columns import PastColumns
 from keepfit.data.stored_types import microseconds
 from keepfit.data.tables import Record
@@ -17,8 +18,6 @@ from keepfit.data.times import in_zone, is_ambiguous, read_time
 
 TOLERANCE = 0.01
 """By so much probabilities may miss 1: they are often rounded."""
-AHEAD = timedelta(minutes=5)
-"""By so much another clock may be ahead."""
 LONGEST_TEXT, LONGEST_NAME = 1_000_000, 1_000
 SHOWN = 3
 """Rows that are named of each kind of fault."""
@@ -168,7 +167,7 @@ class Reader:
             raise Fault("a time that cannot be read", cell)
         if moment.tzinfo is None:
             moment = self._zoned(moment, record.number, cell)
-        if moment > self.now + AHEAD:
+        if moment > self.now + SKEW:
             raise Fault("a time in the future", cell)
         return moment
 
@@ -187,7 +186,7 @@ class Reader:
         if self.terms.columns.label_time is None:
             return None
         found = self._time(record, self.terms.columns.label_time)
-        if found is not None and found < moment - AHEAD:
+        if found is not None and found < moment - SKEW:
             raise Fault("a label that came before its answer", f"{found.isoformat()} before {moment.isoformat()}")
         return None if found is None else max(found, moment)
 

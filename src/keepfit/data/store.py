@@ -44,7 +44,7 @@ from keepfit.data.comparing import Brief
 from keepfit.data.costs import Cost
 from keepfit.data.database import Database, open_database
 from keepfit.data.foreign import ForeignVersion
-from keepfit.data.inspection import Inspection, Progress
+from keepfit.data.inspection import Inspection
 from keepfit.data.labellers import Labeller, Said
 from keepfit.data.lineage import Made
 from keepfit.data.quota import Quota
@@ -73,6 +73,7 @@ from keepfit.data.today import Today, read_today
 from keepfit.data.tokens import Token
 from keepfit.decision import Decision
 from keepfit.errors import Refused
+from keepfit.telling import Progress
 
 _CLOCK = SystemClock()
 

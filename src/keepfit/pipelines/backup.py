@@ -22,6 +22,7 @@ from keepfit.data.foreign import is_foreign
 from keepfit.data.sole import KEEPING, keeping
 from keepfit.data.store import RecordStore
 from keepfit.data.upgrading import HEAD
+from keepfit.telling import Tell, silent
 
 JOBS, RECORDS, REGISTRY, SEARCHES = "jobs", "records", "registry", "searches"
 STATE, DATABASES, SETTINGS = "state", "databases", "settings"
@@ -36,9 +37,6 @@ NOT_IN = (
     "checkpoints of trainings under way, hidden states and what backtests keep (.keepfit/work, hidden, backtests)",
     "answers of the last 50 ms, which servers still held in memory",
 )
-
-Tell = Callable[[str, int, int | None], None]
-"""Hears (what, done, of)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Backup:
     models: Sequence[str] = ()
     _moments: dict[str, str] = field(default_factory=dict)
 
-    def run(self, target: Path, actor: str, tell: Tell = lambda what, done, of: None) -> dict[str, Any]:
+    def run(self, target: Path, actor: str, tell: Tell = silent) -> dict[str, Any]:
         """Write it; its manifest without the list of files, and where it is.
 
         Raises Refused when the target exists or a pruning or forgetting runs, BackendError when a disk or database
@@ -86,7 +84,7 @@ class Backup:
                 self.files(into, tell)
                 manifest = into.finish({**about, "cut": dict(self._moments), "missing": self.missing(into)})
         size = sum(each["size"] for each in manifest["files"].values())
-        written = target.stat().st_size if target.is_file() else size
+        written = target.stat().st_size if target.is_file() else into.stored
         told = {"at": began.isoformat(), "file": str(target), "bytes": written}
         self.store.put("", LAST, told)
         self.store.note("", actor, "backup", target.name, {"files": len(manifest["files"]), "bytes": written}, began)

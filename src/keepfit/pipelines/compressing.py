@@ -18,9 +18,8 @@ from keepfit.errors import BackendError, Refused
 from keepfit.pipelines.alone import working
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
+from keepfit.telling import Tell
 
-Tell = Callable[[str, int, int | None], None]
-"""Hears what is being done, and how much of how much."""
 BUSY = "this version is being compressed already; wait for that, or stop it"
 REASON = "compress"
 """Of the versions that come of it, and of their jobs."""

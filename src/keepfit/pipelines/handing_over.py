@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from keepfit.clock import Clock, spelt
+from keepfit.clock import SKEW, Clock, spelt
 from keepfit.data.foreign import is_foreign
 from keepfit.data.records import Cause, Deployment, Traffic, Window
 from keepfit.data.retention import REMOVED
@@ -64,6 +64,14 @@ class Described:
     """Relative path -> SHA-256 in hex."""
 
 
+def answers_elsewhere(
+    store: RecordStore, model: str, version: int, cause: Cause, at: datetime, after: Deployment | None = None
+) -> None:
+    """Put into the history that a version answers in another system: it is deployed, and applied there already."""
+    row = store.deploy(model, Traffic({version: 1.0}), cause, at, None if after is None else after.id)
+    store.applied(row.id, WORKER, at)
+
+
 @dataclass(frozen=True)
 class HandOver:
     """The hand-over of one model."""
@@ -83,7 +91,7 @@ class HandOver:
         """Take down what answers elsewhere, from the newest answers."""
         live, now = self.store.deployment(self.model), self.clock.now()
         start = ALWAYS.start if live is None else live.at
-        latest = self.store.briefs(self.model, Window(start, now + timedelta(minutes=5)), limit=STEADY)
+        latest = self.store.briefs(self.model, Window(start, now + SKEW), limit=STEADY)
         heard = [one for one in latest if not one.shadow]
         if not heard:
             if live is not None and not live.applied:
@@ -100,9 +108,8 @@ class HandOver:
     def saw(self, version: int, live: Deployment | None, at: datetime) -> None:
         """A version answers that nobody handed over: the other system's own."""
         words = f"{name_of(self.store, self.model, version)} answers elsewhere; keepfit did not hand it over"
-        cause = Cause(WORKER, words, OBSERVED, token=f"observed-{version}-after-{live.id if live else 0}")
-        row = self.store.deploy(self.model, Traffic({version: 1.0}), cause, at, live.id if live else None)
-        self.store.applied(row.id, WORKER, at)
+        token = f"observed-{version}-after-{live.id if live else 0}"
+        answers_elsewhere(self.store, self.model, version, Cause(WORKER, words, OBSERVED, token=token), at, live)
 
     def wait_for(self, live: Deployment, versions: set[int]) -> None:
         """Whether what was handed over answers; when it should have long since, people hear of it once."""

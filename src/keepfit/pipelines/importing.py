@@ -17,9 +17,9 @@ from keepfit.pipelines.alone import working
 from keepfit.pipelines.interrupted import IMPORT as REASON
 from keepfit.pipelines.retrain import Retraining
 from keepfit.rollout.rollout import WAITING, under_way
+from keepfit.telling import Tell
 from keepfit.training.recipe import Recipe
 
-Tell = Callable[[str, int, int | None], None]
 BUSY = "a model is being imported already; wait for that, or stop it"
 NOTE = "import.json"
 """In the folder to work in: what is imported, and the job that does it."""

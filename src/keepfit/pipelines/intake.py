@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from keepfit.clock import Clock
+from keepfit.clock import SKEW, Clock
 from keepfit.data.records import EMBEDDED, Example, Prediction
 from keepfit.data.store import RecordStore
 from keepfit.errors import InvalidInput, Refused
@@ -26,8 +26,6 @@ from keepfit.serving.discretion import Discretion, tell_of_masks
 
 SUM_WITHIN = 0.01
 """Probabilities that were rounded to two decimals still count; they are scaled to add up to 1."""
-SKEW = timedelta(minutes=5)
-"""By so much another system's clock may be ahead of ours."""
 WIDEST = 8192
 """Numbers in an embedding at most."""
 WIDTH = "elsewhere width "

@@ -29,8 +29,8 @@ from keepfit.data.store import RecordStore
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.pipelines.foreign import ELSEWHERE
 from keepfit.serving.discretion import Discretion, tell_of_masks
+from keepfit.telling import Tell
 
-Tell = Callable[[str, int, int | None], None]
 Embed = Callable[[Sequence[Any]], tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]]
 """Contents (n) to embeddings (n, d) and measures by name (n,)."""
 MARK = "import"

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +22,9 @@ from keepfit.data.tables import column_names, kind_of, read_records
 from keepfit.errors import InvalidInput, Refused
 from keepfit.pipelines.parts import opened
 from keepfit.tasks.task import Floats, Model, Prepared, first_of
+from keepfit.telling import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int | None], None]
-"""Called with (rows done, rows in all) at the start and after each chunk."""
 
 LARGEST = 16 * 2**20
 """Characters in a chunk, so that memory stays bounded whatever the rows hold."""

@@ -24,8 +24,7 @@ from keepfit.tasks.video.segments import SCHEMA, find, report, written_at_once
 from keepfit.tasks.video.sidecar import read_sidecar
 from keepfit.tasks.video.stored import named_camera, video_files
 from keepfit.tasks.video.timeline import Segment, Timeline
-
-Progress = Callable[[int, int | None], None]
+from keepfit.telling import Progress
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from keepfit.pipelines.harming import Harming
 from keepfit.pipelines.looks import Beat, Look, looked
 from keepfit.pipelines.rolling import Rolling, quietly
 from keepfit.pipelines.trust import LabelTrust
-from keepfit.pipelines.worth import Worth
+from keepfit.pipelines.worth import Worth, first
 from keepfit.rollout.rollout import serving_since, single, under_way
 from keepfit.triggers.drift import remembered
 from keepfit.triggers.trigger import Reason, Situation, Trigger
@@ -150,7 +150,7 @@ class Watch:
         weighed: Mapping[str, Any] = {} if self.worth is None else self.worth.facts(version, began, now)
         return Situation(
             now=now, model=self.model, version=version, trained_at=trained_at, deployed_at=began,
-            refused_at=trained_at if refused else None,
+            only_first=bool(attempts) and first(attempts[0]), refused_at=trained_at if refused else None,
             reference_accuracy=accuracy_on(reference), elsewhere=is_foreign(version),
             new_labels=self.store.count_labels(self.model, trained_at or began),
             measurements=measurements, history=self.history(measurements),

@@ -24,6 +24,11 @@ WORDS = 300
 """Characters of a message that are kept."""
 
 
+def where(error: Exception) -> Exception | None:
+    """What the log shows as a traceback: a failure that keepfit foresaw is told whole by its sentence."""
+    return None if isinstance(error, KeepfitError) else error
+
+
 class Failures:
     """Of one model in one process. `note` only remembers, `refresh` writes; from any thread."""
 

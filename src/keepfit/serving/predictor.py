@@ -18,7 +18,7 @@ from keepfit.errors import BackendError, InvalidInput, KeepfitError, Overloaded
 from keepfit.serving.batching import Batcher, ClosedError, TimedOut
 from keepfit.serving.cache import AnswerCache, Cached
 from keepfit.serving.cascade import SILENT, Cascade, Opinion, stage_of
-from keepfit.serving.failures import Failures
+from keepfit.serving.failures import Failures, where
 from keepfit.serving.limits import ServingLimits
 from keepfit.serving.resting import Resting
 from keepfit.serving.retired import Retired
@@ -465,7 +465,7 @@ class Predictor:
         try:
             served = models.get(main) or self._versions.bring(main)
         except Exception as error:
-            log.error("version %d of %s could not be loaded either", main, self.name, exc_info=error)
+            log.error("version %d of %s cannot be loaded either: %s", main, self.name, error, exc_info=where(error))
             return
         with self._switching:
             if not self._live.models:
@@ -480,7 +480,7 @@ class Predictor:
         try:
             models = {version: self._versions.bring(version) for version in sorted(live.traffic.versions)}
         except Exception as error:
-            log.error("deployment %d of %s could not be loaded again", live.deployment_id, self.name, exc_info=error)
+            log.error("%s could not be loaded again: %s", self.name, error, exc_info=where(error))
             self._trouble = self._trouble or f"{self.name}: it could not be loaded again: {error}"
             return
         with self._switching:
@@ -489,11 +489,13 @@ class Predictor:
                 self.rest.stir()
 
     def _note_failure(self, deployment: Deployment, error: Exception) -> None:
+        again = deployment.id == self._failed[0]  # of what is tried every half minute one traceback is enough
         if deployment.id > self._live.deployment_id or not self._live.models:
             self.rest.asleep = False  # tried again and again, and readiness says why
             self._failed = (deployment.id, time.monotonic() + RETRY_S)
             self._trouble = f"{self.name}: deployment {deployment.id} could not be brought up: {error}"
-        log.error("deployment %d of %s could not be brought up", deployment.id, self.name, exc_info=error)
+        words = "deployment %d of %s could not be brought up: %s"
+        log.error(words, deployment.id, self.name, error, exc_info=None if again else where(error))
 
     def _report(self) -> None:
         """Tell the history that this process serves it; tried again at the next refresh when the store is away."""

@@ -127,7 +127,11 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Cooldown:
-    """Rests after each attempt, also a failed or refused one; a person's demand passes through."""
+    """Rests after each attempt, also a failed or refused one; a person's demand passes through.
+
+    The rest keeps one attempt from following the other on the same evidence. The first training was no answer to a
+    call, so nothing rests after it; `WarmUp` is what holds calls back after a deployment.
+    """
 
     trigger: Trigger
     rest: timedelta
@@ -138,6 +142,10 @@ class Cooldown:
         if situation.trained_at is None or situation.now >= situation.trained_at + self.rest:
             return inner
         until, last = clock(situation.trained_at + self.rest), clock(situation.trained_at)
+        if situation.only_first:
+            fires = inner.outcome is Outcome.FIRE
+            words = f"the first training, of {last}, answered no call, so there is no rest after it"
+            return Decision(inner.outcome, (*inner.because, words), inner.evidence) if fires else inner
         return hold(
             self.kind, inner, f"resting until {until} after the attempt of {last}",
             "a person asked, so the rest after the last attempt does not hold it back",

@@ -37,6 +37,8 @@ class Situation:
     """The champion."""
     trained_at: datetime | None = None
     """When the last attempt began, whether its version was let through, refused or failed; None: never."""
+    only_first: bool = False
+    """The last attempt is the training before which nothing answered: no call led to it, so none rests after it."""
     refused_at: datetime | None = None
     """When the last attempt began, if its gate refused what came of it; None: it did not, or there was none."""
     deployed_at: datetime | None = None

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from keepfit.app.http.routing import Call, Route
 from keepfit.app.http.schemas import LabelBody, LabelsBody, LabelsOut, QueueOut, QueueQuery
+from keepfit.clock import SKEW
 from keepfit.data.records import AUDIT, Example, Label, Prediction, QueueItem, Source
 from keepfit.errors import BackendError, InvalidInput, KeepfitError, NotFound, TooLarge
 from keepfit.rollout.rollout import waiting_since
 
 log = logging.getLogger(__name__)
-
-SKEW = timedelta(minutes=5)
-"""By so much a client's clock may be ahead of ours."""
 
 
 def add_labels(call: Call, body: LabelsBody) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +19,11 @@ from scipy.optimize import minimize
 
 from keepfit.errors import BackendError, InvalidInput
 from keepfit.pipelines.backtest.traffic import Floats, Traffic
+from keepfit.telling import Progress
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-Progress = Callable[[int, int | None], None]
 
 PENALTY = 0.02
 """Of the squared weights of a head, per row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from keepfit.tasks.text.card import listed, table
 from keepfit.tasks.text.fit import MOST_CLASSES, Settings, TextTask, finish, place
 from keepfit.tasks.text.network import Classifier
 from keepfit.tasks.text.preprocessing import HEAD_SHARE, RAW
+from keepfit.telling import Tell
 from keepfit.training.recipe import Recipe
 
-Tell = Callable[[str, int, int | None], None]
 COMPILED = (".onnx", ".xml")
 MOST_TOKENS = 512
 """Unless more is asked for: what most encoders were trained on, and longer texts cost with the square."""

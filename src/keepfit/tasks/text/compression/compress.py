@@ -21,9 +21,8 @@ from keepfit.tasks.text.compression.trimming import trim
 from keepfit.tasks.text.first import FILE as FIRST_FILE
 from keepfit.tasks.text.model import read_folder
 from keepfit.tasks.text.preprocessing import Content
+from keepfit.telling import Tell
 
-Tell = Callable[[str, int, int | None], None]
-"""Hears what is being done, and how much of how much."""
 Method = Callable[[Made, Path], tuple[str, Made]]
 LEFT_BEHIND = "its first stage: left behind, what it would change was measured beside the network before; train for one"
 
