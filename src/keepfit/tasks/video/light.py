@@ -17,9 +17,9 @@ FOLLOWED = 1_000
 def followed(preparation: Preparation, images: NDArray[np.uint8], pictures: Floats, before: Floats) -> Preparation:
     """The preparation of the next frames: where nothing was the empty scene moves a little towards these frames.
 
-    images (n, h, w) as they came, pictures (n, H, W) prepared, before (n, H, W) two frames before each. A causal running
-    mean. What stands somewhere differs, however long it stands, and is never learnt; its neighbours are followed, since
-    they would differ one day, too, and theirs after them. Where gating is off nothing is followed.
+    images (n, h, w) as they came, pictures (n, H, W) prepared, before (n, H, W) two frames before each. A running mean.
+    What stands somewhere differs, however long it stands, and is never learnt; its neighbours are followed, since they
+    would differ one day, too, and theirs after them. Where gating is off nothing is followed.
     """
     if not preparation.still or not len(images):
         return preparation
