@@ -83,6 +83,7 @@ def test_the_first_version_serves(project: Project) -> None:
     assert 0 <= version.evaluation.metrics["auc"].value <= 1
     card = (project.home.models / "default" / "1" / "card.md").read_text("utf-8")
     assert "Area under the curve" in card
+    assert "grey levels of 256 are not judged" in card
     assert "One" not in card.splitlines()[0]
 
 

@@ -16,8 +16,10 @@ MULTIPLE = 16
 """The network folds 4 x 4 pixels and halves the grid twice."""
 PAST = (2, 4, 6, 8)
 """The frames that the condition shows, so many frames back. Nearer ones would let the network copy the anomaly."""
+GREY_LEVELS = 255 / 2
+"""Of 256, in one unit of a prepared picture."""
 CLIP = 1.5
-"""Pictures are cut off here; the scale is that grey levels span 2."""
+"""Pictures are cut off here."""
 MOVED = 0.12
 """A pixel that differs by more than this from two frames before has moved."""
 
@@ -59,7 +61,7 @@ class Preparation:
                 f"{self.background.shape[1]} x {self.background.shape[0]}; send video of the camera it was trained on",
                 "video",
             )
-        scaled = np.clip((images.astype(np.float32) - self.empty) * (2 / 255), -CLIP, CLIP)
+        scaled = np.clip((images.astype(np.float32) - self.empty) / GREY_LEVELS, -CLIP, CLIP)
         return np.pad(scaled, ((0, 0), *self.padding), mode="edge")
 
 
