@@ -83,6 +83,7 @@ def test_the_first_version_serves(project: Project) -> None:
     assert 0 <= version.evaluation.metrics["auc"].value <= 1
     card = (project.home.models / "default" / "1" / "card.md").read_text("utf-8")
     assert "Area under the curve" in card
+    assert "grey levels of 256 are not judged" in card
     assert "One" not in card.splitlines()[0]
 
 
@@ -156,6 +157,11 @@ def test_nothing_of_a_text_recipe_is_passed_over(project: Project) -> None:
         Project(project.folder, environ={"KEEPFIT_MODELS__DEFAULT__RECIPE__MAX_TOKENS": "128"})
 
 
+def test_recalibrating_needs_newer_video(project: Project) -> None:
+    with pytest.raises(InvalidInput, match="bring newer video"):
+        project.retrain(wait=True, start="recalibrate")
+
+
 def test_a_camera_in_other_light_is_recalibrated_without_touching_the_networks(project: Project) -> None:
     dusk = render_plaza(project.folder / "dusk.mp4", 60, (), np.random.default_rng(7), size=(64, 48), dusk=0.5)
     result = project.train(dusk.path, start="recalibrate")
@@ -180,11 +186,6 @@ def test_a_warm_start_goes_on_from_the_champions_weights(project: Project) -> No
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
     assert 0 < moved < 0.1  # ten steps at a third of the rate from where it was, not from random weights
     project.store.deploy("default", Traffic({1: 1.0}), Cause("test", "back"), project.home.clock.now())
-
-
-def test_recalibrating_needs_newer_video(project: Project) -> None:
-    with pytest.raises(InvalidInput, match="bring newer video"):
-        project.retrain(wait=True, start="recalibrate")
 
 
 def test_networks_of_another_make_cannot_be_built_on(project: Project) -> None:

@@ -18,6 +18,7 @@ def card(values: Mapping[str, Any]) -> str:
         f"- Head: {head['kind']}" + (f" ({head['because']})" if "because" in head else "") + ".",
         *_areas(head),
         *(_threshold(name, said["threshold"]) for name, said in values["cameras"].items()),
+        *(_still(name, said["still_levels"]) for name, said in values["cameras"].items()),
         "",
         "The numbers of one camera say nothing about another. Areas on synthetic events are no areas on real "
         "ones. What happened in the part that was learnt from counts as normal.",
@@ -29,6 +30,15 @@ def card(values: Mapping[str, Any]) -> str:
 def _threshold(camera: str, threshold: Mapping[str, Any]) -> str:
     of_it, budget = f" of camera {camera}" if camera else "", threshold["alarms_per_day"]
     return f"- Threshold{of_it} {threshold['enter']:.3f} for {budget:g} alarms a day: {threshold['note']}."
+
+
+def _still(camera: str, levels: float) -> str:
+    of_it = f" of camera {camera}" if camera else ""
+    if not levels:
+        return f"- Every place{of_it} is judged, also where nothing is."
+    return (
+        f"- Places{of_it} that differ from the empty scene by less than {levels:g} grey levels of 256 are not judged."
+    )
 
 
 def _areas(head: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from keepfit.tasks.video import model as answering
 from keepfit.tasks.video.features import LEVELS
 from keepfit.tasks.video.material import Material
 from keepfit.tasks.video.model import View
+from keepfit.tasks.video.preparation import GREY_LEVELS
 from keepfit.tasks.video.stream import Parts, Stream
 from keepfit.tasks.video.thresholding import block_maxima, calibrate
 from keepfit.tasks.video.timeline import LABELS
@@ -75,7 +76,8 @@ def write_view(folder: Path, number: int, view: View) -> dict[str, Any]:
     file = f"scene-{number}.npz"
     scene = {"background": view.background, "still": np.array(view.preparation.still)}
     write_arrays(folder / file, **scene, **vars(view.normal), maxima=view.maxima)
-    return {"scene": file, "threshold": asdict(view.threshold), "scale": view.scale}
+    threshold, levels = asdict(view.threshold), round(view.preparation.still * GREY_LEVELS, 1)
+    return {"scene": file, "threshold": threshold, "scale": view.scale, "still_levels": levels}
 
 
 def scored(parts: Parts, material: Material) -> NDArray[np.float32]:

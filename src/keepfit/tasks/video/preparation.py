@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from keepfit.errors import InvalidInput
 
+Floats = NDArray[np.float32]
+
 MULTIPLE = 16
 """The network folds 4 x 4 pixels and halves the grid twice."""
 PAST = (2, 4, 6, 8)
 """The frames that the condition shows, so many frames back. Nearer ones would let the network copy the anomaly."""
+GREY_LEVELS = 255 / 2
+"""Of 256, in one unit of a prepared picture."""
 CLIP = 1.5
-"""Pictures are cut off here; the scale is that grey levels span 2."""
+"""Pictures are cut off here."""
 MOVED = 0.12
 """A pixel that differs by more than this from two frames before has moved."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class Preparation:
     """The empty scene, shape (h, w)."""
     still: float = 0.0
     """Up to this mean difference from the empty scene nothing is there (see regions.busy); 0: no place is still."""
+    light: Floats | None = None
+    """How many grey levels brighter the empty scene is now, shape (h, w); None: as it was."""
 
     @cached_property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -44,8 +48,10 @@ class Preparation:
         return self.background.shape[0] + below, self.background.shape[1] + beside
 
     @cached_property
-    def _empty(self) -> Floats:
-        return self.background.astype(np.float32)
+    def empty(self) -> Floats:
+        """The empty scene in the light of now."""
+        empty = self.background.astype(np.float32)
+        return empty if self.light is None else empty + self.light
 
     def pictures(self, images: NDArray[np.uint8]) -> Floats:
         """(n, h, w) uint8 -> (n, H, W) float32. Raises InvalidInput when the size is another."""
@@ -55,7 +61,7 @@ class Preparation:
                 f"{self.background.shape[1]} x {self.background.shape[0]}; send video of the camera it was trained on",
                 "video",
             )
-        scaled = np.clip((images.astype(np.float32) - self._empty) * (2 / 255), -CLIP, CLIP)
+        scaled = np.clip((images.astype(np.float32) - self.empty) / GREY_LEVELS, -CLIP, CLIP)
         return np.pad(scaled, ((0, 0), *self.padding), mode="edge")
 
 

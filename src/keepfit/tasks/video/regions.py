@@ -69,10 +69,15 @@ def busy(now: Floats, before: Floats, still: float) -> Flags:
 
     `before`: the pictures two frames before, so that what vanishes is seen. All of them where `still` is zero.
     """
-    differs = np.maximum(tile_means(now), tile_means(before)) > still
+    differs = differing(now, before, still)
     if not still:
         return np.ones(differs.shape, np.bool_)
     return around(differs & (around(differs) >= COMPANY)) > 0
+
+
+def differing(now: Floats, before: Floats, still: float) -> Flags:
+    """Tiles that differ from the empty scene, now or two frames before: (n, H / TILE, W / TILE)."""
+    return np.asarray(np.maximum(tile_means(now), tile_means(before)) > still)
 
 
 def around(flags: Flags) -> NDArray[np.int64]:

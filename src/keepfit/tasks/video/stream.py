@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keepfit.engine.engine import Engine
 from keepfit.tasks.video.features import ErrorMaps, Floats
+from keepfit.tasks.video.light import followed
 from keepfit.tasks.video.normality import Normal
 from keepfit.tasks.video.preparation import PAST, Preparation, moved
 
@@ -47,10 +48,10 @@ class Moments:
 
 
 class Stream:
-    """Not for several threads. A start forgets everything that was before it."""
+    """Not for several threads. A start forgets everything that was before it, but for the light."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self._parts, self._preparation = parts, parts.preparation
         self._begin()
 
     def _begin(self) -> None:
@@ -71,7 +72,7 @@ class Stream:
         return Moments(*(np.concatenate([getattr(m, name) for m in done]) for name in ("scores", "cells", "facts")))
 
     def _unbroken(self, images: NDArray[np.uint8]) -> Moments:
-        pictures = self._parts.preparation.pictures(images)
+        pictures = self._preparation.pictures(images)
         known = [*self._recent, *pictures]
         offset = len(self._recent)
         past = np.stack([[known[max(0, offset + i - back)] for back in PAST] for i in range(len(pictures))])
@@ -79,6 +80,7 @@ class Stream:
         normal = self._parts.normal(maps)
         cells = [self._step(one) for one in normal]
         self._recent = known[-max(PAST) :]
+        self._preparation = followed(self._preparation, images, pictures, past[:, 0])
         scores = np.array([self._smooth(logit) for logit in frame_logits(np.stack(cells))], np.float32)
         return Moments(scores, np.stack(cells).astype(np.float16), facts(images, pictures, past[:, 0], normal))
 
