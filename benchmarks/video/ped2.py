@@ -197,10 +197,15 @@ def say(metrics: Mapping[str, float], step: int) -> None:
     print(time.strftime("%H:%M:%S"), f"step {step} ({metrics.get('progress', 0):.0%}) {shown}", flush=True)
 
 
-def fitted(seed: int) -> tuple[Path, Path] | None:
+def folder_of(head: str, seed: int, profile: str = "cpu") -> Path:
+    """Where a run keeps what it has made."""
+    return WORK / f"{'' if profile == 'cpu' else 'fast-'}{head}-{seed}"
+
+
+def fitted(seed: int, profile: str = "cpu") -> tuple[Path, Path] | None:
     """Where the videos are, and the model that this program has fitted; None, and a word, without either."""
     data = os.environ.get("KEEPFIT_DATA")
-    model = WORK / f"cells-{seed}" / "state" / "work" / "job" / "model"
+    model = folder_of("cells", seed, profile) / "state" / "work" / "job" / "model"
     if not data or not model.is_dir():
         print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2, and run benchmarks.video.ped2 first")
         return None
@@ -222,8 +227,7 @@ def main() -> int:
     if not data:
         print("skipped: set KEEPFIT_DATA to the folder that holds video/ucsd_ped2")
         return 0
-    name = asked.head if asked.profile == "cpu" else f"fast-{asked.head}"
-    folder = WORK / f"{name}-{asked.seed}"
+    folder = folder_of(asked.head, asked.seed, asked.profile)
     folder.mkdir(parents=True, exist_ok=True)
     video = VideoRecipe(asked.profile, asked.minutes, asked.steps, asked.clips, head=asked.head)
     recipe = Recipe(seed=asked.seed, video=video)

@@ -45,7 +45,7 @@ class ErrorMaps:
     """
 
     def __init__(self, engine: Engine, preparation: Preparation) -> None:
-        self._engine, self._preparation = engine, preparation
+        self.engine, self._preparation = engine, preparation
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class ErrorMaps:
             "sigma": np.tile(np.array([level.sigma for level in LEVELS], np.float32), n),
             "place": np.tile(place[None], (n * levels, 1)),
         }
-        return np.asarray(self._engine.infer(inputs)["denoised"].reshape(n, levels, *now.shape[1:]))
+        return np.asarray(self.engine.infer(inputs)["denoised"].reshape(n, levels, *now.shape[1:]))
 
 
 def gradient(pictures: Floats) -> Floats:
