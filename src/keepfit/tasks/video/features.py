@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keepfit.engine.engine import Engine
 from keepfit.tasks.video.preparation import Preparation
-from keepfit.tasks.video.regions import TILE, Region, busy, regions
+from keepfit.tasks.video.regions import TILE, Region, busy, cells, regions
 
 Floats = NDArray[np.float32]
 
@@ -118,14 +118,9 @@ def gradient(pictures: Floats) -> Floats:
 
 def pool_mean(maps: Floats) -> Floats:
     """Means of cells: (n, c, h, w) -> (n, c, h / CELL, w / CELL)."""
-    return np.asarray(_cells(maps).mean(axis=(3, 5)), np.float32)
+    return np.asarray(cells(maps, CELL, np.add) / CELL**2, np.float32)
 
 
 def pool_max(maps: Floats) -> Floats:
     """Maxima of cells: (n, c, h, w) -> (n, c, h / CELL, w / CELL)."""
-    return np.asarray(_cells(maps).max(axis=(3, 5)), np.float32)
-
-
-def _cells(maps: Floats) -> Floats:
-    n, channels, height, width = maps.shape
-    return maps.reshape(n, channels, height // CELL, CELL, width // CELL, CELL)
+    return cells(maps, CELL, np.maximum)

