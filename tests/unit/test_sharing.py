@@ -53,8 +53,7 @@ def test_two_processes_share_the_trials_of_one_search(tmp_path: Path, kind: str)
     assert one["tried"], "each had its part"
     assert two["tried"], "each had its part"
     assert sorted(one["tried"] + two["tried"]) == sorted(one["trials"])
-    assert len(one["trials"]) == 8
-    assert len(set(one["trials"])) >= (8 if kind == "grid" else 7), "what a sampler chooses may come twice, but seldom"
+    assert len(set(one["trials"])) == 8
     assert (one["best"], one["trials"]) == (two["best"], two["trials"])
 
 

@@ -139,6 +139,13 @@ def test_tpe_learns_from_its_trials(place: Place) -> None:
 # the space
 
 
+def test_no_recipe_is_learnt_twice_while_there_are_others(place: Place) -> None:
+    """Learning rates have two digits, so some thirty draws would come to one of them twice."""
+    tried = Tried()
+    tune(tried, Space.around(BASE, "random", ("learning_rate",)), Search("random", 30), *place, silent)
+    assert len({recipe.hash for recipe in tried.recipes}) == len(tried.recipes) == 30
+
+
 def test_the_recipe_as_set_is_part_of_its_space_however_unusual_it_is() -> None:
     odd = Recipe(learning_rate=1e-2, batch_size=7, max_tokens=300, short_tokens=200, weight_decay=0.5, epochs=0.5)
     for kind in KINDS:

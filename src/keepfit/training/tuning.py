@@ -37,6 +37,8 @@ HOUR = 3600.0
 POLL_S = 1.0
 """So often it is looked whether the last trials of others have ended."""
 SETTLING = 50
+CHOICES = 8
+"""So often a sampler may come to what was tried; then there is most likely nothing else, and it is tried again."""
 STARTUP = 4
 """So many trials are chosen at random before TPE models the losses, and finish before a trial is stopped early."""
 WITNESSES = 3
@@ -97,8 +99,8 @@ def tune(
     than the median of the others is stopped early. `report` gets what a trial's fit reports, with `trial`, `trials`
     and `best` (the lowest loss so far).
 
-    One process at a time may run a study, unless each has a `search.share` of its own: then they try different
-    recipes, all wait for the last trial, and come to the same; what is tried depends on who is faster, and a trial
+    No recipe is learnt twice, unless there seem to be no others. One process at a time may run a study, unless each has
+    a `search.share` of its own: then they try different recipes, all wait for the last trial, and come to the same; what is tried depends on who is faster, and a trial
     whose process has died is tried again by another. Raises the KeepfitError of the recipe as set when that fails,
     and BackendError when the database does.
     """
@@ -203,15 +205,15 @@ class _Run:
         `others`: the trials that other processes have under way.
         """
         number = len(self.ended) + len(others)
-        trial = self.ask(number, others)
+        trial, new = self.ask(number, others)
         with alive(trial, self.search.share):
-            if not (self.search.share and self.taken(trial)):
+            if not (self.search.share and self.taken(trial, new)):
                 self.judged(number, trial)
 
-    def taken(self, trial: optuna.Trial) -> bool:
+    def taken(self, trial: optuna.Trial, new: bool) -> bool:
         """Whether others were first, with the same or with the last that is wanted; then this trial is given up.
 
-        What a sampler has chosen may come twice: it would be chosen again.
+        `new`: the same is not wanted. There may be nothing new left to try.
         """
         for _ in range(SETTLING):  # what another process has just begun has no values for a moment
             running = self.others.running(self.study)
@@ -219,8 +221,8 @@ class _Run:
                 break
             time.sleep(POLL_S / 10)
         earlier = [t for t in (*running, *self.ended) if t.number < trial.number]
-        chosen = self.grid is None and trial.params != self.space.start
-        if len(earlier) < self.wanted and (chosen or not any(t.params == trial.params for t in earlier)):
+        same = self.space.recipe(trial.params) in [self.space.recipe(t.params) for t in earlier]
+        if len(earlier) < self.wanted and not (new and same):
             return False
         self.study.tell(trial, state=TrialState.FAIL)
         return True
@@ -251,22 +253,33 @@ class _Run:
             watch.carry(10)
             study.tell(trial, loss, skip_if_finished=True)
 
-    def ask(self, number: int, others: Sequence[FrozenTrial]) -> optuna.Trial:
-        """The next point: the recipe as set, or the grid's next, or what the sampler chooses.
+    def ask(self, number: int, others: Sequence[FrozenTrial]) -> tuple[optuna.Trial, bool]:
+        """The next point (the recipe as set, or the grid's next, or what the sampler chooses), and whether it is new.
 
-        The sampler is a new one for each number, so that a search that was killed chooses as if it had not been.
+        A recipe has numbers of two digits, so a sampler may come to one that was tried; then it chooses again.
         """
-        told = hashlib.sha256(self.search.share.encode()).digest()[:4] if self.search.share else b""
-        seed = int(np.random.default_rng((self.search.seed % 2**32, number, *told)).integers(2**31))
-        liar = bool(self.search.share)  # what others are trying is not tried again
-        tpe = TPESampler(n_startup_trials=STARTUP, seed=seed, constant_liar=liar)
-        self.study.sampler = tpe if self.search.kind == "tpe" else RandomSampler(seed=seed)
         tried = [trial.params for trial in (*self.ended, *others)]
         left = (point for point in self.grid or [self.space.start] if point not in tried)
-        point = next(left, None)
-        if point is not None:
+        if (point := next(left, None)) is not None:
             self.study.sampler = _Given(point)
-        return self.study.ask(dict(self.space.ranges))
+            return self.study.ask(dict(self.space.ranges)), True
+        recipes = [self.space.recipe(params) for params in tried]
+        for again in range(CHOICES):
+            self.study.sampler = self.sampler(number, again)
+            trial = self.study.ask(dict(self.space.ranges))
+            if self.space.recipe(trial.params) not in recipes:
+                return trial, True
+            self.study.tell(trial, state=TrialState.FAIL)
+        return self.study.ask(dict(self.space.ranges)), False
+
+    def sampler(self, number: int, again: int) -> BaseSampler:
+        """A new one for each choice, so that a search that was killed chooses as if it had not been."""
+        told = hashlib.sha256(self.search.share.encode()).digest()[:4] if self.search.share else b""
+        seed = int(np.random.default_rng((self.search.seed % 2**32, number, *told, again)).integers(2**31))
+        if self.search.kind != "tpe":
+            return RandomSampler(seed=seed)
+        liar = bool(self.search.share)  # what others are trying is not tried again
+        return TPESampler(n_startup_trials=STARTUP, seed=seed, constant_liar=liar)
 
 
 class _Given(BaseSampler):
