@@ -100,9 +100,9 @@ def tune(
     and `best` (the lowest loss so far).
 
     No recipe is learnt twice, unless there seem to be no others. One process at a time may run a study, unless each has
-    a `search.share` of its own: then they try different recipes, all wait for the last trial, and come to the same; what is tried depends on who is faster, and a trial
-    whose process has died is tried again by another. Raises the KeepfitError of the recipe as set when that fails,
-    and BackendError when the database does.
+    a `search.share` of its own: then all wait for the last trial, and come to the same; what is tried depends on who is
+    faster, and a trial whose process has died is tried again by another. Raises the KeepfitError of the recipe as set
+    when that fails, and BackendError when the database does.
     """
     with _study(storage_url, study_name, search) as study:
         for killed in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

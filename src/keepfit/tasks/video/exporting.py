@@ -37,7 +37,7 @@ def export_denoiser(network: Denoiser, xml: Path) -> None:
 class Centred(nn.Module):
     """What ChannelNorm computes, with convolutions of one place in the place of sums over the channels.
 
-    The engine turns its arrays around for each sum over channels, and back, which took as long as all else.
+    The engine turns its arrays around for each sum over channels, and back.
     """
 
     def __init__(self, norm: ChannelNorm) -> None:

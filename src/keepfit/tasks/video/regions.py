@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from keepfit.tasks.video.preparation import MULTIPLE
+from keepfit.tasks.video.preparation import GREY_LEVELS, MULTIPLE, Floats
 
 TILE = 8
 """Pixels on each side: the unit in which places are still or not."""
@@ -20,12 +20,12 @@ FEWEST = 8
 """Tiles on each side of what it sees at least: the crops that it has learnt from."""
 WORTH = 0.9
 """A rectangle is cut in two where both together are at most this share of it."""
-ABOVE_NOISE, MOST = 6.0, 0.08
-"""A place is still up to so many times the sensor's noise, and never above ten grey levels of 256."""
+ABOVE_NOISE, LEAST, MOST = 6.0, 1 / GREY_LEVELS, 10 / GREY_LEVELS
+"""A place is still up to so many times the sensor's noise: up to one grey level always (a drawn scene has no noise), up
+to more than ten never."""
 COMPANY = 2
 """Tiles, of nine that lie together, that must differ from the empty scene; one alone is noise."""
 
-Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 ALIGNED = MULTIPLE // TILE
 
@@ -62,7 +62,8 @@ def noise_of(pictures: Floats) -> float:
 
     The lower quartile of the tiles shows nothing but noise, unless a scene is never empty: hence the upper bound.
     """
-    return min(ABOVE_NOISE * float(np.quantile(tile_means(pictures), 0.25)), MOST)
+    noise = float(np.quantile(tile_means(pictures), 0.25))
+    return min(max(ABOVE_NOISE * noise, LEAST), MOST)
 
 
 def busy(now: Floats, before: Floats, still: float) -> Flags:
@@ -95,7 +96,7 @@ def tile_means(pictures: Floats) -> Floats:
 def cells(values: Floats, side: int, joined: Callable[[Floats, Floats], Floats]) -> Floats:
     """The pixels of each cell joined, such as by np.maximum: (..., h, w) -> (..., h / side, w / side).
 
-    A row or a column of all cells at a time, which takes a tenth of the time of a reduction over short axes.
+    A row or a column of all cells at a time, which is much faster than a reduction over short axes.
     """
     rows = reduce(joined, [values[..., i::side, :] for i in range(side)])
     return reduce(joined, [rows[..., i::side] for i in range(side)])
