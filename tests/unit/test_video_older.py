@@ -1,4 +1,4 @@
-"""A model from before places could be still: it answers as it did, and hands down a denoiser that can leave them out."""
+"""A model from before places could be still: it answers as it did, and hands down a denoiser that leaves them out."""
 
 from __future__ import annotations
 

@@ -65,29 +65,7 @@ def arrivals(
     Labels of those who were set apart count nowhere, nor do those of retired classes; names are read as they are
     today. Of several answers to one example the newest counts.
     """
-    sources = [source.value for source in MEASURING]
-    e = EARLIER.c
-    before = exists().where(
-        e.model == model, e.example_id == L.example_id, e.seq < L.seq, e.source.in_(sources), heard(model, e.actor)
-    )
-    query = (
-        select(
-            L.seq,
-            L.time,
-            L.value,
-            L.source,
-            L.propensity,
-            P.time.label("said"),
-            P.group,
-            P.label_set,
-            P.scores,
-            P.context,
-        )
-        .select_from(LABELS.join(PREDICTIONS, (P.model == model) & (P.example_id == L.example_id)))
-        .where(L.source.in_(sources), heard(model), ~before)
-        .where(P.version == version, P.shadow.is_(False), P.time >= since)
-        .limit(limit)
-    )
+    query = _query(model, version, since, limit)
     sets, today, found = label_sets(conn, model), read_today(conn, model), dict[int, Arrival]()
     while not found and (rows := conn.execute(_page(query, model, after)).all()):
         for seq, arrived, value, source, propensity, time, group, label_set, scores, context in rows:
@@ -106,6 +84,25 @@ def arrivals(
         last = rows[-1]
         after = Settled(last.said + timedelta(microseconds=1), after.end) if isinstance(after, Settled) else last.seq
     return list(found.values())
+
+
+def _query(model: str, version: int, since: datetime, limit: int) -> Select[Any]:
+    """Measuring labels beside the answers, without those that follow another one of the same example."""
+    sources = [source.value for source in MEASURING]
+    e = EARLIER.c
+    before = exists().where(
+        e.model == model, e.example_id == L.example_id, e.seq < L.seq, e.source.in_(sources), heard(model, e.actor)
+    )
+    return (
+        select(
+            L.seq, L.time, L.value, L.source, L.propensity,
+            P.time.label("said"), P.group, P.label_set, P.scores, P.context,
+        )
+        .select_from(LABELS.join(PREDICTIONS, (P.model == model) & (P.example_id == L.example_id)))
+        .where(L.source.in_(sources), heard(model), ~before)
+        .where(P.version == version, P.shadow.is_(False), P.time >= since)
+        .limit(limit)
+    )  # fmt: skip
 
 
 def _page(query: Select[Any], model: str, after: int | Settled) -> Select[Any]:

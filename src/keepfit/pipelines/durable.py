@@ -77,7 +77,19 @@ class DurableRetrainings:
             }
         )
 
-        # DBOS marks the functions that it registers, and a bound method cannot be marked
+        self._start = self._registered()
+        try:
+            DBOS.launch()
+        except Exception as error:
+            raise BackendError(f"the job database {self._url} cannot be used: {error}") from error
+        return self
+
+    def _registered(self) -> Callable[[str, str], None]:
+        """What begins a job, of the workflow that DBOS is told of here.
+
+        DBOS marks the functions that it registers, and a bound method cannot be marked.
+        """
+
         @DBOS.step(name="keepfit.retrain.step", retries_allowed=True, max_attempts=ATTEMPTS, interval_seconds=1.0)
         def step(model: str, name: str, state: State) -> State:
             return self._step(model, name, state)
@@ -113,12 +125,7 @@ class DurableRetrainings:
             with SetWorkflowID(job_id):
                 DBOS.start_workflow(retrain, model, job_id)
 
-        self._start = start
-        try:
-            DBOS.launch()
-        except Exception as error:
-            raise BackendError(f"the job database {self._url} cannot be used: {error}") from error
-        return self
+        return start
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

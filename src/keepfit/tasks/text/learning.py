@@ -76,12 +76,7 @@ def learn(
     parent whose weights cannot be read, and for frozen layers or adapters that the backbone does not allow.
     """
     torch.manual_seed(recipe.seed)
-    backbone = backbones.load(recipe.backbone, recipe.lower_case, beside.imported)
-    network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
-    if backbone.head is not None:
-        hand_down(backbone.head, backbone.labels, network.head, labels)
-    if beside.parent is not None:
-        beside.parent.hand_down(network, labels)
+    backbone, network = begun(recipe, labels, beside)
     workdir.mkdir(parents=True, exist_ok=True)
     tokenizer = workdir / "tokenizer.json"
     tokenizer.write_text(backbone.tokenizer.to_str(), encoding="utf-8")
@@ -119,6 +114,17 @@ def learn(
         network.eval(), outcome, max_tokens, backbone.pad_id, told, None if lower is None else lower.to_json(),
         backbone.cleaning,
     )  # fmt: skip
+
+
+def begun(recipe: Recipe, labels: Sequence[str], beside: Beside) -> tuple[backbones.Backbone, Classifier]:
+    """The network as a training finds it: with the weights of its parent or its backbone, and the head that either has."""
+    backbone = backbones.load(recipe.backbone, recipe.lower_case, beside.imported)
+    network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
+    if backbone.head is not None:
+        hand_down(backbone.head, backbone.labels, network.head, labels)
+    if beside.parent is not None:
+        beside.parent.hand_down(network, labels)
+    return backbone, network
 
 
 def passes_of(recipe: Recipe, rows: int, warm: bool) -> tuple[float, float]:
