@@ -44,7 +44,8 @@ def steps() -> Steps:
 
 @pytest.fixture
 def durable(tmp_path: Path, steps: Steps) -> Iterator[DurableRetrainings]:
-    made: Any = DurableRetrainings(f"sqlite:///{tmp_path / 'jobs.db'}", lambda model: steps)  # type: ignore[arg-type, return-value]
+    """Without a grace: of what was begun here it is known when it is done with."""
+    made: Any = DurableRetrainings(f"sqlite:///{tmp_path / 'jobs.db'}", lambda model: steps, grace_s=0.0)  # type: ignore[arg-type, return-value]
     with made:
         yield made
 
@@ -78,10 +79,9 @@ def test_what_may_pass_is_tried_again(durable: DurableRetrainings, steps: Steps)
 
 @pytest.mark.parametrize("tables", [("operation_outputs",), ("operation_outputs", "workflow_status")], ids=len)
 def test_a_job_whose_steps_could_not_be_noted_goes_on_or_is_closed(
-    tables: tuple[str, ...], durable: DurableRetrainings, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tables: tuple[str, ...], durable: DurableRetrainings, steps: Steps, tmp_path: Path
 ) -> None:
     """As on a full disk: what the job database cannot take is not tried again by itself."""
-    monkeypatch.setattr("keepfit.pipelines.durable.GRACE_S", 0.0)
 
     def rename(end_before: str, end_after: str) -> None:
         with closing(sqlite3.connect(tmp_path / "jobs.db", timeout=30, isolation_level=None)) as connection:

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -29,7 +29,8 @@ ATTEMPTS = 4
 CLOSING_ATTEMPTS = 12
 """With doubling pauses, over an hour: a store that was away must not leave a job under way for ever."""
 GRACE_S = 10.0
-"""A job that was begun is under way after so long at the latest, if it is at all."""
+"""A job that was begun is under way after so long at the latest, if it is at all, and its end is noted so long after
+it at the latest, if it can be."""
 SILENT = logging.CRITICAL + 1
 GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -55,11 +56,13 @@ class JsonSerializer(Serializer):
 class DurableRetrainings:
     """The one DBOS instance of this process; a context manager. `retraining(model)` gives a model's steps."""
 
-    def __init__(self, url: str, retraining: Callable[[str], Retraining]) -> None:
-        self._url, self._retraining = url, retraining
+    def __init__(self, url: str, retraining: Callable[[str], Retraining], grace_s: float = GRACE_S) -> None:
+        self._url, self._retraining, self._grace_s = url, retraining, grace_s
         self._start: Callable[[str, str], None] = refuse
-        self._begun: dict[str, float] = {}
-        """When a job was begun here last (monotonic seconds)."""
+        self._touched: dict[str, float] = {}
+        """When a job was begun here, or its steps ended, last (monotonic seconds)."""
+        self._noted: dict[str, Future[State]] = {}
+        """Of jobs that were begun here: done when DBOS is done with them, which is after their steps."""
         self._active: set[str] = set()
         """Jobs whose steps are being done in this process."""
 
@@ -106,6 +109,7 @@ class DurableRetrainings:
             try:
                 return steps(model, job_id)
             finally:
+                self._touched[job_id] = time.monotonic()
                 self._active.discard(job_id)
 
         def steps(model: str, job_id: str) -> State:
@@ -123,7 +127,9 @@ class DurableRetrainings:
 
         def start(model: str, job_id: str) -> None:
             with SetWorkflowID(job_id):
-                DBOS.start_workflow(retrain, model, job_id)
+                handle = DBOS.start_workflow(retrain, model, job_id)
+            if (noted := getattr(handle, "future", None)) is not None:  # not where it was begun before
+                self._noted[job_id] = noted
 
         return start
 
@@ -141,8 +147,8 @@ class DurableRetrainings:
         One that was given up without its row being closed is closed as failed, so that the next can begin. One that
         stopped here without an end goes on from its last finished step.
         """
-        stopped = job_id in self._begun and not self.goes_on(job_id)
-        self._begun[job_id] = time.monotonic()
+        stopped = job_id in self._touched and not self.goes_on(job_id)
+        self._touched[job_id] = time.monotonic()
         self._start(model, job_id)
         status = DBOS.retrieve_workflow(job_id).get_status().status
         if status in GIVEN_UP:
@@ -151,8 +157,11 @@ class DurableRetrainings:
             DBOS.resume_workflow(job_id)
 
     def goes_on(self, job_id: str) -> bool:
-        """Whether this process works on the job, or has begun it a moment ago."""
-        return job_id in self._active or time.monotonic() - self._begun.get(job_id, float("-inf")) < GRACE_S
+        """Whether this process works on the job, or has begun or ended it a moment ago."""
+        noted = self._noted.get(job_id)
+        if job_id in self._active or (noted is not None and not noted.done()):
+            return True
+        return time.monotonic() - self._touched.get(job_id, float("-inf")) < self._grace_s
 
     def run(self, model: str, job_id: str) -> State:
         """Begin or go on with the job, and wait for its end."""

@@ -117,7 +117,7 @@ def learn(
 
 
 def begun(recipe: Recipe, labels: Sequence[str], beside: Beside) -> tuple[backbones.Backbone, Classifier]:
-    """The network as a training finds it: with the weights of its parent or its backbone, and the head that either has."""
+    """The network as a training finds it: with the weights and the head of its parent, or of its backbone."""
     backbone = backbones.load(recipe.backbone, recipe.lower_case, beside.imported)
     network = Classifier(backbone.encoder, backbone.pooling, len(labels), backbone.width)
     if backbone.head is not None:
